@@ -1,0 +1,112 @@
+"""Every error proxyindex raises on purpose.
+
+    ProxyindexError
+    ├─ ConfigError               start-up; exit code 2; names file and key
+    ├─ NotFound                  404
+    │  ├─ ProjectNotFound        the only error `Priority` falls through on
+    │  └─ FileNotOnPage
+    ├─ Denied                    403; carries the rule's name and its reason
+    ├─ UpstreamError             carries the upstream's name, never its URL or credentials
+    │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
+    │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
+    │  └─ DigestMismatch         502 before the body; an aborted connection after
+    ├─ LoopDetected              508; the upstream chain leads back to this server
+    └─ StoreError                503 on writing; on reading it is a miss
+
+Constructors take values; the sentence is made here. `app.py` maps each class to its status.
+"""
+
+
+class ProxyindexError(Exception):
+    """Base of all errors raised on purpose; `str()` is one sentence fit for a client."""
+
+
+class ConfigError(ProxyindexError):
+    """One or more mistakes in the configuration, each a sentence naming place and remedy."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class NotFound(ProxyindexError):
+    """The sources said that it does not exist; never "could not find out"."""
+
+
+class ProjectNotFound(NotFound):
+    """No source has a project of this name."""
+
+    def __init__(self, project: str) -> None:
+        super().__init__(f"There is no project {project!r} on this index.")
+        self.project = project
+
+
+class FileNotOnPage(NotFound):
+    """The project exists, but its page on this index lists no such file."""
+
+    def __init__(self, project: str, filename: str) -> None:
+        super().__init__(f"Project {project!r} has no file {filename!r} on this index.")
+        self.project = project
+        self.filename = filename
+
+
+class FileGone(NotFound):
+    """The page lists the file, but its source no longer has it."""
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(f"The source of {filename!r} says that the file does not exist.")
+        self.filename = filename
+
+
+class Denied(ProxyindexError):
+    """A rule of this index forbids the project or file; never falls through."""
+
+    def __init__(self, subject: str, rule: str, reason: str) -> None:
+        super().__init__(f"{subject} is denied by rule {rule}: {reason}")
+        self.subject = subject
+        self.rule = rule
+        self.reason = reason
+
+
+class UpstreamError(ProxyindexError):
+    """An upstream failed. `upstream` is its configured name."""
+
+    def __init__(self, upstream: str, problem: str) -> None:
+        super().__init__(f"Upstream {upstream!r} {problem}.")
+        self.upstream = upstream
+        self.problem = problem
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No usable answer in time; worth a retry after `retry_after` seconds."""
+
+    def __init__(self, upstream: str, problem: str, *, retry_after: int = 2) -> None:
+        super().__init__(upstream, problem)
+        self.retry_after = retry_after
+
+
+class UpstreamInvalid(UpstreamError):
+    """An answer that cannot be used: malformed, of a foreign origin, or older than what we have."""
+
+
+class DigestMismatch(UpstreamError):
+    """The bytes that arrived are not the bytes the page promised."""
+
+    def __init__(self, upstream: str, filename: str, *, expected: str, actual: str) -> None:
+        super().__init__(upstream, f"sent wrong bytes for {filename}: {actual}, not {expected}")
+        self.filename = filename
+
+
+class LoopDetected(ProxyindexError):
+    """A request came back to the server that sent it."""
+
+    def __init__(self) -> None:
+        super().__init__("The upstreams of this index lead back to itself.")
+
+
+class StoreError(ProxyindexError):
+    """The cache could not be written (full, read-only, vanished)."""
+
+    def __init__(self, action: str, problem: str) -> None:
+        super().__init__(f"The cache could not {action}: {problem}.")
+        self.action = action

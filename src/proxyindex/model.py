@@ -1,0 +1,186 @@
+"""The values that flow through the house: files, where their bytes come from, pages, lists.
+
+All are immutable. Terms are those of the Simple repository API specification. Nothing here does
+I/O or knows a wire format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from proxyindex.errors import Denied, FileNotOnPage
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+METADATA_SUFFIX = ".metadata"  # PEP 658: the sibling of a wheel
+SIGNATURE_SUFFIX = ".asc"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOrigin:
+    """A file in one of our own folders."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamOrigin:
+    """A file at an upstream: the upstream's configured name and the file's absolute URL."""
+
+    upstream: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataOrigin:
+    """The core metadata of a wheel: passed through, found, or extracted (PEP 658)."""
+
+    wheel: File
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureOrigin:
+    """The detached signature beside a file."""
+
+    signed: File
+
+
+Origin = LocalOrigin | UpstreamOrigin | MetadataOrigin | SignatureOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One downloadable archive as the Simple API lists it, plus its origin.
+
+    `hashes` maps lower-case algorithm names (sha256, sha384, sha512, md5) to lower-case hex.
+    `size` is in bytes, `None` if nobody told. `upload_time` is aware UTC.
+    `yanked` is `None` (not yanked), the reason, or `""` for "yanked, no reason given" (PEP 592).
+    `core_metadata` is `None` (not offered), or the hashes of the `.metadata` sibling, which are
+    empty when it is offered without a hash (PEP 714).
+    `version` is the text in the file name, not parsed; `None` when the name does not tell.
+    """
+
+    filename: str
+    origin: Origin
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+    size: int | None = None
+    upload_time: datetime | None = None
+    requires_python: str | None = None
+    yanked: str | None = None
+    core_metadata: Mapping[str, str] | None = None
+    provenance: str | None = None
+    has_signature: bool = False
+
+    @property
+    def sha256(self) -> str | None:
+        """The hex sha256 of the bytes, if known."""
+        return self.hashes.get("sha256")
+
+    @property
+    def is_wheel(self) -> bool:
+        return self.filename.endswith(".whl")
+
+    @property
+    def key(self) -> str:
+        """Names the bytes of this file for flights, locks and partials; safe as a file name."""
+        if self.sha256:
+            return f"sha256-{self.sha256}"
+        match self.origin:
+            case UpstreamOrigin(upstream, url):
+                return "url-" + hashlib.sha256(f"{upstream} {url}".encode()).hexdigest()
+            case MetadataOrigin(wheel):
+                return "metadata-" + wheel.key
+            case SignatureOrigin(signed):
+                return "signature-" + signed.key
+            case LocalOrigin(path):
+                return "path-" + hashlib.sha256(path.encode()).hexdigest()
+
+    def metadata(self) -> File | None:
+        """The `.metadata` sibling as a file of its own, or `None` if it is not offered."""
+        if self.core_metadata is None or not self.is_wheel:
+            return None
+        return File(
+            filename=self.filename + METADATA_SUFFIX,
+            origin=MetadataOrigin(self),
+            hashes=self.core_metadata,
+        )
+
+    def signature(self) -> File:
+        """The `.asc` sibling as a file of its own; whether it exists only its source knows."""
+        return File(filename=self.filename + SIGNATURE_SUFFIX, origin=SignatureOrigin(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Status marker of a project (PEP 792): active, archived, quarantined or deprecated."""
+
+    status: str = "active"
+    reason: str | None = None
+
+
+ACTIVE = Status()
+
+
+@dataclass(frozen=True)
+class ProjectPage:
+    """The answer to "what files has this project?" (specification: project detail).
+
+    `versions` are texts as the source gave them; they cover every file's version and may name
+    versions without files. `withdrawn` are files no longer listed whose bytes we still hold:
+    never shown, but served by name, because lock files point at them. `denied` are files a rule
+    took off the page, by file name. `is_gone` marks a project its source has removed; such a page
+    exists only for its withdrawn files and is shown to clients as 404.
+    """
+
+    name: NormalizedName
+    files: tuple[File, ...]
+    versions: tuple[str, ...] = ()
+    status: Status = ACTIVE
+    withdrawn: tuple[File, ...] = ()
+    denied: Mapping[str, Denied] = field(default_factory=dict)
+    is_gone: bool = False
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, File]:
+        # a listed file wins over a withdrawn one of the same name
+        return {file.filename: file for file in (*self.withdrawn, *self.files)}
+
+    def file(self, filename: str) -> File:
+        """The file of this name, or its `.metadata` or `.asc` sibling.
+
+        Raises `Denied` for a file (or sibling of a file) that a rule removed, else `FileNotOnPage`.
+        """
+        if found := self._by_name.get(filename):
+            return found
+        if filename in self.denied:
+            raise self.denied[filename]
+        for suffix in (METADATA_SUFFIX, SIGNATURE_SUFFIX):
+            if filename.endswith(suffix) and (sibling := self._sibling(filename, suffix)):
+                return sibling
+        raise FileNotOnPage(self.name, filename)
+
+    def _sibling(self, filename: str, suffix: str) -> File | None:
+        stem = filename.removesuffix(suffix)
+        if stem in self.denied:
+            raise self.denied[stem]
+        if not (owner := self._by_name.get(stem)):
+            return None
+        return owner.metadata() if suffix == METADATA_SUFFIX else owner.signature()
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectList:
+    """The answer to "what projects are there?": normalized names, sorted, without doubles."""
+
+    names: tuple[NormalizedName, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[NormalizedName]) -> ProjectList:
+        return cls(tuple(sorted(set(names))))

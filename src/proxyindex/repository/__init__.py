@@ -1,0 +1,1 @@
+"""Repositories: how project pages are found, combined and judged."""
