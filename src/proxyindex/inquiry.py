@@ -26,10 +26,11 @@ class Inquiry:
 
     `deadline` is a `time.monotonic()` instant: whoever waits for an upstream on behalf of this
     request stops then and answers with what it has. It bounds page look-ups, never the transfer
-    of a file's bytes.
+    of a file's bytes. `accepts_stale`: an expired page will do, if it has what is looked for.
     """
 
     revalidate: bool = False
+    accepts_stale: bool = False
     deadline: float = math.inf
     outcome: Outcome | None = None
 

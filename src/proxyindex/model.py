@@ -31,10 +31,12 @@ class LocalOrigin:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOrigin:
-    """A file at an upstream: the upstream's configured name and the file's absolute URL."""
+    """A file at an upstream: the upstream's configured name, the file's absolute URL, and the
+    project whose page listed it (there lies what we learned of the file)."""
 
     upstream: str
     url: str
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class File:
         if self.sha256:
             return f"sha256-{self.sha256}"
         match self.origin:
-            case UpstreamOrigin(upstream, url):
+            case UpstreamOrigin(upstream, url, _):
                 return "url-" + hashlib.sha256(f"{upstream} {url}".encode()).hexdigest()
             case MetadataOrigin(wheel):
                 return "metadata-" + wheel.key

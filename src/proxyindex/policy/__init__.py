@@ -1,1 +1,1 @@
-
+"""Policy: pure judgements of names and files, and their order."""

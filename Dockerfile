@@ -1,0 +1,41 @@
+# Any image with Python 3.11 or newer and its venv module will do.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
+# for builds behind a mirror: --build-arg PIP_INDEX_URL=… --build-arg PIP_CERT=…
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY src ./src
+# The package is built here and installed from that one wheel; its dependencies come from the
+# index pip is configured for.
+RUN python3 -m venv /opt/build \
+ && /opt/build/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+ && python3 -m venv /opt/proxyindex \
+ && /opt/proxyindex/bin/pip install --no-cache-dir /wheels/*.whl \
+ && /opt/proxyindex/bin/python -m compileall -q /opt/proxyindex/lib
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="proxyindex" \
+      org.opencontainers.image.description="Caching PyPI fall-through proxy and private package index" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/proxyindex /opt/proxyindex
+# A number, so that "must not be root" can be checked without reading the image's user list.
+# New volumes take over the owner of the folder they cover.
+RUN mkdir /packages /cache && chown 10001:10001 /packages /cache
+ENV PATH=/opt/proxyindex/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PROXYINDEX_HOST=0.0.0.0 \
+    PROXYINDEX_PORT=8080 \
+    PROXYINDEX_CACHE_DIR=/cache
+USER 10001:10001
+WORKDIR /
+VOLUME ["/packages", "/cache"]
+EXPOSE 8080
+# Not urllib: it would send the question through the proxy of HTTP_PROXY.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PROXYINDEX_PORT']), timeout=4); c.request('GET', os.environ.get('PROXYINDEX_BASE_PATH', '') + '/health'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["proxyindex"]
+CMD ["serve", "/packages"]

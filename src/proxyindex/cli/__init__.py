@@ -1,0 +1,28 @@
+"""The `proxyindex` command."""
+
+import click
+
+from proxyindex import __version__
+from proxyindex.cli.config import config
+from proxyindex.cli.group import Commands
+from proxyindex.cli.serve import serve
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="proxyindex")
+def main() -> None:
+    """A private Python package index that falls through to PyPI and keeps what it fetched.
+
+    \b
+    Examples:
+      proxyindex serve                          PyPI, cached on disk
+      proxyindex serve ./packages               own packages first, the rest from PyPI
+      proxyindex serve --config proxyindex.toml
+      proxyindex config show                    every setting and where it came from
+    """
+
+
+main.add_command(serve)
+main.add_command(config)
+
+__all__ = ["main"]

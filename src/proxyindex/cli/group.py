@@ -1,0 +1,71 @@
+"""What all commands share: errors become sentences and exit codes, options come from the table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from proxyindex.config import OPTIONS, Loaded, NotReady, Option, load
+from proxyindex.config.kinds import SWITCH
+from proxyindex.config.show import shown_default
+from proxyindex.errors import ConfigError, ProxyindexError
+
+Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """A group whose commands may raise `ProxyindexError`: exit code 2 for a mistake in the
+    configuration, 1 for everything else, one sentence each on stderr and no traceback.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command and turns its errors into an exit code."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                click.echo(f"Error: {mistake}", err=True)
+            ctx.exit(1 if isinstance(error, NotReady) else 2)
+        except ProxyindexError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+
+
+def setting_options(command: Callback) -> Callback:
+    """Adds FOLDER arguments and a flag for every option of the table."""
+    for option in reversed(OPTIONS):
+        if option.key != "folders":
+            command = _flag(option)(command)
+    return click.argument("folders", nargs=-1, metavar="[FOLDER]...")(command)
+
+
+def loaded(parameters: Mapping[str, object]) -> Loaded:
+    """The effective configuration of a command called with these click parameters."""
+    flags = {option.key: parameters.get(_parameter(option)) for option in OPTIONS}
+    return load(flags, os.environ)
+
+
+def _parameter(option: Option) -> str:
+    return option.key.replace(".", "_")
+
+
+def _flag(option: Option) -> Callable[[Callback], Callback]:
+    text = option.help
+    if option.kind is not SWITCH and (default := shown_default(option)):
+        text += f"  [default: {default}]"
+    # texts are read by the option's own kind, so that all mistakes are reported together
+    if option.kind is SWITCH:
+        negative = "" if option.key.startswith("no_") else f"/--no-{option.flag[2:]}"
+        return click.option(
+            option.flag + negative, _parameter(option), is_flag=True, default=None, help=text
+        )
+    return click.option(
+        option.flag,
+        _parameter(option),
+        metavar=option.kind.metavar,
+        multiple=option.kind.split is not None,
+        help=text,
+    )

@@ -1,0 +1,264 @@
+"""The kinds of value an option may have: how each is read, split, and shown again.
+
+Readers take what TOML or a text source gives and raise `Unfit` naming what was expected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from proxyindex import units
+from proxyindex.settings import Secret
+
+# A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
+_SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
+_HOST_AND_PORT = re.compile(
+    r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII
+)
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
+_UPSTREAM_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
+_RULE = re.compile(r"((?:[A-Za-z0-9._*?\[\]-]|!(?!=))+)\s*(.*)", re.ASCII | re.DOTALL)
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class Unfit(ValueError):
+    """A value cannot be read; `str()` is what was expected instead."""
+
+
+def _same(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one value is read. With `split`, the option is a list of such values, called `items`."""
+
+    metavar: str
+    read: Callable[[object], object]
+    split: Callable[[str], list[str]] | None = None
+    items: str = ""
+    show: Callable[[object], object] = _same
+    is_secret: bool = False
+
+
+def _text(value: object, expected: str) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise Unfit(expected)
+    return value.strip()
+
+
+def _number(value: object, expected: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Unfit(expected)
+    return f"{value:f}" if isinstance(value, float) else str(value)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _SEPARATOR.split(text.strip(" \t\r\n,;")) if word]
+
+
+def _paths(text: str) -> list[str]:
+    return [part.strip() for part in re.split(f"[,{os.pathsep}]", text) if part.strip()]
+
+
+def plain(expected: str, metavar: str = "TEXT") -> Kind:
+    """Any printable text."""
+    return Kind(metavar, lambda value: _text(value, expected))
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+    expected = "one of " + ", ".join(words)
+
+    def read(value: object) -> str:
+        if (word := _text(value, expected).lower()) not in words:
+            raise Unfit(expected)
+        return word
+
+    return Kind("|".join(words), read)
+
+
+def count(least: int, most: int) -> Kind:
+    """A whole number within bounds."""
+    expected = f"a whole number from {least} to {most}"
+
+    def read(value: object) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool | float) or not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+            raise Unfit(expected)
+        if not least <= int(text) <= most:
+            raise Unfit(expected)
+        return int(text)
+
+    return Kind("N", read)
+
+
+def _read_size(value: object) -> int:
+    expected = "a size of at least 1 byte such as 50GB, 512MiB or a number of bytes"
+    try:
+        if size := units.parse_size(_number(value, expected)):
+            return size
+    except ValueError:
+        pass
+    raise Unfit(expected)
+
+
+def duration(least: str = "0s") -> Kind:
+    """A time span not shorter than `least`, in seconds."""
+    floor = units.parse_duration(least)
+    bound = f" of at least {least}" if floor else ""
+    expected = f"a duration{bound} such as 10m, 1h30m, 7d or a number of seconds"
+
+    def read(value: object) -> float:
+        try:
+            seconds = units.parse_duration(_number(value, expected))
+        except ValueError:
+            raise Unfit(expected) from None
+        if seconds < floor:
+            raise Unfit(expected)
+        return seconds
+
+    return Kind("DURATION", read, show=lambda value: units.format_duration(float(str(value))))
+
+
+def _read_switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (word := value.strip().lower()) in _TRUE | _FALSE:
+        return word in _TRUE
+    raise Unfit("true or false")
+
+
+def _read_path(value: object) -> Path:
+    try:
+        text = str(value) if isinstance(value, Path) else _text(value, "a path")
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise Unfit("a path whose home folder (~) exists") from None
+
+
+def _read_host(value: object) -> str:
+    expected = "an address or host name to listen on, such as 127.0.0.1, 0.0.0.0 or ::1"
+    host = _text(value, expected).removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        if _HOST.fullmatch(host):
+            return host
+    raise Unfit(expected)
+
+
+def _read_network(value: object) -> str:
+    expected = "an IP address or network such as 10.0.0.0/8"
+    try:
+        network = ipaddress.ip_network(_text(value, expected))
+    except ValueError:
+        raise Unfit(expected) from None
+    return str(network if network.num_addresses > 1 else network.network_address)
+
+
+def _read_file_host(value: object) -> str:
+    expected = "a host or host:port without scheme or path, such as files.example"
+    if not _HOST_AND_PORT.fullmatch(host := _text(value, expected).lower()):
+        raise Unfit(expected)
+    return host
+
+
+def _read_base_path(value: object) -> str:
+    expected = "a path such as /pypi (letters, digits and ._~- between slashes)"
+    if not isinstance(value, str) or not _BASE_PATH.fullmatch(path := value.strip().rstrip("/")):
+        raise Unfit(expected)
+    if any(part in {".", ".."} for part in path.split("/")):
+        raise Unfit(expected)
+    return path
+
+
+def split_url(value: object, expected: str) -> SplitResult:
+    """An http(s) URL with a host and nothing after its path; userinfo is left to the caller.
+
+    Raises `Unfit`.
+    """
+    text = _text(value, expected)
+    try:
+        parts = urlsplit(text)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise Unfit(expected) from None
+    if parts.scheme not in {"http", "https"} or not has_host or re.search(r"\s|\\", text):
+        raise Unfit(expected)
+    if "?" in text or "#" in text:
+        raise Unfit(expected + ", without query or fragment")
+    return parts
+
+
+def _read_public_url(value: object) -> str:
+    expected = "the http(s) address clients use, such as https://packages.example"
+    parts = split_url(value, expected)
+    if "@" in parts.netloc:
+        raise Unfit(expected + ", without user name or password")
+    return parts.geturl().rstrip("/")
+
+
+def _read_upstream_url(value: object) -> str:
+    expected = "an http(s) address of an index such as https://index.example/simple"
+    return split_url(value, expected).geturl().rstrip("/")
+
+
+def _read_proxy(value: object) -> Secret:
+    return Secret(split_url(value, "an http(s) proxy such as http://proxy.example:3128").geturl())
+
+
+def _read_upstream_name(value: object) -> str:
+    expected = "a short name of lower-case letters and digits, joined by - . or _"
+    if not _UPSTREAM_NAME.fullmatch(name := _text(value, expected)) or len(name) > 64:
+        raise Unfit(expected)
+    return name
+
+
+def _read_pattern(value: object) -> str:
+    expected = "a project name or glob such as acme-* (without a version)"
+    match = _RULE.fullmatch(_text(value, expected))
+    if not match or match[2]:
+        raise Unfit(expected)
+    return match[1]
+
+
+def _read_rule(value: object) -> str:
+    expected = "a project pattern with an optional version specifier, such as evil-* or torch<2.1"
+    if not (match := _RULE.fullmatch(_text(value, expected))):
+        raise Unfit(expected)
+    try:
+        SpecifierSet(match[2])
+    except InvalidSpecifier:
+        raise Unfit(expected) from None
+    return f"{match[1]} {match[2]}".strip()
+
+
+SIZE = Kind("SIZE", _read_size, show=lambda value: units.format_size(int(str(value))))
+DURATION = duration()
+SWITCH = Kind("", _read_switch)
+PATH = Kind("PATH", _read_path)
+FOLDERS = Kind("FOLDER", _read_path, split=_paths, items="folders")
+HOST = Kind("ADDRESS", _read_host)
+NETWORKS = Kind("NETWORK", _read_network, split=_words, items="addresses or networks")
+FILE_HOSTS = Kind("HOST", _read_file_host, split=_words, items="hosts")
+BASE_PATH = Kind("PATH", _read_base_path)
+PUBLIC_URL = Kind("URL", _read_public_url)
+UPSTREAM_URL = Kind("URL", _read_upstream_url)
+# not read here: an entry may be a URL or a table (upstreams.py)
+UPSTREAMS = Kind("URL", lambda value: value, split=_words, items="URLs or [[upstream]] tables")
+UPSTREAM_NAME = Kind("NAME", _read_upstream_name)
+PROXY = Kind("URL", _read_proxy, is_secret=True)
+SECRET = Kind("TEXT", lambda value: Secret(_text(value, "a text")), is_secret=True)
+PATTERNS = Kind("PATTERN", _read_pattern, split=_words, items="name patterns")
+RULES = Kind("RULE", _read_rule, split=_words, items="rules")

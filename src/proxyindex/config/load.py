@@ -1,0 +1,154 @@
+"""Finds the effective configuration: flag over environment over file over default.
+
+All mistakes are reported together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import platformdirs
+
+from proxyindex.config import layers, upstreams
+from proxyindex.config.layers import Layer
+from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
+from proxyindex.config.options import OPTIONS
+from proxyindex.settings import PolicySettings, Settings
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The effective settings and where each value came from.
+
+    `sources` maps an option's key (`page_ttl`, `policy.deny`) or a key of an upstream
+    (`upstream.NAME.password`) to `flag --page-ttl`, `env NAME`, `FILE:KEY` or `default`.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+class _Values:
+    """The winning value of every option that was given."""
+
+    def __init__(self, found: Mapping[str, Given]) -> None:
+        self._found = found
+
+    def __getitem__(self, key: str) -> Any:
+        return self._found[key].value if key in self._found else None
+
+    def place(self, key: str) -> Place:
+        return self._found[key].place if key in self._found else DEFAULT
+
+    def rank(self, key: str) -> Rank:
+        return self.place(key).rank
+
+
+def load(flags: Mapping[str, object] = _NOTHING, environ: Mapping[str, str] = _NOTHING) -> Loaded:
+    """The effective configuration.
+
+    `flags`: values by option key, texts as typed; `None` and `()` mean not given. `environ`:
+    usually `os.environ`. Raises `ConfigError` with every mistake, or its subclass `NotReady` when
+    the only ones are folders or files that are not there.
+    """
+    mistakes = Mistakes()
+    given = [layers.from_flags(flags), layers.from_environment(environ, mistakes)]
+    if named := given[0].get("config") or given[1].get("config"):
+        path = Path(os.path.expanduser(str(named.value)))
+        given.append(layers.from_file(path, named.place, mistakes))
+    values = _Values(_winners(given, mistakes))
+    entries = _upstream_entries(values, mistakes)
+    built = upstreams.build(entries, environ, mistakes) if entries else upstreams.Upstreams()
+    for check in (_check_tls, _check_socket, _check_folders):
+        check(values, mistakes)
+    _check_purpose(values, entries, mistakes)
+    mistakes.raise_if_any()
+    sources = {option.key: values.place(option.key).source for option in OPTIONS}
+    if entries is None:
+        sources["upstream"] = values.place("no_upstream").source
+    sources |= {f"upstream.{key}": source for key, source in (built.sources or {}).items()}
+    return Loaded(_settings(values, built), sources)
+
+
+def _winners(given: list[Layer], mistakes: Mistakes) -> Mapping[str, Given]:
+    winners: dict[str, Given] = {}
+    for layer in reversed(given):
+        for option in OPTIONS:
+            if option.key not in layer:
+                continue
+            if read := layers.read(option, layer[option.key], mistakes):
+                winners[option.key] = read
+    return winners
+
+
+def _upstream_entries(values: _Values, mistakes: Mistakes) -> Given | None:
+    asked, refused = values["upstream"], values["no_upstream"]
+    if refused and asked and values.rank("upstream") == values.rank("no_upstream"):
+        mistakes.say(values.place("no_upstream"), "contradicts the upstreams given beside it")
+    elif refused and values.rank("upstream") <= values.rank("no_upstream"):
+        return None
+    return upstreams.default() if asked is None else Given(asked, values.place("upstream"))
+
+
+def _settings(values: _Values, built: upstreams.Upstreams) -> Settings:
+    fields: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
+    for option in OPTIONS:
+        if (value := values[option.key]) is None or option.key in {"upstream", "no_upstream"}:
+            continue
+        group, _, inner = option.attribute.rpartition(".")
+        (policy if group else fields)[inner] = value
+    fields["cache_dir"] = _cache_dir(values)
+    return Settings(**fields, upstreams=built.settings, policy=PolicySettings(**policy))
+
+
+def _check_tls(values: _Values, mistakes: Mistakes) -> None:
+    cert, key = values["tls_cert"], values["tls_key"]
+    if cert and not key:
+        mistakes.say(values.place("tls_cert"), "needs tls-key beside it")
+    if key and not cert:
+        mistakes.say(values.place("tls_key"), "needs tls-cert beside it")
+    for name, path in (("tls_cert", cert), ("tls_key", key)):
+        if path and not path.is_file():
+            mistakes.absent(values.place(name), path, "a file")
+
+
+def _check_socket(values: _Values, mistakes: Mistakes) -> None:
+    if not values["unix_socket"]:
+        return
+    for key in ("host", "port"):
+        # an address from a lower layer, e.g. of a container image, is simply overridden
+        if values.rank(key) >= values.rank("unix_socket"):
+            mistakes.say(
+                values.place(key), "contradicts unix-socket: listen on a socket or on an address"
+            )
+
+
+def _check_folders(values: _Values, mistakes: Mistakes) -> None:
+    for folder in values["folders"] or ():
+        if not folder.is_dir():
+            mistakes.absent(values.place("folders"), folder, "a folder")
+
+
+def _check_purpose(values: _Values, entries: Given | None, mistakes: Mistakes) -> None:
+    if values["folders"]:
+        return
+    if entries is None or not entries.value:
+        place = values.place("no_upstream" if entries is None else "upstream")
+        mistakes.say(place, "without folders and upstreams there is nothing to serve")
+    elif values["offline"] and not (cache := _cache_dir(values)).is_dir():
+        problem = f"no folders are given and there is no cache at {cache}"
+        mistakes.say(values.place("offline"), f"{problem}, so there is nothing to serve")
+
+
+def _cache_dir(values: _Values) -> Path:
+    given = values["cache_dir"]
+    default = platformdirs.user_cache_path("proxyindex", appauthor=False)
+    return given if isinstance(given, Path) else default

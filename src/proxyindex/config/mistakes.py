@@ -1,0 +1,121 @@
+"""Where a value came from, and the list of everything that is wrong with the values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+from proxyindex.errors import ConfigError
+
+_LONGEST_VALUE = 100
+_USERINFO = re.compile(r"([a-z+]+://)?[^\s']*@")
+_QUERY = re.compile(r"(://[^\s'?]*\?)[^\s']*")
+
+
+class NotReady(ConfigError):
+    """The configuration is sound, but a folder or file it names is not there."""
+
+
+class Rank(IntEnum):
+    """Layers of values; a higher one wins."""
+
+    DEFAULT = 0
+    FILE = 1
+    ENVIRONMENT = 2
+    FLAG = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value was given. `name` is the flag, variable or key as its user writes it."""
+
+    rank: Rank
+    name: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        match self.rank:
+            case Rank.FLAG:
+                return f"command line: {self.name}"
+            case Rank.ENVIRONMENT:
+                return f"environment: {self.name}"
+            case _:
+                return f"{self.file}: {self.name}" if self.file else self.name
+
+    @property
+    def source(self) -> str:
+        """The short form `config show` prints: `flag --port`, `env NAME`, `FILE:KEY`."""
+        match self.rank:
+            case Rank.FLAG:
+                return f"flag {self.name}"
+            case Rank.ENVIRONMENT:
+                return f"env {self.name}"
+            case Rank.FILE:
+                return f"{self.file}:{self.name}"
+            case Rank.DEFAULT:
+                return "default"
+
+    def inside(self, key: str) -> Place:
+        """The place of a key of this table."""
+        return Place(self.rank, f"{self.name}.{key}", self.file)
+
+
+DEFAULT = Place(Rank.DEFAULT, "default")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value, raw or read, with its place."""
+
+    value: object
+    place: Place
+
+
+@dataclass(slots=True)
+class Mistakes:
+    """Collects what is wrong (the configuration) and what is missing (on this machine)."""
+
+    wrong: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def value(self, place: Place, value: object, expected: str, *, secret: bool = False) -> None:
+        """A value is not what was expected."""
+        self.wrong.append(f"{place} = {_shown(value, secret=secret)}: expected {expected}.")
+
+    def unknown(self, place: Place, key: str, known: Collection[str]) -> None:
+        """A key nobody reads, with the likeliest known one."""
+        near = difflib.get_close_matches(key, known, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(sorted(known))
+        self.say(place, f"unknown key; {remedy}")
+
+    def say(self, place: Place, problem: str) -> None:
+        """Anything else about a place; `problem` is the rest of the sentence."""
+        self.wrong.append(
+            f"{place}: {problem}" if problem.endswith("?") else f"{place}: {problem}."
+        )
+
+    def absent(self, place: Place, path: Path, what: str) -> None:
+        """A path the configuration names is not there, or not `what` (`a folder`, `a file`)."""
+        problem = f"is not {what}" if path.exists() else "does not exist"
+        self.missing.append(f"{place} = {_shown(str(path), secret=False)}: this path {problem}.")
+
+    def raise_if_any(self) -> None:
+        """Raises `ConfigError`, or `NotReady` when only paths are missing."""
+        if self.wrong:
+            raise ConfigError(self.wrong + self.missing)
+        if self.missing:
+            raise NotReady(self.missing)
+
+
+def _shown(value: object, *, secret: bool) -> str:
+    if secret:
+        return "'****'"
+    # tables and lists may hold a password somewhere
+    text = "{…}" if isinstance(value, dict) else "[…]" if isinstance(value, list) else repr(value)
+    if len(text) > _LONGEST_VALUE:
+        text = text[:_LONGEST_VALUE] + "…"
+    return _QUERY.sub(r"\1****", _USERINFO.sub(r"\1****@", text))

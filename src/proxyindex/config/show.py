@@ -1,0 +1,123 @@
+"""Shows the effective configuration, secrets masked: as a TOML file again, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from proxyindex.config.load import Loaded
+from proxyindex.config.options import OPTIONS, UPSTREAM_OPTIONS, Option
+from proxyindex.settings import Secret, Settings, UpstreamSettings
+
+_DERIVED = frozenset({"upstream", "no_upstream", "config"})
+_UNNAMED = UpstreamSettings(name="", url="")
+
+
+def shown_default(option: Option) -> str:
+    """The default of an option as help texts and documentation print it; empty if there is none."""
+    if option.shown_default or option.key == "no_upstream":
+        return option.shown_default
+    owner = Settings() if option in OPTIONS else _UNNAMED
+    if option in UPSTREAM_OPTIONS and option.attribute in {"url", "password_env", "password_file"}:
+        return ""
+    value = _value(owner, option)
+    if value in (None, (), ""):
+        return ""
+    return " ".join(shown) if isinstance(shown := _shown(option, value), list) else _word(shown)
+
+
+def as_toml(loaded: Loaded) -> str:
+    """A TOML file of every value, each with its source as comment."""
+    settings = loaded.settings
+    lines = [f"# configuration file: {settings.config_file or 'none'}"]
+    plain = [option for option in OPTIONS if option.key not in _DERIVED]
+    lines += _section(settings, plain, loaded, "")
+    if not settings.upstreams:
+        lines += ["", f"# no upstream  # {loaded.sources['upstream']}"]
+    for upstream in settings.upstreams:
+        lines += ["", "[[upstream]]"]
+        lines += _section(upstream, _upstream_options(), loaded, f"upstream.{upstream.name}.")
+    return "\n".join(lines) + "\n"
+
+
+def as_json(loaded: Loaded) -> str:
+    """`{"settings": {KEY: {"value", "source"}}, "upstreams": [...]}`; bytes and seconds as numbers.
+
+    Keys are spelled with underscores.
+    """
+    settings = loaded.settings
+    document = {
+        "settings": {
+            option.key: {
+                "value": _plain(_value(settings, option)),
+                "source": loaded.sources[option.key],
+            }
+            for option in OPTIONS
+            if option.key not in {"upstream", "no_upstream"}
+        },
+        "upstreams": [_upstream_json(upstream, loaded) for upstream in settings.upstreams],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _upstream_json(upstream: UpstreamSettings, loaded: Loaded) -> dict[str, object]:
+    return {
+        option.key: {
+            "value": _plain(_value(upstream, option)),
+            "source": loaded.sources.get(f"upstream.{upstream.name}.{option.key}", "default"),
+        }
+        for option in _upstream_options()
+    }
+
+
+def _upstream_options() -> list[Option]:
+    # these two have become the password
+    return [o for o in UPSTREAM_OPTIONS if o.key not in {"password_env", "password_file"}]
+
+
+def _section(
+    owner: Settings | UpstreamSettings, options: Sequence[Option], loaded: Loaded, prefix: str
+) -> Iterator[str]:
+    tables = "policy." if not prefix else ""
+    # in TOML a table ends the keys above it, so the [policy] of the file itself comes last
+    for option in sorted(options, key=lambda option: bool(tables and tables in option.key)):
+        key = option.toml
+        if tables and option.key.startswith(tables):
+            if option.key == "policy.reserved":
+                yield from ("", "[policy]")
+            key = option.toml.removeprefix(tables)
+        value = _value(owner, option)
+        source = loaded.sources.get(prefix + option.key, "default")
+        if value is None:
+            yield f"# {key} is not set"
+        else:
+            yield f"{key} = {_word(_shown(option, value), toml=True)}  # {source}"
+
+
+def _value(owner: object, option: Option) -> object:
+    value = owner
+    for name in option.attribute.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _shown(option: Option, value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(option.kind.show(item)) for item in value]
+    return _plain(option.kind.show(value))
+
+
+def _plain(value: object) -> object:
+    match value:
+        case tuple():
+            return [_plain(item) for item in value]
+        case Path() | Secret():
+            return str(value)
+        case _:
+            return value
+
+
+def _word(value: object, *, toml: bool = False) -> str:
+    # JSON's strings, numbers, booleans and lists are TOML's too
+    return json.dumps(value, ensure_ascii=False) if toml or value in (True, False) else str(value)

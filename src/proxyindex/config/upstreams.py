@@ -1,0 +1,209 @@
+"""Makes `UpstreamSettings` of URLs and TOML tables: names, credentials, the default."""
+
+from __future__ import annotations
+
+import netrc
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from proxyindex.config import layers
+from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
+from proxyindex.config.options import ENV_PREFIX, UPSTREAM_OPTIONS
+from proxyindex.settings import PolicySettings, Secret, UpstreamSettings
+from proxyindex.upstream.default import default_file_host, default_index_url
+
+DEFAULT_NAME = "pypi"
+_LARGEST_PASSWORD_FILE = 64 * 1024
+_CREDENTIAL = re.compile(rf"{ENV_PREFIX}UPSTREAM_([A-Z0-9_]+)_(USERNAME|PASSWORD)", re.ASCII)
+_PATHS = ("ca_file", "client_cert", "client_key")
+_OPTIONS = {option.key: option for option in UPSTREAM_OPTIONS}
+
+Values = dict[str, Given]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """The upstreams in order, and where each of their values came from (`NAME.KEY`)."""
+
+    settings: tuple[UpstreamSettings, ...] = ()
+    sources: Mapping[str, str] | None = None
+
+
+def build(entries: Given, environ: Mapping[str, str], mistakes: Mistakes) -> Upstreams:
+    """Upstreams of URLs and tables. Everything wrong with them goes to `mistakes`."""
+    listed = entries.value if isinstance(entries.value, tuple) else ()
+    found: dict[str, UpstreamSettings] = {}
+    sources: dict[str, str] = {}
+    for number, entry in enumerate(listed, 1):
+        place = entries.place
+        if len(listed) > 1 or isinstance(entry, dict):
+            place = Place(place.rank, f"{place.name}[{number}]", place.file)
+        values = _values(entry, place, mistakes)
+        if not (upstream := _upstream(values, place, environ, mistakes)):
+            continue
+        if upstream.name in found:
+            mistakes.say(place, f"a second upstream named {upstream.name!r}; give it another name")
+        found[upstream.name] = upstream
+        sources |= {f"{upstream.name}.{key}": given.place.source for key, given in values.items()}
+    _check_variables(found, environ, mistakes)
+    return Upstreams(tuple(found.values()), sources)
+
+
+def default() -> Given:
+    """PyPI, when nobody names another upstream."""
+    return Given((default_index_url(),), DEFAULT)
+
+
+def _values(entry: object, place: Place, mistakes: Mistakes) -> Values:
+    if isinstance(entry, dict):
+        raw = dict(layers.table_keys(entry, UPSTREAM_OPTIONS, place.file, mistakes, place))
+    else:
+        raw = {"url": Given(entry, place)}
+    values = {}
+    for key, given in raw.items():
+        if read := layers.read(_OPTIONS[key], given, mistakes):
+            values[key] = read
+    if "url" not in raw:
+        mistakes.say(place, "an upstream needs a url")
+    return values
+
+
+def _upstream(
+    values: Values, place: Place, environ: Mapping[str, str], mistakes: Mistakes
+) -> UpstreamSettings | None:
+    if "url" not in values:
+        return None
+    _move_credentials(values, mistakes)
+    url = str(values["url"].value)
+    is_default = _same_index(url, default_index_url())
+    name = values.setdefault("name", Given(DEFAULT_NAME if is_default else _name(url), DEFAULT))
+    _read_password(values, environ, mistakes)
+    _apply_variables(values, str(name.value), environ)
+    _look_up_netrc(values, environ, mistakes)
+    if "password" in values and "username" not in values:
+        mistakes.say(values["password"].place, "a password needs a username beside it")
+    _check_paths(values, mistakes)
+    fields: dict[str, Any] = {key: given.value for key, given in values.items()}
+    if is_default:
+        hosts = fields.get("file_hosts", ())
+        fields["file_hosts"] = tuple(dict.fromkeys((*hosts, default_file_host())))
+    policy = {
+        key.removeprefix("policy."): fields.pop(key)
+        for key in [*fields]
+        if key.startswith("policy.")
+    }
+    return UpstreamSettings(**fields, policy=PolicySettings(**policy))
+
+
+def _move_credentials(values: Values, mistakes: Mistakes) -> None:
+    url = values["url"]
+    parts = urlsplit(str(url.value))
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return
+    values["url"] = Given(parts._replace(netloc=host).geturl(), url.place)
+    if values.keys() & {"username", "password", "password_env", "password_file"}:
+        mistakes.say(url.place, "credentials both in the URL and beside it")
+    username, _, password = userinfo.partition(":")
+    if username:
+        values["username"] = Given(unquote(username), url.place)
+    if password:
+        values["password"] = Given(Secret(unquote(password)), url.place)
+
+
+def _read_password(values: Values, environ: Mapping[str, str], mistakes: Mistakes) -> None:
+    ways = values.keys() & {"password", "password_env", "password_file"}
+    if len(ways) > 1:
+        mistakes.say(values[min(ways)].place, f"only one of {', '.join(sorted(ways))} may be given")
+    if by_name := values.pop("password_env", None):
+        if password := environ.get(str(by_name.value)):
+            values["password"] = Given(Secret(password), by_name.place)
+        else:
+            mistakes.value(by_name.place, by_name.value, "the name of a variable that is set")
+    if by_file := values.pop("password_file", None):
+        try:
+            with Path(str(by_file.value)).open("rb") as stream:
+                text = stream.read(_LARGEST_PASSWORD_FILE).decode().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            mistakes.absent(by_file.place, Path(str(by_file.value)), "a readable text file")
+        else:
+            values["password"] = Given(Secret(text), by_file.place)
+
+
+def _variable(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _apply_variables(values: Values, name: str, environ: Mapping[str, str]) -> None:
+    for key in ("username", "password"):
+        variable = f"{ENV_PREFIX}UPSTREAM_{_variable(name)}_{key.upper()}"
+        if text := environ.get(variable):
+            value = Secret(text) if key == "password" else text
+            values[key] = Given(value, Place(Rank.ENVIRONMENT, variable))
+
+
+def _check_variables(
+    found: Mapping[str, UpstreamSettings], environ: Mapping[str, str], mistakes: Mistakes
+) -> None:
+    known = {_variable(name) for name in found}
+    for variable in sorted(environ) if found else ():
+        match = _CREDENTIAL.fullmatch(variable)
+        if match and match[1] not in known:
+            names = ", ".join(sorted(found))
+            mistakes.say(
+                Place(Rank.ENVIRONMENT, variable), f"no upstream has this name; there are {names}"
+            )
+
+
+def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistakes) -> None:
+    host = urlsplit(str(values["url"].value)).hostname or ""
+    if values.keys() & {"username", "password"} or not host:
+        return
+    explicit = environ.get("NETRC")
+    home = environ.get("HOME")
+    if not (path := Path(explicit) if explicit else home and Path(home) / ".netrc"):
+        return
+    try:
+        # only this very host: netrc's `default` entry would send a password to any upstream
+        found = netrc.netrc(str(path)).hosts.get(host)
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        # the user's ~/.netrc was not written for us, one named by $NETRC was
+        if explicit:
+            mistakes.value(Place(Rank.ENVIRONMENT, "NETRC"), explicit, "a readable netrc file")
+        return
+    if found and found[0]:
+        place = Place(Rank.FILE, host, Path(path))
+        values["username"] = Given(found[0], place)
+        if found[2]:
+            values["password"] = Given(Secret(found[2]), place)
+
+
+def _check_paths(values: Values, mistakes: Mistakes) -> None:
+    for key in _PATHS:
+        given = values.get(key)
+        if given and not (path := Path(str(given.value))).is_file():
+            mistakes.absent(given.place, path, "a file")
+    if "client_key" in values and "client_cert" not in values:
+        mistakes.say(values["client_key"].place, "needs a client-cert beside it")
+
+
+def _same_index(one: str, other: str) -> bool:
+    first, second = urlsplit(one), urlsplit(other)
+    return (first.scheme, first.netloc.lower(), first.path.rstrip("/")) == (
+        second.scheme,
+        second.netloc.lower(),
+        second.path.rstrip("/"),
+    )
+
+
+def _name(url: str) -> str:
+    # host, odd port and path: stable, and different for two indexes of one host
+    parts = urlsplit(url)
+    port = f"-{parts.port}" if parts.port else ""
+    path = parts.path.rstrip("/").removesuffix("/simple")
+    name = re.sub(r"[^a-z0-9]+", "-", f"{parts.hostname}{port}{path}".lower()).strip("-")
+    return name[:64].strip("-") or "upstream"

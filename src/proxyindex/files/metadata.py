@@ -1,0 +1,230 @@
+"""Core metadata of wheels, found or made: what upstream does not offer, we extract (PEP 658).
+
+The ways, cheapest first: the wheel we hold, upstream's sidecar (also where it is not advertised),
+the tail of upstream's wheel by ranged requests, the whole wheel. What was found is verified, kept
+as a blob, and its digest advertised from then on.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import anyio.from_thread
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from proxyindex.errors import FileGone, StoreError, UpstreamError
+from proxyindex.files.coding import identity
+from proxyindex.files.cold import probe_size, read_range
+from proxyindex.files.downloads import Downloads
+from proxyindex.files.ranged import RangedFile
+from proxyindex.files.transfer import Workshop
+from proxyindex.flight import Flights
+from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
+from proxyindex.names import normalize, parse_filename
+from proxyindex.store.facts import NO_METADATA, Fact
+from proxyindex.upstream.index import Upstream
+from proxyindex.wheel import MAX_METADATA, InvalidArchive, parse_headers, read_metadata
+
+log = logging.getLogger(__name__)
+
+_MISSES_TO_GIVE_UP = 5  # an upstream without sidecars is not asked for one per wheel
+_GIVE_UP_SECONDS = 3600.0
+
+
+class MetadataFinder:
+    """Finds the core metadata of upstream wheels, once per wheel however many ask."""
+
+    def __init__(self, workshop: Workshop, downloads: Downloads, tasks: TaskGroup) -> None:
+        self._shop = workshop
+        self._downloads = downloads
+        self._flights: Flights[bytes] = Flights(tasks)
+        self._sidecars = _SidecarMemory()
+
+    async def find(self, wheel: File, upstream: Upstream) -> tuple[bytes, bool]:
+        """The metadata, and whether this call led the search.
+
+        Raises `FileGone` when the wheel has none to be read, `UpstreamError` when it cannot be
+        told now.
+        """
+        flight, led = self._flights.join(wheel.key, lambda: self._search(wheel, upstream))
+        self._shop.events.flight("metadata", "led" if led else "joined")
+        return await flight.result(), led
+
+    async def _search(self, wheel: File, upstream: Upstream) -> bytes:
+        async with self._shop.locks.hold(f"metadata {wheel.key}"):
+            if (held := await anyio.to_thread.run_sync(self._held, wheel)) is not None:
+                return held
+            ways: tuple[Callable[[File, Upstream], Awaitable[bytes | None]], ...] = (
+                self._from_stored_wheel,
+                self._from_sidecar,
+                self._from_tail,
+                self._from_whole_wheel,
+            )
+            for way in ways:
+                try:
+                    found = await way(wheel, upstream)
+                except InvalidArchive as problem:
+                    self._learn(wheel, NO_METADATA)
+                    log.warning("no core metadata: %s", problem)
+                    raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
+                if found is not None:
+                    await anyio.to_thread.run_sync(self._keep, wheel, found)
+                    return found
+        raise FileGone(wheel.filename + METADATA_SUFFIX)
+
+    async def _from_stored_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
+        return await anyio.to_thread.run_sync(self._extract_stored, wheel)
+
+    async def _from_sidecar(self, wheel: File, upstream: Upstream) -> bytes | None:
+        is_advertised = bool(wheel.core_metadata)
+        if not is_advertised and self._sidecars.is_hopeless(upstream.name):
+            return None
+        assert isinstance(wheel.origin, UpstreamOrigin)
+        url = _sidecar_url(wheel.origin.url)
+        try:
+            data = await self._download(url, wheel, upstream)
+        except FileGone:
+            self._sidecars.missed(upstream.name)
+            return None
+        except UpstreamError as problem:
+            log.debug("no sidecar of %s: %s", wheel.filename, problem)
+            return None
+        self._sidecars.found(upstream.name)
+        if objection := _objection(data, wheel):
+            log.warning("sidecar of %s refused: %s", wheel.filename, objection)
+            return None
+        return data
+
+    async def _download(self, url: str, wheel: File, upstream: Upstream) -> bytes:
+        filename = wheel.filename + METADATA_SUFFIX
+        sidecar = File(filename, wheel.origin, hashes=wheel.core_metadata or {})
+        async with upstream.download(url, filename=filename) as reply:
+            body = identity(
+                reply,
+                sidecar,
+                upstream=upstream.name,
+                spool=self._shop.spool,
+                limit=MAX_METADATA,
+            )
+            parts, size = [], 0
+            async for chunk in body:
+                size += len(chunk)
+                if size > MAX_METADATA:
+                    raise UpstreamError(upstream.name, "sent too long a sidecar")
+                parts.append(chunk)
+        return b"".join(parts)
+
+    async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
+        try:
+            size = wheel.size or await probe_size(wheel, upstream)
+            return await self._read_tail(wheel, size, upstream) if size else None
+        except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
+            # the digest of the whole wheel will tell whether the archive is really broken
+            log.debug("no ranged look into %s: %s", wheel.filename, problem)
+            return None
+
+    async def _read_tail(self, wheel: File, size: int, upstream: Upstream) -> bytes:
+        def fetch(start: int, stop: int) -> bytes:
+            return anyio.from_thread.run(read_range, wheel, upstream, start, stop)
+
+        remote = cast(BinaryIO, RangedFile(size, fetch))
+        return await anyio.to_thread.run_sync(read_metadata, remote, wheel.filename)
+
+    async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
+        transfer, _ = self._downloads.join(wheel, upstream)
+        await transfer.finished()
+        return await anyio.to_thread.run_sync(self._extract_stored, wheel)
+
+    def _held(self, wheel: File) -> bytes | None:
+        fact = self._fact(wheel)
+        known = (
+            fact.metadata if fact and fact.metadata else (wheel.core_metadata or {}).get("sha256")
+        )
+        blob = self._shop.blobs.open(known) if known else None
+        if blob is None:
+            return None
+        try:
+            data = os.pread(blob.fd, blob.size, 0)
+        finally:
+            blob.close()
+        return data if hashlib.sha256(data).hexdigest() == known else None
+
+    def _extract_stored(self, wheel: File) -> bytes | None:
+        fact = self._fact(wheel)
+        sha256 = wheel.sha256 or (fact.sha256 if fact else None)
+        blob = self._shop.blobs.open(sha256, wheel.size) if sha256 else None
+        if blob is None:
+            return None
+        with os.fdopen(blob.fd, "rb") as archive:
+            return read_metadata(archive, wheel.filename)
+
+    def _keep(self, wheel: File, data: bytes) -> None:
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            self._shop.blobs.put(sha256, data)
+        except StoreError as problem:
+            log.warning("%s", problem)
+        self._learn(wheel, sha256)
+
+    def _learn(self, wheel: File, metadata: str) -> None:
+        assert isinstance(wheel.origin, UpstreamOrigin)
+        origin = wheel.origin
+        fact = Fact(url=origin.url, metadata=metadata)
+        try:
+            self._shop.facts.learn(origin.upstream, origin.project, wheel.filename, fact)
+        except StoreError as problem:
+            log.warning("%s", problem)
+
+    def _fact(self, wheel: File) -> Fact | None:
+        assert isinstance(wheel.origin, UpstreamOrigin)
+        facts = self._shop.facts.read(wheel.origin.upstream, wheel.origin.project)
+        return facts.get(wheel.filename)
+
+
+class _SidecarMemory:
+    """Which upstreams have shown no sidecars lately."""
+
+    def __init__(self) -> None:
+        self._misses: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+
+    def is_hopeless(self, upstream: str) -> bool:
+        return time.monotonic() < self._until.get(upstream, 0.0)
+
+    def missed(self, upstream: str) -> None:
+        misses = self._misses[upstream] = self._misses.get(upstream, 0) + 1
+        if misses >= _MISSES_TO_GIVE_UP:
+            self._until[upstream] = time.monotonic() + _GIVE_UP_SECONDS
+            self._misses[upstream] = 0
+
+    def found(self, upstream: str) -> None:
+        self._misses[upstream] = 0
+
+
+def local_metadata(path: Path, filename: str) -> bytes:
+    """The core metadata of a wheel on disk. Raises `InvalidArchive` and `OSError`."""
+    with open(path, "rb") as archive:
+        return read_metadata(archive, filename)
+
+
+def _sidecar_url(url: str) -> str:
+    path, mark, query = url.partition("?")
+    return f"{path}{METADATA_SUFFIX}{mark}{query}"
+
+
+def _objection(data: bytes, wheel: File) -> str | None:
+    """Why these bytes are not the wheel's metadata, as far as can be told without the wheel."""
+    expected = (wheel.core_metadata or {}).get("sha256")
+    if expected is not None:
+        return None if hashlib.sha256(data).hexdigest() == expected else "its digest differs"
+    core, name = parse_headers(data), parse_filename(wheel.filename)
+    try:
+        is_ours = core.name is not None and normalize(core.name) == name.project
+    except ValueError:
+        is_ours = False
+    return None if is_ours and core.version else "it names another project"

@@ -1,0 +1,175 @@
+"""Turns any file of a page into open content: from a folder, the cache, or an upstream."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio.to_thread
+
+from proxyindex.errors import FileGone, StoreError, UpstreamError, UpstreamUnavailable
+from proxyindex.files.cold import Cold
+from proxyindex.files.content import Content, InMemory, Stored
+from proxyindex.files.downloads import Downloads
+from proxyindex.files.metadata import MetadataFinder, local_metadata
+from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.model import (
+    SIGNATURE_SUFFIX,
+    File,
+    LocalOrigin,
+    MetadataOrigin,
+    SignatureOrigin,
+    UpstreamOrigin,
+)
+from proxyindex.store.blobs import BlobStore
+from proxyindex.store.index import Notes
+from proxyindex.store.worker import Worker
+from proxyindex.upstream.index import Upstream
+from proxyindex.wheel import InvalidArchive
+
+_MAX_SIGNATURE = 64 * 1024
+_NO_SIGNATURE_SECONDS = 3600.0
+
+
+class FileService:
+    """Opens files. `upstreams` by id, as `UpstreamOrigin` names them."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        downloads: Downloads,
+        metadata: MetadataFinder,
+        upstreams: Mapping[str, Upstream],
+        notes: Notes,
+        worker: Worker,
+        *,
+        is_offline: bool = False,
+    ) -> None:
+        self._blobs = blobs
+        self._downloads = downloads
+        self._metadata = metadata
+        self._upstreams = upstreams
+        self._notes = notes
+        self._worker = worker
+        self._is_offline = is_offline
+
+    async def open(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
+        """The file's content, to be closed; sets the inquiry's outcome.
+
+        `whole`: the client wants all of it, so an unknown size may be learned by fetching.
+        Raises `FileGone`, `UpstreamError`, `StoreError`.
+        """
+        match file.origin:
+            case LocalOrigin(path):
+                inquiry.outcome = Outcome.LOCAL
+                return await anyio.to_thread.run_sync(_open_local, file, path)
+            case UpstreamOrigin():
+                return await self._open_upstream(file, inquiry, whole=whole)
+            case MetadataOrigin(wheel):
+                return await self._open_metadata(file, wheel, inquiry)
+            case SignatureOrigin(signed):
+                return await self._open_signature(file, signed, inquiry)
+
+    async def _open_upstream(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
+        if file.sha256 and (stored := self._stored(file)):
+            inquiry.outcome = Outcome.HIT
+            return stored
+        inquiry.outcome = None
+        upstream = self._upstream(file)
+        cold = Cold(file, upstream, self._downloads, inquiry)
+        await cold.measure(whole=whole)
+        return cold
+
+    def _stored(self, file: File) -> Stored | None:
+        assert file.sha256 is not None
+        blob = self._blobs.open(file.sha256, file.size)
+        if blob is None:
+            return None
+        return Stored(blob.fd, blob.size, sha256=file.sha256, modified=blob.modified)
+
+    def _upstream(self, file: File) -> Upstream:
+        assert isinstance(file.origin, UpstreamOrigin)
+        upstream = self._upstreams[file.origin.upstream]
+        if self._is_offline:
+            raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
+        return upstream
+
+    async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
+        if isinstance(wheel.origin, LocalOrigin):
+            inquiry.outcome = Outcome.LOCAL
+            return await _open_local_metadata(wheel, Path(wheel.origin.path))
+        if file.sha256 and (stored := self._stored(file)):
+            inquiry.outcome = Outcome.HIT
+            return stored
+        assert isinstance(wheel.origin, UpstreamOrigin)
+        upstream = self._upstreams[wheel.origin.upstream]
+        if self._is_offline and not (wheel.sha256 and self._blobs.has(wheel.sha256)):
+            self._upstream(wheel)  # raises: extracting needs the wheel on disk
+        data, led = await self._metadata.find(wheel, upstream)
+        inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+        return _in_memory(data)
+
+    async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
+        if isinstance(signed.origin, LocalOrigin):
+            inquiry.outcome = Outcome.LOCAL
+            path = signed.origin.path + SIGNATURE_SUFFIX
+            return await anyio.to_thread.run_sync(_open_local, file, path)
+        note = f"no signature {signed.key}"
+        if await self._worker.run(self._notes.recall, note) is not None:
+            inquiry.outcome = Outcome.HIT
+            raise FileGone(file.filename)
+        upstream = self._upstream(signed)
+        inquiry.outcome = Outcome.FETCHED
+        try:
+            data = await _fetch_signature(file, signed, upstream)
+        except FileGone:
+            await self._worker.run(self._notes.remember, note, b"", _NO_SIGNATURE_SECONDS)
+            raise
+        return _in_memory(data, is_immutable=False)
+
+
+def _open_local(file: File, path: str) -> Stored:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as problem:
+        raise FileGone(file.filename) from problem
+    except OSError as problem:
+        raise StoreError("read a package", problem.strerror or str(problem)) from problem
+    found = os.fstat(fd)
+    if file.size is not None and found.st_size != file.size:
+        os.close(fd)  # replaced since it was listed: its digest is not the one we promised
+        raise StoreError("read a package", f"{file.filename} is being changed")
+    return Stored(
+        fd,
+        found.st_size,
+        sha256=file.sha256,
+        modified=datetime.fromtimestamp(found.st_mtime, UTC),
+        is_immutable=file.sha256 is not None,
+    )
+
+
+async def _open_local_metadata(wheel: File, path: Path) -> InMemory:
+    try:
+        data = await anyio.to_thread.run_sync(local_metadata, path, wheel.filename)
+    except (OSError, InvalidArchive) as problem:
+        raise FileGone(wheel.filename + ".metadata") from problem
+    return _in_memory(data)
+
+
+def _in_memory(data: bytes, *, is_immutable: bool = True) -> InMemory:
+    digest = hashlib.sha256(data).hexdigest()
+    return InMemory(data, sha256=digest, modified=None, is_immutable=is_immutable)
+
+
+async def _fetch_signature(file: File, signed: File, upstream: Upstream) -> bytes:
+    assert isinstance(signed.origin, UpstreamOrigin)
+    path, mark, query = signed.origin.url.partition("?")
+    url = f"{path}{SIGNATURE_SUFFIX}{mark}{query}"
+    async with upstream.download(url, filename=file.filename) as reply:
+        data = b""
+        async for chunk in reply.raw():
+            data += chunk
+            if len(data) > _MAX_SIGNATURE:
+                raise UpstreamError(upstream.name, "sent too long a signature")
+    return data

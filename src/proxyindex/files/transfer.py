@@ -1,0 +1,400 @@
+"""One running download: a single writer to disk among all processes, any number of readers.
+
+The disk is the buffer. The writer tells how many bytes may be read and always withholds the end
+until the digest has matched, so a wrong file is never delivered whole; readers go at their own
+pace from a descriptor of their own. The process that holds the key's lock writes; the others
+follow the growing file, and take over when the writer dies.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from proxyindex.errors import (
+    DigestMismatch,
+    FileGone,
+    ProxyindexError,
+    StoreError,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamUnavailable,
+)
+from proxyindex.events import Events
+from proxyindex.files.coding import identity
+from proxyindex.files.content import READ_SIZE
+from proxyindex.files.writing import Writing
+from proxyindex.model import File, UpstreamOrigin
+from proxyindex.store.blobs import Blob, BlobStore
+from proxyindex.store.facts import Fact, Facts
+from proxyindex.store.locks import Locks
+from proxyindex.store.partials import Partial, Partials, Phase, Progress
+from proxyindex.store.worker import Worker
+from proxyindex.upstream.client import Reply
+from proxyindex.upstream.index import Upstream
+
+log = logging.getLogger(__name__)
+
+MAX_RESUMES = 10
+_BACKOFF = (0.25, 0.5, 1.0)
+_GONE_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
+_POLL_SECONDS = 0.01
+_INLINE = 256 * 1024  # bytes just written are in the page cache: a thread hop costs more
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all transfers of a cache directory share. `max_file_size` in bytes."""
+
+    blobs: BlobStore
+    partials: Partials
+    facts: Facts
+    locks: Locks
+    worker: Worker
+    slots: anyio.CapacityLimiter
+    spool: Path
+    max_file_size: int
+    events: Events
+
+
+class Transfer:
+    """The arrival of one upstream file. `run()` it in the application's task group, once."""
+
+    def __init__(self, file: File, upstream: Upstream, workshop: Workshop, retries: int) -> None:
+        assert isinstance(file.origin, UpstreamOrigin)
+        self.file = file
+        self._origin = file.origin
+        self._upstream = upstream
+        self._shop = workshop
+        self._retries = retries
+        self._progress = Progress(size=file.size)
+        self._error: ProxyindexError | None = None
+        self._changed = anyio.Event()
+        self._fd: int | None = None
+        self._partial: Partial | None = None
+        self._users = 1  # run() itself; the last user closes the descriptors
+        self._writing = Writing(file)
+
+    @property
+    def size(self) -> int | None:
+        """Total bytes, as soon as page or upstream told."""
+        return self._progress.size
+
+    @property
+    def readable(self) -> int:
+        """How many bytes readers may have now."""
+        return self._progress.readable
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it ended because upstream has no such file."""
+        return isinstance(self._error, FileGone)
+
+    async def started(self) -> None:
+        """Wait until upstream has answered. Raises the transfer's error if it already failed."""
+        while self._progress.phase is Phase.ASKING and self._error is None:
+            await self._changed.wait()
+        if self._error is not None and self._progress.readable == 0:
+            raise self._error
+
+    async def ended(self) -> None:
+        """Wait until the file is stored or lost."""
+        while self._progress.phase is not Phase.DONE and self._error is None:
+            await self._changed.wait()
+        await anyio.lowlevel.checkpoint()  # let run() come to its end
+
+    async def finished(self) -> None:
+        """Wait until the file is stored. Raises the transfer's error."""
+        await self.ended()
+        if self._error is not None:
+            raise self._error
+
+    async def available(self, position: int) -> int:
+        """Wait for bytes beyond `position`; the number readable, `position` itself at the end.
+
+        Raises the transfer's error.
+        """
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._progress.readable > position or self._progress.phase is Phase.DONE:
+                return max(self._progress.readable, position)
+            await self._changed.wait()
+
+    def reader(self, start: int, stop: int | None) -> "TransferStream":
+        """A stream over the bytes as they arrive; close it."""
+        self._users += 1
+        return TransferStream(self, start, stop)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to read from; there is one as soon as bytes are available."""
+        assert self._fd is not None
+        return self._fd
+
+    def leave(self) -> None:
+        """A user is done with the descriptors."""
+        self._users -= 1
+        if self._users == 0:
+            if self._partial is not None:
+                self._partial.close()
+            elif self._fd is not None:
+                os.close(self._fd)
+            self._partial = self._fd = None
+
+    # -- roles ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write, or follow another process that writes, until the file is stored or lost."""
+        name = f"file {self.file.key}"
+        try:
+            while self._progress.phase is not Phase.DONE:
+                if not self._shop.locks.try_acquire(name):
+                    await self._follow(name)
+                    continue
+                try:
+                    await self._lead()
+                finally:
+                    self._shop.locks.release(name)
+        except ProxyindexError as problem:
+            self._fail(problem)
+        except BaseException:
+            self._fail(UpstreamUnavailable(self._upstream.name, "was not waited for: stopping"))
+            raise
+        finally:
+            self.leave()
+
+    async def _follow(self, lock: str) -> None:
+        """Apply what the writing process publishes, until it is over or the writer is gone."""
+        if self._partial is None:
+            partial = await anyio.to_thread.run_sync(self._shop.partials.follow, self.file.key)
+            if partial is None:  # not begun, or adopted this moment
+                await self._use_stored()
+                await anyio.sleep(_POLL_SECONDS)
+                return
+            self._attach(partial)
+        assert self._partial is not None
+        while True:
+            self._apply(self._partial.progress())
+            if self._progress.phase is Phase.DONE:
+                return
+            if self._shop.locks.try_acquire(lock):
+                self._shop.locks.release(lock)
+                return
+            await anyio.sleep(_POLL_SECONDS)
+
+    def _apply(self, progress: Progress | None) -> None:
+        if progress is None or progress == self._progress:
+            return
+        if progress.phase is Phase.ABSENT:
+            raise FileGone(self.file.filename)
+        if progress.phase is Phase.FAILED:
+            raise UpstreamUnavailable(self._upstream.name, "broke the file off")
+        self._advance(progress)
+
+    async def _lead(self) -> None:
+        if self._partial is not None:  # we followed a writer that is gone
+            self._apply(self._partial.progress())
+        if self._progress.phase is Phase.DONE or await self._use_stored():
+            return
+        if self._partial is None:
+            await self._shop.worker.run(self._shop.blobs.make_room, self.file.size or 0)
+            self._attach(await anyio.to_thread.run_sync(self._shop.partials.create, self.file.key))
+        elif not self._may_continue():
+            raise UpstreamUnavailable(self._upstream.name, "was lost by the process that asked it")
+        async with self._shop.slots:
+            await self._fetch()
+
+    def _may_continue(self) -> bool:
+        """Whether a dead writer's bytes can be proven by the digest in the end."""
+        assert self._partial is not None
+        return self.file.sha256 is not None and self._partial.is_in_place()
+
+    async def _use_stored(self) -> bool:
+        """Whether another process has stored the file meanwhile; then readers get that."""
+        blob = await anyio.to_thread.run_sync(self._stored)
+        if blob is None:
+            return False
+        if self._fd is None:
+            self._fd = blob.fd
+        else:
+            blob.close()  # same bytes: readers go on with what they have open
+        self._advance(Progress(Phase.DONE, blob.size, blob.size))
+        return True
+
+    def _stored(self) -> Blob | None:
+        sha256 = self.file.sha256
+        if sha256 is None:
+            facts = self._shop.facts.read(self._origin.upstream, self._origin.project)
+            fact = facts.get(self.file.filename)
+            sha256 = fact.sha256 if fact else None
+        return self._shop.blobs.open(sha256, self.file.size) if sha256 else None
+
+    # -- writing ----------------------------------------------------------------------------
+
+    async def _fetch(self) -> None:
+        partial = self._partial
+        assert partial is not None
+        await anyio.to_thread.run_sync(self._writing.begin, partial)
+        await self._download(partial)
+        await self._settle(partial)
+
+    async def _download(self, partial: Partial) -> None:
+        failures = gone = 0
+        while not self._writing.is_complete:
+            before = self._writing.written
+            try:
+                async with self._upstream.download(
+                    self._origin.url, filename=self.file.filename, headers=self._writing.headers()
+                ) as reply:
+                    await self._take(reply, partial)
+                return
+            except FileGone:
+                if gone == len(_GONE_PAUSES) or self._writing.written:
+                    raise
+                await anyio.sleep(_GONE_PAUSES[gone])
+                gone += 1
+            except UpstreamUnavailable as problem:
+                failures += 1
+                began = self._writing.written > 0
+                if failures > (MAX_RESUMES if began else self._retries):
+                    raise
+                log.info("%s; resuming %s at %d", problem, self.file.filename, before)
+                self._shop.events.transfer(self._upstream.name, "resumed", 0)
+                await anyio.sleep(_BACKOFF[min(failures, len(_BACKOFF)) - 1])
+
+    async def _take(self, reply: Reply, partial: Partial) -> None:
+        try:
+            size = self._writing.accept(reply)
+        except ValueError as problem:  # this answer cannot be joined to what we have
+            raise UpstreamUnavailable(self._upstream.name, str(problem)) from problem
+        if size is not None and size > self._shop.max_file_size:
+            raise UpstreamInvalid(self._upstream.name, f"offers a file of {size} bytes: too large")
+        self._publish(partial, 0)
+        body = identity(
+            reply,
+            self.file,
+            upstream=self._upstream.name,
+            spool=self._shop.spool,
+            limit=self._shop.max_file_size,
+        )
+        async for chunk in body:
+            try:
+                written = await anyio.to_thread.run_sync(self._writing.add, partial, chunk)
+            except ValueError as problem:
+                raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
+            if self._writing.written > (self.size or self._shop.max_file_size):
+                raise UpstreamInvalid(self._upstream.name, "sent more bytes than announced")
+            if written:
+                self._publish(partial, written)
+        if self.size is not None and self._writing.written < self.size:
+            raise UpstreamUnavailable(self._upstream.name, "cut the file short")
+
+    def _publish(self, partial: Partial, newest: int) -> None:
+        """Let readers have what may be read: never the end before the digest has matched."""
+        size, written = self._writing.size, self._writing.written
+        readable = min(written, size - 1) if size else written - newest
+        progress = Progress(Phase.FLOWING, max(readable, self._progress.readable, 0), size)
+        partial.publish(progress)
+        self._advance(progress)
+
+    async def _settle(self, partial: Partial) -> None:
+        """Verify, adopt, tell everybody."""
+        sha256, size = self._writing.sha256(), self._writing.written
+        if (mismatch := self._writing.mismatch()) is not None:
+            expected, actual = mismatch
+            raise DigestMismatch(
+                self._upstream.name, self.file.filename, expected=expected, actual=actual
+            )
+        await anyio.to_thread.run_sync(self._adopt, partial, sha256, size)
+        done = Progress(Phase.DONE, size, size)
+        partial.publish(done)
+        partial.forget_state()
+        self._advance(done)
+        self._shop.events.transfer(self._upstream.name, "adopted", size)
+        self._shop.worker.submit(self._shop.blobs.trim)
+
+    def _adopt(self, partial: Partial, sha256: str, size: int) -> None:
+        self._shop.blobs.adopt(partial, sha256)
+        origin = self._origin
+        try:
+            self._shop.facts.learn(
+                origin.upstream,
+                origin.project,
+                self.file.filename,
+                Fact(url=origin.url, sha256=sha256, size=size),
+            )
+        except StoreError as problem:
+            log.warning("%s", problem)
+
+    # -- state ------------------------------------------------------------------------------
+
+    def _attach(self, partial: Partial) -> None:
+        self._partial, self._fd = partial, partial.fd
+
+    def _advance(self, progress: Progress) -> None:
+        self._progress = progress
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    def _fail(self, problem: ProxyindexError) -> None:
+        self._error = problem
+        if self._partial is not None and self._writing.has_begun:
+            phase = Phase.ABSENT if isinstance(problem, FileGone) else Phase.FAILED
+            self._partial.publish(Progress(phase))
+            # what the digest can prove later is kept for the next request to resume
+            if isinstance(problem, UpstreamUnavailable) and self.file.sha256:
+                self._partial.forget_state()
+            else:
+                self._partial.discard()
+        if isinstance(problem, DigestMismatch):
+            self._shop.events.alarm("digest-mismatch")
+            log.error("%s", problem)
+        elif isinstance(problem, UpstreamError | StoreError):
+            log.warning("%s: %s", self.file.filename, problem)
+        self._shop.events.transfer(
+            self._upstream.name,
+            "mismatch" if isinstance(problem, DigestMismatch) else "failed",
+            self._writing.written,
+        )
+        self._advance(self._progress)
+
+
+class TransferStream:
+    """One reader of a transfer, at its own position and pace."""
+
+    def __init__(self, transfer: Transfer, start: int, stop: int | None) -> None:
+        self._transfer: Transfer | None = transfer
+        self._position = start
+        self._stop = stop
+
+    def __aiter__(self) -> "TransferStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        transfer, position = self._transfer, self._position
+        if transfer is None or (self._stop is not None and position >= self._stop):
+            raise StopAsyncIteration
+        available = await transfer.available(position)
+        if self._stop is not None:
+            available = min(available, self._stop)
+        wanted = min(available - position, READ_SIZE)
+        if wanted <= 0:
+            raise StopAsyncIteration
+        if wanted <= _INLINE:
+            chunk = os.pread(transfer.fd, wanted, position)
+        else:
+            chunk = await anyio.to_thread.run_sync(os.pread, transfer.fd, wanted, position)
+        if not chunk:
+            raise StopAsyncIteration
+        self._position += len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        if self._transfer is not None:
+            self._transfer.leave()
+            self._transfer = None

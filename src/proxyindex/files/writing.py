@@ -1,0 +1,143 @@
+"""The writer's side of a transfer: how far it is, and what proves that a resumed body fits.
+
+Bytes are never stitched from two versions of a file: a continuation is accepted only where a
+digest will prove it in the end, or the same validator vouches for it, or the bytes sent again
+equal the ones we have.
+"""
+
+import hashlib
+from typing import Protocol
+
+from proxyindex.files.coding import is_encoded
+from proxyindex.model import File
+from proxyindex.store.partials import Partial
+from proxyindex.upstream.client import Reply
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class Writing:
+    """Position, digests and validator of one file being written."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.written = 0
+        self.size = file.size
+        self.has_begun = False
+        self._skip = 0
+        self._skipped = hashlib.sha256()
+        self._validator: str | None = None
+        self._ranges_fail = False
+        self._digest = hashlib.sha256()
+        algorithm = next((a for a in ("sha512", "sha384", "md5") if a in file.hashes), None)
+        self._other: tuple[str, _Hash] | None = None
+        if file.sha256 is None and algorithm is not None:
+            self._other = algorithm, hashlib.new(algorithm, usedforsecurity=False)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.size is not None and self.written == self.size and self.written > 0
+
+    def begin(self, partial: Partial) -> None:
+        """Start from what a dead writer left, if the digest can prove it in the end."""
+        self.has_begun = True
+        left = partial.length()
+        if self._file.sha256 is None or (self.size is not None and left > self.size):
+            left = 0
+        partial.truncate(left)
+        for piece in partial.read_all(left):
+            self._hash(piece)
+            self.written += len(piece)
+
+    def headers(self) -> dict[str, str]:
+        """The range still missing, conditional on the version already begun (RFC 9110, 13.1.5)."""
+        provable = self._file.sha256 is not None or self._validator is not None
+        if not self.written or self._ranges_fail or not provable:
+            return {}
+        condition = {"If-Range": self._validator} if self._validator else {}
+        return {"Range": f"bytes={self.written}-", **condition}
+
+    def accept(self, reply: Reply) -> int | None:
+        """Judge an answer's head; the total size. `ValueError` if it cannot continue the file."""
+        if reply.status == 206:
+            start, total = content_range(reply.headers.get("content-range", ""))
+            fits = start == self.written and (self.size is None or total in (None, self.size))
+            if not fits or self._is_other_version(reply):
+                self._ranges_fail = True
+                raise ValueError("answered another range or version than asked")
+            self._skip = 0
+        elif reply.status == 416:
+            self._ranges_fail = True
+            raise ValueError("refused to continue the file")
+        else:
+            total = None if is_encoded(reply) else _length(reply)
+            if self.size is not None and total not in (None, self.size):
+                raise ValueError(f"announced {total} bytes, not {self.size}")
+            self._skip, self._skipped = self.written, hashlib.sha256()
+        self._validator = self._validator or _strong_validator(reply)
+        self.size = total if self.size is None else self.size
+        return self.size
+
+    def add(self, partial: Partial, chunk: bytes) -> int:
+        """Write what is new in `chunk`; the number of new bytes. Runs in a worker thread.
+
+        Raises `ValueError` when bytes sent again differ from the ones we have, and `StoreError`.
+        """
+        if self._skip:
+            known, chunk = chunk[: self._skip], chunk[self._skip :]
+            self._skip -= len(known)
+            self._skipped.update(known)
+            if self._skip == 0 and self._skipped.digest() != self._digest.digest():
+                raise ValueError("changed the file while it was being fetched")
+        if chunk:
+            partial.write(chunk, self.written)
+            self._hash(chunk)
+            self.written += len(chunk)
+        return len(chunk)
+
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def mismatch(self) -> tuple[str, str] | None:
+        """Expected and actual digest where they differ, else `None`."""
+        if self._file.sha256 is not None:
+            expected, actual = self._file.sha256, self.sha256()
+        elif self._other is not None:
+            expected, actual = self._file.hashes[self._other[0]], self._other[1].hexdigest()
+        else:
+            return None
+        return None if expected == actual else (expected, actual)
+
+    def _is_other_version(self, reply: Reply) -> bool:
+        now = _strong_validator(reply)
+        return self._validator is not None and now is not None and now != self._validator
+
+    def _hash(self, data: bytes) -> None:
+        self._digest.update(data)
+        if self._other is not None:
+            self._other[1].update(data)
+
+
+def content_range(header: str) -> tuple[int | None, int | None]:
+    """First byte and total of `bytes a-b/n`."""
+    unit, _, rest = header.partition(" ")
+    span, _, total = rest.partition("/")
+    first = span.partition("-")[0]
+    if unit != "bytes" or not first.isdigit():
+        return None, None
+    return int(first), int(total) if total.isdigit() else None
+
+
+def _length(reply: Reply) -> int | None:
+    text = reply.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _strong_validator(reply: Reply) -> str | None:
+    etag = reply.headers.get("etag")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return reply.headers.get("last-modified")

@@ -1,0 +1,65 @@
+"""Single flight: one shared piece of work per key; latecomers join it instead of starting another.
+
+Work runs in the application's task group, not in the request that started it: a client that
+leaves disturbs nobody.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+T = TypeVar("T")
+
+
+class Flight(Generic[T]):
+    """Work under way. Any number of tasks may await its result, each with its own patience."""
+
+    def __init__(self) -> None:
+        self._landed = anyio.Event()
+        self._result: list[T] = []
+        self._error: Exception | None = None
+
+    async def result(self) -> T:
+        """The work's result, or its exception. Cancelling a waiter does not cancel the work."""
+        await self._landed.wait()
+        if self._error is not None:
+            # each waiter gets its own traceback on top of the shared one
+            raise self._error.with_traceback(None)
+        if not self._result:
+            raise anyio.BrokenResourceError  # the work was cancelled: we are shutting down
+        return self._result[0]
+
+    async def _run(self, work: Callable[[], Awaitable[T]]) -> None:
+        try:
+            self._result.append(await work())
+        except Exception as error:  # noqa: BLE001 - not handled here: raised in every waiter
+            self._error = error
+        finally:
+            self._landed.set()
+
+
+class Flights(Generic[T]):
+    """The flights of one kind, by key."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._flying: dict[str, Flight[T]] = {}
+
+    def join(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[Flight[T], bool]:
+        """The flight for `key` and whether this call started it."""
+        if flight := self._flying.get(key):
+            return flight, False
+        flight = self._flying[key] = Flight[T]()
+        self._tasks.start_soon(self._fly, key, flight, work, name=f"flight {key}")
+        return flight, True
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    async def _fly(self, key: str, flight: Flight[T], work: Callable[[], Awaitable[T]]) -> None:
+        try:
+            await flight._run(work)
+        finally:
+            del self._flying[key]

@@ -1,0 +1,100 @@
+"""Log lines: where they go, what they look like, and what must never be in them.
+
+One formatter per format. Both mask credentials and escape control characters, so that no request
+and no upstream can forge a line or write to an operator's terminal.
+"""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+MASK = "****"
+
+_USERINFO = r"(?i)\b([a-z][a-z0-9+.-]{0,15}://)[^\s/@?#'\"]*(?:@[^\s/@?#'\"]*)*@"
+_QUERY = r"(?i)\b(https?://[^\s?#'\"<>]*)\?[^\s#'\"<>]+"
+_SCHEME = r"(?i)\b(basic|bearer)\s+(?=\S*[0-9=])[a-z0-9+/._~=-]{6,}"
+_HEADER = r"(?i)\b(authorization['\"]?\s*[:=]\s*b?['\"]?\w+)\s+[^\s'\"]+"
+_SECRETS = (
+    (re.compile(_USERINFO), rf"\1{MASK}@"),
+    (re.compile(_QUERY), rf"\1?{MASK}"),
+    (re.compile(_SCHEME), rf"\1 {MASK}"),
+    (re.compile(_HEADER), rf"\1 {MASK}"),
+)
+# C0, DEL, C1, and the two Unicode line separators
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+# They log every request's URL or headers below this level.
+_TALKATIVE = ("httpx", "httpcore", "asyncio")
+
+
+def mask(text: str) -> str:
+    """`text` without the user names, passwords, tokens and query strings in it."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def escape(text: str) -> str:
+    """`text` on one line: control characters and line separators become `\\xNN` or `\\uNNNN`."""
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-23T06:40:00.123Z INFO proxyindex.access: message`; tracebacks follow, indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        first = escape(mask(line))
+        trace = _trace(self, record)
+        return "\n".join([first, *(f"    {escape(part)}" for part in trace.split("\n") if part)])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, and the record's `fields` if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": mask(record.getMessage()),
+        }
+        for key, value in getattr(record, "fields", {}).items():
+            entry.setdefault(key, mask(value) if isinstance(value, str) else value)
+        if trace := _trace(self, record):
+            entry["trace"] = trace
+        return json.dumps(entry, default=str)
+
+
+def setup(log_format: Literal["text", "json"], level: str) -> None:
+    """Send all log records of this process to standard error in `log_format`, from `level` up.
+
+    Replaces whatever handlers the root logger had.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # its start and stop messages repeat ours
+    uvicorn_level = logging.INFO if level == "debug" else logging.WARNING
+    logging.getLogger("uvicorn.error").setLevel(uvicorn_level)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = []
+    if record.exc_info:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return mask("\n".join(parts))

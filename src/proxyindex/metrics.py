@@ -1,0 +1,132 @@
+"""What is counted, and its exposition for Prometheus, right with one worker process or several.
+
+`prometheus_client` chooses between plain memory and files shared by processes once, when it is
+imported, by `PROMETHEUS_MULTIPROC_DIR`. It is therefore imported when a `Metrics` is made, which
+`server/workers.py` lets happen only in the worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from proxyindex.inquiry import Outcome
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+KINDS = frozenset({"page", "file", "metadata", "list", "health", "other"})
+OUTCOMES = frozenset({*(outcome.value for outcome in Outcome), "denied", "missing", "failed", "-"})
+OTHER = "other"
+NAMES_LIMIT = 100  # distinct values of one label that we let configuration and code make
+
+# from "answered from memory" to "a large cold wheel over a slow line"
+SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+Reading = tuple[str, str, Callable[[], float]]
+
+
+class Metrics:
+    """Counters of one server; implements `proxyindex.events.Events`.
+
+    Every object has a registry of its own. Label values are bounded: an unexpected one is counted
+    as `other`, so that no client can make series.
+    """
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Histogram  # noqa: PLC0415
+
+        registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"proxyindex_{name}", text, labels, registry=registry)
+
+        self._registry = registry
+        self._readings: list[Reading] = []
+        self._names: dict[str, set[str]] = {}
+        self._requests = counter("requests", "Requests answered", "kind", "status", "outcome")
+        self._seconds = Histogram(
+            "proxyindex_request_seconds",
+            "Seconds from a request to the last byte of its answer",
+            ("kind",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._bytes = counter("response_bytes", "Body bytes sent to clients", "kind")
+        self._pages = counter("pages", "Pages asked of mirrors", "upstream", "decision")
+        self._flights = counter("flights", "Shared work", "kind", "role")
+        self._transfers = counter("transfers", "Downloads ended", "upstream", "result")
+        self._transferred = counter("transfer_bytes", "Bytes downloaded", "upstream")
+        self._trimmed = counter("trimmed_bytes", "Bytes evicted from the cache", "store")
+        self._alarms = counter("alarms", "Events an operator must look at", "kind")
+
+    def request(self, kind: str, status: int, outcome: str, seconds: float, size: int) -> None:
+        """An answer of `size` body bytes was sent `seconds` after its request arrived."""
+        kind = kind if kind in KINDS else OTHER
+        outcome = outcome if outcome in OUTCOMES else OTHER
+        code = str(status) if 100 <= status <= 599 else OTHER
+        self._requests.labels(kind, code, outcome).inc()
+        self._seconds.labels(kind).observe(seconds)
+        self._bytes.labels(kind).inc(size)
+
+    def page(self, upstream: str, decision: str) -> None:
+        self._pages.labels(self._name("upstream", upstream), self._name("decision", decision)).inc()
+
+    def flight(self, kind: str, role: str) -> None:
+        self._flights.labels(self._name("flight", kind), self._name("role", role)).inc()
+
+    def transfer(self, upstream: str, result: str, size: int) -> None:
+        upstream = self._name("upstream", upstream)
+        self._transfers.labels(upstream, self._name("result", result)).inc()
+        self._transferred.labels(upstream).inc(size)
+
+    def trim(self, store: str, freed: int) -> None:
+        self._trimmed.labels(self._name("store", store)).inc(freed)
+
+    def alarm(self, kind: str) -> None:
+        self._alarms.labels(self._name("alarm", kind)).inc()
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Expose `read()` as `proxyindex_<name>`; it is called for each exposition.
+
+        The worker that answers is the one that reads, so `read` should see something the workers
+        share, such as the size of the cache.
+        """
+        self._readings.append((f"proxyindex_{name}", help_text, read))
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Body and content type of `/metrics`, all workers' counts added up."""
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        registry = self._registry
+        if directory := os.environ.get(MULTIPROCESS_VARIABLE):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
+        readings = CollectorRegistry()
+        readings.register(_Readings(self._readings))
+        return generate_latest(registry) + generate_latest(readings), CONTENT_TYPE
+
+    def _name(self, family: str, value: str) -> str:
+        known = self._names.setdefault(family, set())
+        if value not in known and len(known) >= NAMES_LIMIT:
+            return OTHER
+        known.add(value)
+        return value
+
+
+class _Readings:
+    """Gauges read at the moment of exposition."""
+
+    def __init__(self, readings: list[Reading]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterable[Metric]:
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+
+        for name, help_text, read in self._readings:
+            yield GaugeMetricFamily(name, help_text, value=read())

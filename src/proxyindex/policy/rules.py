@@ -1,0 +1,124 @@
+"""The rules themselves: one function each, made from its configuration."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName
+from packaging.version import InvalidVersion, Version
+
+from proxyindex.model import File
+from proxyindex.names import is_reserved, matches_pattern
+from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Subject, Verdict
+
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9._*?\[\]-]+)\s*(.*?)\s*\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """`NAME-GLOB` or `NAME-GLOB SPECIFIER`, such as `torch<2.1` or `evil-*`."""
+
+    text: str
+    name: str
+    specifier: SpecifierSet | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Pattern":
+        """Raises `ValueError` naming what is wrong."""
+        match = _REQUIREMENT.match(text)
+        if match is None or not match[1]:
+            raise ValueError(f"{text!r} does not start with a project name or glob")
+        try:
+            specifier = SpecifierSet(match[2], prereleases=True) if match[2] else None
+        except InvalidSpecifier as problem:
+            raise ValueError(f"{match[2]!r} is not a version specifier") from problem
+        return cls(text.strip(), match[1], specifier)
+
+    def covers_name(self, name: NormalizedName) -> bool:
+        return matches_pattern(name, self.name)
+
+    def covers_version(self, version: str | None) -> bool:
+        """Whether the specifier, if any, includes a version; an unknown version it does not."""
+        if self.specifier is None:
+            return True
+        try:
+            return version is not None and self.specifier.contains(Version(version))
+        except InvalidVersion:
+            return False
+
+
+def reserved(patterns: Sequence[str]) -> NameRule:
+    """Names that are ours alone: absent here, and never sent out."""
+
+    def rule(name: NormalizedName) -> Verdict:
+        return HIDE if is_reserved(name, patterns) else ALLOW
+
+    return rule
+
+
+def deny_names(patterns: Sequence[Pattern]) -> NameRule:
+    """Projects refused whole: patterns without a specifier."""
+    whole = [pattern for pattern in patterns if pattern.specifier is None]
+
+    def rule(name: NormalizedName) -> Verdict:
+        hit = next((p for p in whole if p.covers_name(name)), None)
+        return Deny(f"deny {hit.text}", f"{name} is not allowed here") if hit else ALLOW
+
+    return rule
+
+
+def deny_files(patterns: Sequence[Pattern]) -> FileRule:
+    """Versions refused by patterns with a specifier. An unreadable version is refused, too."""
+    narrow = [pattern for pattern in patterns if pattern.specifier is not None]
+
+    def rule(file: File, subject: Subject) -> Verdict:
+        for pattern in narrow:
+            if pattern.covers_name(subject.project) and (
+                pattern.covers_version(file.version) or not _is_version(file.version)
+            ):
+                version = file.version or "an unreadable version"
+                return Deny(f"deny {pattern.text}", f"{version} is not allowed here")
+        return ALLOW
+
+    return rule
+
+
+def allow_names(patterns: Sequence[Pattern]) -> NameRule:
+    """If there are patterns, only projects that one of them covers."""
+
+    def rule(name: NormalizedName) -> Verdict:
+        if not patterns or any(p.covers_name(name) for p in patterns):
+            return ALLOW
+        return Deny("allow", f"{name} is not on the list of allowed projects")
+
+    return rule
+
+
+def allow_files(patterns: Sequence[Pattern]) -> FileRule:
+    """If there are patterns, only versions that one covering the project includes."""
+
+    def rule(file: File, subject: Subject) -> Verdict:
+        covering = [p for p in patterns if p.covers_name(subject.project)]
+        if not covering or any(p.covers_version(file.version) for p in covering):
+            return ALLOW
+        return Deny("allow", f"{file.version} is not among the allowed versions")
+
+    return rule
+
+
+def quarantined(file: File, subject: Subject) -> Verdict:
+    """Files of a project under quarantine are neither shown nor served (PEP 792).
+
+    No installer enforces the status (measured), so the index has to.
+    """
+    if subject.status.status != "quarantined":
+        return ALLOW
+    return Deny("quarantined", subject.status.reason or f"{subject.project} is under quarantine")
+
+
+def _is_version(text: str | None) -> bool:
+    try:
+        return text is not None and bool(Version(text))
+    except InvalidVersion:
+        return False

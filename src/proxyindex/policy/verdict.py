@@ -1,0 +1,61 @@
+"""What a rule may say, and what it may know."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from packaging.utils import NormalizedName
+
+from proxyindex.model import File, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The rule has no objection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """As if absent: the source is not asked, the file not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Refused, and the client is told which rule and why."""
+
+    rule: str
+    reason: str
+
+
+Verdict = Allow | Hide | Deny
+ALLOW, HIDE = Allow(), Hide()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a file rule knows beside the file: whose it is, and the project's status."""
+
+    project: NormalizedName
+    status: Status
+
+
+NameRule = Callable[[NormalizedName], Verdict]  # asked before the source is
+FileRule = Callable[[File, Subject], Verdict]  # asked for every file of a page
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one index or one source, in order; the first that objects decides.
+
+    Rules are pure: same name, file and status, same verdict.
+    """
+
+    name_rules: tuple[NameRule, ...] = ()
+    file_rules: tuple[FileRule, ...] = ()
+
+    def judge_name(self, name: NormalizedName) -> Verdict:
+        """The verdict on asking for a project at all."""
+        return next((v for rule in self.name_rules if (v := rule(name)) != ALLOW), ALLOW)
+
+    def judge_file(self, file: File, subject: Subject) -> Verdict:
+        """The verdict on showing and serving a file."""
+        return next((v for rule in self.file_rules if (v := rule(file, subject)) != ALLOW), ALLOW)

@@ -1,0 +1,115 @@
+"""Parsed copies of stored documents in memory, valid while their file on disk is unchanged."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from proxyindex.errors import ProxyindexError, UpstreamInvalid
+from proxyindex.store.disk import Signature
+from proxyindex.store.pages import PageHead, PageStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MEMO_WEIGHT = 60_000  # parsed files held in memory, about 0.7 KB each
+_THREAD_SIZE = 32 * 1024  # smaller bodies parse faster than a thread hop
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Generic[T]):
+    """A stored document, parsed. `signature` is the file's it was read from."""
+
+    signature: Signature | None
+    head: PageHead
+    document: T
+
+
+class Copies(Generic[T]):
+    """Copies of one upstream's documents by key, least recently used dropped first.
+
+    One `stat` per look-up notices what other processes wrote or purged.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        upstream_id: str,
+        pages: PageStore,
+        parse: Callable[[bytes, str, str, str], T],
+        weigh: Callable[[T], int],
+    ) -> None:
+        self._upstream = upstream
+        self._id = upstream_id
+        self._pages = pages
+        self._parse = parse
+        self._weigh = weigh
+        self._memo: OrderedDict[str, Copy[T]] = OrderedDict()
+        self._memo_weight = 0
+        self._loading: dict[str, anyio.Event] = {}
+
+    async def get(self, key: str) -> Copy[T] | None:
+        """The stored document, from memory while its file is unchanged."""
+        signature = self._pages.signature(self._id, key)
+        known = self._memo.get(key)
+        if known is not None and known.signature == signature:
+            self._memo.move_to_end(key)
+            return known
+        if signature is None:
+            self.drop(key)
+            return None
+        if (loading := self._loading.get(key)) is not None:  # a herd parses once
+            await loading.wait()
+            return await self.get(key)
+        done = self._loading[key] = anyio.Event()
+        try:
+            return await self._load(key, signature, known)
+        finally:
+            del self._loading[key]
+            done.set()
+
+    async def _load(self, key: str, signature: Signature, known: Copy[T] | None) -> Copy[T] | None:
+        if known is not None:  # renewed by another process, most likely
+            head = await anyio.to_thread.run_sync(self._pages.read_head, self._id, key)
+            if head is not None and head.digest == known.head.digest:
+                return self.remember(key, Copy(signature, head, known.document))
+        stored = await anyio.to_thread.run_sync(self._pages.read, self._id, key)
+        if stored is None:
+            return None
+        head = stored.head
+        try:
+            document = await self.parse(stored.body, head.content_type, head.url, key)
+        except UpstreamInvalid as problem:  # a stricter parser than the one that stored it
+            log.warning("stored page ignored: %s", problem)
+            return None
+        return self.remember(key, Copy(signature, head, document))
+
+    async def parse(self, body: bytes, content_type: str, url: str, key: str) -> T:
+        """The document in a body, parsed off the loop if large. Raises `UpstreamInvalid`."""
+        try:
+            if len(body) < _THREAD_SIZE:
+                return self._parse(body, content_type, url, key)
+            return await anyio.to_thread.run_sync(self._parse, body, content_type, url, key)
+        except ProxyindexError as problem:
+            raise UpstreamInvalid(
+                self._upstream, f"sent an unusable page for {key}: {problem}"
+            ) from problem
+
+    def remember(self, key: str, copy: Copy[T]) -> Copy[T]:
+        """Hold this copy in memory."""
+        self.drop(key)
+        self._memo[key] = copy
+        self._memo_weight += self._weigh(copy.document)
+        while self._memo_weight > _MEMO_WEIGHT and len(self._memo) > 1:
+            self.drop(next(iter(self._memo)))
+        return copy
+
+    def drop(self, key: str) -> None:
+        """Forget the copy in memory."""
+        if (old := self._memo.pop(key, None)) is not None:
+            self._memo_weight -= self._weigh(old.document)

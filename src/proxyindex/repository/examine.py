@@ -1,0 +1,267 @@
+"""What only the content of a local file tells: its digest, its metadata, whether it is whole.
+
+Computed once per state of a file, in worker threads, and remembered across restarts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import BinaryIO, Generic, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from proxyindex.errors import StoreError
+from proxyindex.repository.scan import RACY_NS, Found
+from proxyindex.sdist import check_whole, read_pkg_info
+from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
+
+logger = logging.getLogger(__name__)
+
+MEMO_SIZE = 50_000
+_FORMAT = 1  # of the remembered values; raised when they change
+_READERS = 4  # files read at the same time: disks and two cores gain nothing from more
+_PKG_INFO_ENDS = (".tar.gz", ".tgz", ".zip")
+_HEX = frozenset("0123456789abcdef")
+
+V = TypeVar("V")
+
+
+class Remembered(Protocol):
+    """Small values that outlive the process and may be lost at any time."""
+
+    async def recall(self, key: str) -> bytes | None:
+        """The value last remembered under this key, if it is still there."""
+        ...
+
+    async def remember(self, key: str, value: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Digests are lower-case hex; `metadata_sha256` is set for wheels only."""
+
+    sha256: str
+    requires_python: str | None = None
+    metadata_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One state of one file."""
+
+    found: Found
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @property
+    def key(self) -> str:
+        name = hashlib.sha256(os.fsencode(self.found.path)).hexdigest()
+        return f"local-{_FORMAT}-{name}-{self.size}-{self.mtime_ns}-{self.inode}"
+
+
+class FileChanging(InvalidArchive):
+    """The file is being written at this very moment."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    done: anyio.Event = field(default_factory=anyio.Event)
+    outcome: tuple[Derived | None] | None = None
+
+
+class Memo(Generic[V]):
+    """The last `limit` values, least recently used ones leave first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[str, V] = OrderedDict()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: str) -> V:
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._limit:
+            self._values.popitem(last=False)
+
+
+class Examiner:
+    """Sightings → `Derived`, or `None` for files not to be listed in their present state.
+
+    A file changed less than two seconds ago is examined at each request: its next state might
+    bear the same stamp. `clock` tells nanoseconds since the epoch.
+    """
+
+    def __init__(self, remembered: Remembered, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._remembered = remembered
+        self._clock = clock
+        self._memo: Memo[Derived | None] = Memo(MEMO_SIZE)
+        self._running: dict[str, _Reading] = {}
+        self._reported: Memo[None] = Memo(MEMO_SIZE)
+        self._readers = anyio.CapacityLimiter(_READERS)
+
+    def knows(self, sighting: Sighting) -> bool:
+        """Whether the answer for this state will not change."""
+        return sighting.key in self._memo
+
+    async def examine(self, sightings: Sequence[Sighting]) -> list[Derived | None]:
+        """What is derived of each, in order. Never raises for what is wrong with a file."""
+        answers: dict[Sighting, Derived | None] = {}
+
+        async def ask(sighting: Sighting) -> None:
+            answers[sighting] = await self._derived(sighting)
+
+        async with anyio.create_task_group() as tasks:
+            for sighting in sightings:
+                if (key := sighting.key) in self._memo:
+                    answers[sighting] = self._memo[key]
+                else:
+                    tasks.start_soon(ask, sighting)
+        return [answers[sighting] for sighting in sightings]
+
+    async def _derived(self, sighting: Sighting) -> Derived | None:
+        key = sighting.key
+        while running := self._running.get(key):
+            await running.done.wait()
+            if running.outcome:  # none if its request was cancelled: then it is our turn
+                return running.outcome[0]
+        if key in self._memo:
+            return self._memo[key]
+        reading = self._running[key] = _Reading()
+        try:
+            derived = await self._find(key, sighting)
+            reading.outcome = (derived,)
+            return derived
+        finally:
+            del self._running[key]
+            reading.done.set()
+
+    async def _find(self, key: str, sighting: Sighting) -> Derived | None:
+        if (derived := await self._recall(key)) is not None:
+            self._memo[key] = derived
+            return derived
+        # asked before reading: a change after that must show in the stamp
+        is_settled = self._clock() - sighting.mtime_ns > RACY_NS
+        try:
+            derived = await anyio.to_thread.run_sync(
+                partial(derive, sighting, is_settled=is_settled), limiter=self._readers
+            )
+        except (FileChanging, OSError) as exc:  # says nothing about the next attempt
+            self._report(key, sighting, exc)
+            return None
+        except InvalidArchive as exc:
+            self._report(key, sighting, exc)
+        if is_settled:
+            self._memo[key] = derived
+            if derived:
+                await self._remember(key, derived)
+        return derived
+
+    async def _recall(self, key: str) -> Derived | None:
+        try:
+            value = await self._remembered.recall(key)
+        except StoreError:
+            return None
+        return _from_json(value) if value is not None else None
+
+    async def _remember(self, key: str, derived: Derived) -> None:
+        value = json.dumps(asdict(derived), separators=(",", ":")).encode()
+        try:
+            await self._remembered.remember(key, value)
+        except StoreError as exc:
+            logger.warning("what a local file holds was not remembered: %s", exc)
+
+    def _report(self, key: str, sighting: Sighting, exc: Exception) -> None:
+        if key not in self._reported:
+            self._reported[key] = None
+            logger.warning("not listing %r: %s", sighting.found.path, exc)
+
+
+def sight(found: Sequence[Found]) -> tuple[Sighting, ...]:
+    """The present states of those that are regular files, or links to such. Blocks."""
+    sightings = []
+    for each in found:
+        try:
+            now = os.stat(each.path)
+        except OSError:  # removed since it was listed, or a link to nowhere
+            continue
+        if stat.S_ISREG(now.st_mode):
+            sightings.append(Sighting(each, now.st_size, now.st_mtime_ns, now.st_ino))
+    return tuple(sightings)
+
+
+def derive(sighting: Sighting, *, is_settled: bool) -> Derived:
+    """Reads the whole file. Blocks.
+
+    Raises `InvalidArchive` if the file is broken or not complete, `FileChanging` if it changes
+    meanwhile, and `OSError` if it cannot be read.
+    """
+    found = sighting.found
+    with open(found.path, "rb", opener=_open_at_once) as source:
+        _check_unchanged(sighting, os.fstat(source.fileno()))
+        requires_python, metadata = _examine(source, found, is_settled=is_settled)
+        source.seek(0)
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+    _check_unchanged(sighting, os.stat(found.path))
+    return Derived(digest, requires_python, metadata)
+
+
+def _examine(source: BinaryIO, found: Found, *, is_settled: bool) -> tuple[str | None, str | None]:
+    """Requires-Python and the digest of the metadata, of an archive that is whole."""
+    if found.kind == "wheel":
+        check_zip(source, found.filename)
+        metadata = read_metadata(source, found.filename)
+        return parse_headers(metadata).requires_python, hashlib.sha256(metadata).hexdigest()
+    if found.filename.endswith(_PKG_INFO_ENDS):
+        pkg_info = read_pkg_info(source, found.filename)
+        return parse_headers(pkg_info or b"").requires_python, None
+    if not check_whole(source, found.filename) and not is_settled:
+        raise FileChanging(found.filename, "may still be being written")
+    return None, None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe put in its place must not hang us
+
+
+def _check_unchanged(sighting: Sighting, now: os.stat_result) -> None:
+    if (now.st_size, now.st_mtime_ns, now.st_ino) != (
+        sighting.size,
+        sighting.mtime_ns,
+        sighting.inode,
+    ):
+        raise FileChanging(sighting.found.filename, "changed while it was read")
+
+
+def _from_json(value: bytes) -> Derived | None:
+    """What was remembered; `None` if it is not what `Examiner` writes."""
+    try:
+        derived = Derived(**json.loads(value))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    texts = (derived.requires_python, derived.metadata_sha256)
+    if not _is_digest(derived.sha256) or not all(t is None or isinstance(t, str) for t in texts):
+        return None
+    if derived.metadata_sha256 is not None and not _is_digest(derived.metadata_sha256):
+        return None
+    return derived
+
+
+def _is_digest(text: object) -> bool:
+    return isinstance(text, str) and len(text) == 64 and _HEX.issuperset(text)

@@ -1,0 +1,109 @@
+"""A repository seen through a policy. Rules judge; here the verdicts are carried out."""
+
+import logging
+from collections import OrderedDict
+from typing import TypeVar, assert_never
+
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import Denied, ProjectNotFound
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
+from proxyindex.repository.base import Repository
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MEMO_SIZE = 2048  # pages; each entry only refers to pages that others hold
+
+
+class Filtered:
+    """Another repository, without what the policy hides or denies.
+
+    A hidden name is `ProjectNotFound` without asking the source, so that it never leaves the
+    house; a denied name raises `Denied` and stops the search. A page whose files are all filtered
+    away is an empty page, not an absent project. A rule that raises denies.
+    """
+
+    def __init__(self, source: Repository, policy: Policy) -> None:
+        self._source = source
+        self._policy = policy
+        # the rules are pure and pages immutable: the same page gives the same result
+        self._memo: OrderedDict[NormalizedName, tuple[ProjectPage, ProjectPage]] = OrderedDict()
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        """The names of the source that are neither hidden nor denied."""
+        listed = await self._source.projects(inquiry)
+        return ProjectList(
+            tuple(name for name in listed.names if isinstance(self._name_verdict(name), Allow))
+        )
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """The source's page, filtered."""
+        match self._name_verdict(name):
+            case Hide():
+                raise ProjectNotFound(name)
+            case Deny(rule, reason):
+                raise Denied(name, rule, reason)
+            case Allow():
+                pass
+            case never:
+                assert_never(never)
+        page = await self._source.project(name, inquiry)
+        return self._remembered(page)
+
+    def _remembered(self, page: ProjectPage) -> ProjectPage:
+        known = self._memo.get(page.name)
+        if known is not None and known[0] is page:
+            return known[1]
+        filtered = self._filter(page)
+        self._memo[page.name] = (page, filtered)
+        self._memo.move_to_end(page.name)
+        if len(self._memo) > _MEMO_SIZE:
+            self._memo.popitem(last=False)
+        return filtered
+
+    def _filter(self, page: ProjectPage) -> ProjectPage:
+        subject = Subject(page.name, page.status)
+        denied = dict(page.denied)
+        files = self._allowed(page.files, subject, denied)
+        withdrawn = self._allowed(page.withdrawn, subject, denied)
+        if len(files) == len(page.files) and len(withdrawn) == len(page.withdrawn):
+            return page
+        return ProjectPage(
+            name=page.name,
+            files=files,
+            versions=page.versions,
+            status=page.status,
+            withdrawn=withdrawn,
+            denied=denied,
+            is_gone=page.is_gone,
+        )
+
+    def _allowed(
+        self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]
+    ) -> tuple[File, ...]:
+        kept = []
+        for file in files:
+            verdict = self._file_verdict(file, subject)
+            if isinstance(verdict, Allow):
+                kept.append(file)
+            elif isinstance(verdict, Deny):
+                denied[file.filename] = Denied(file.filename, verdict.rule, verdict.reason)
+        return tuple(kept)
+
+    def _name_verdict(self, name: NormalizedName) -> Verdict:
+        try:
+            return self._policy.judge_name(name)
+        except Exception:  # fail closed: a rule that raises denies
+            log.exception("a name rule failed on %s", name)
+            return Deny("error", "a rule of this index failed")
+
+    def _file_verdict(self, file: File, subject: Subject) -> Verdict:
+        try:
+            return self._policy.judge_file(file, subject)
+        except Exception:  # fail closed: a rule that raises denies
+            log.exception("a file rule failed on %s", file.filename)
+            return Deny("error", "a rule of this index failed")

@@ -1,0 +1,116 @@
+"""The repository over folders on this machine: what lies there now is what it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import ProjectNotFound
+from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage
+from proxyindex.names import version_key
+from proxyindex.repository.examine import Derived, Examiner, Memo, Remembered, Sighting, sight
+from proxyindex.repository.scan import Catalogue, FolderUnavailable, Scanner
+
+__all__ = ["FolderUnavailable", "Local", "Remembered"]
+
+_PAGES = 256
+
+
+class Local:
+    """Pages from folders; files added, replaced or removed show at the very next request.
+
+    A project exists if a file name says so, even if that file cannot be listed (yet), or if an
+    empty directory bears its name. Every method raises `FolderUnavailable` while any folder cannot
+    be read: its private names are unknown then, and must not be asked for elsewhere.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        remembered: Remembered,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._scanner = Scanner(folders, clock=clock)
+        self._examiner = Examiner(remembered, clock=clock)
+        self._pages: Memo[tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
+        self._turn = anyio.Lock()
+        self._begun = 0
+        self._ended = 0
+        self._latest = Catalogue({})
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        """All names in the folders."""
+        catalogue = await self._catalogue()
+        inquiry.outcome = Outcome.LOCAL
+        return ProjectList.of(catalogue.projects)
+
+    async def has(self, name: NormalizedName) -> bool:
+        """Whether the name is taken here."""
+        return name in (await self._catalogue()).projects
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
+        found = (await self._catalogue()).projects.get(name)
+        if found is None:
+            raise ProjectNotFound(name)
+        inquiry.outcome = Outcome.LOCAL
+        sightings = await anyio.to_thread.run_sync(sight, found)
+        if name in self._pages:
+            known, page = self._pages[name]
+            if known == sightings:
+                return page
+        page = _page(name, sightings, await self._examiner.examine(sightings))
+        if all(map(self._examiner.knows, sightings)):
+            self._pages[name] = (sightings, page)
+        return page
+
+    async def _catalogue(self) -> Catalogue:
+        """The result of a scan begun after this call; calls that wait share the next one."""
+        wanted = self._begun + 1
+        async with self._turn:
+            if self._ended < wanted:
+                self._begun += 1
+                begun = self._begun
+                self._latest = await anyio.to_thread.run_sync(self._scanner.scan)
+                self._ended = begun
+            return self._latest
+
+
+def _page(
+    name: NormalizedName, sightings: Sequence[Sighting], derived: Sequence[Derived | None]
+) -> ProjectPage:
+    files = [_file(s, known) for s, known in zip(sightings, derived, strict=True) if known]
+    files.sort(key=lambda file: (version_key(file.version), file.filename))
+    versions = dict.fromkeys(file.version for file in files if file.version)
+    return ProjectPage(name, tuple(files), tuple(versions))
+
+
+def _file(sighting: Sighting, derived: Derived) -> File:
+    found = sighting.found
+    sidecar = {"sha256": derived.metadata_sha256} if derived.metadata_sha256 else None
+    return File(
+        filename=found.filename,
+        origin=LocalOrigin(found.path),
+        hashes={"sha256": derived.sha256},
+        version=found.version,
+        size=sighting.size,
+        upload_time=_time(sighting.mtime_ns),
+        requires_python=derived.requires_python,
+        core_metadata=sidecar,
+        has_signature=found.has_signature,
+    )
+
+
+def _time(mtime_ns: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):  # a date before year 1 or after 9999
+        return None

@@ -1,0 +1,75 @@
+"""An ordered list of repositories: the first that has the project answers alone."""
+
+from collections.abc import Callable, Sequence
+
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import ProjectNotFound
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.names import version_key
+from proxyindex.repository.base import Repository
+
+
+class Priority:
+    """Falls through on `ProjectNotFound` and on nothing else.
+
+    An earlier source that fails never promotes a later one. `merges(name)` names the projects
+    whose files are joined from all sources, by explicit setting only; then an equal file name
+    belongs to the earlier source.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Repository],
+        merges: Callable[[NormalizedName], bool] = lambda name: False,
+    ) -> None:
+        self._sources = sources
+        self._merges = merges
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        """The union of all sources' names."""
+        lists = [await source.projects(inquiry) for source in self._sources]
+        return ProjectList.of(name for listed in lists for name in listed.names)
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """The page of the first owner, or of all owners where the name is merged."""
+        pages, gone = [], None
+        for source in self._sources:
+            try:
+                page = await source.project(name, inquiry)
+            except ProjectNotFound:
+                continue
+            if page.is_gone:  # served only if nobody has the project any more
+                gone = gone or page
+            elif not self._merges(name):
+                return page
+            else:
+                pages.append(page)
+        if pages:
+            return pages[0] if len(pages) == 1 else _merge(pages)
+        if gone:
+            return gone
+        raise ProjectNotFound(name)
+
+
+def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:
+    files: dict[str, File] = {}
+    withdrawn: dict[str, File] = {}
+    for page in pages:
+        for file in page.files:
+            # a name denied by an earlier source is that source's to refuse
+            if not any(file.filename in p.denied for p in pages):
+                files.setdefault(file.filename, file)
+        for file in page.withdrawn:
+            withdrawn.setdefault(file.filename, file)
+    versions = {version for page in pages for version in page.versions}
+    first = pages[0]
+    return ProjectPage(
+        name=first.name,
+        files=tuple(sorted(files.values(), key=lambda f: (version_key(f.version), f.filename))),
+        versions=tuple(sorted(versions, key=version_key)),
+        status=first.status,
+        withdrawn=tuple(withdrawn.values()),
+        denied={name: denial for page in pages for name, denial in page.denied.items()},
+    )

@@ -1,0 +1,266 @@
+"""Which distribution files lie in our folders: names only, never their content.
+
+All of it blocks on the disk, so it runs in a worker thread. A directory is read again only when
+it changed; see docs/decisions/0012.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import ProxyindexError
+from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
+
+logger = logging.getLogger(__name__)
+
+MAX_DEPTH = 8
+# File systems stamp with 1 ns to 2 s: what changed more recently may change under the same stamp.
+RACY_NS = 2_000_000_000
+
+_IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
+_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json")
+_SHOWN = 3
+
+
+class FolderUnavailable(ProxyindexError):
+    """A configured folder cannot be read, so nobody knows which names are private: 503.
+
+    `folder` and `problem` are for the log; clients are not told paths.
+    """
+
+    def __init__(self, folder: str, problem: str) -> None:
+        super().__init__("A package folder of this index cannot be read at the moment.")
+        self.folder = folder
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A distribution file as its name tells it. Whether it can be served is another question."""
+
+    filename: str
+    path: str
+    project: NormalizedName
+    version: str | None
+    kind: Kind
+    has_signature: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What one directory held when it bore this stamp; `name` is the project it may be of."""
+
+    name: NormalizedName | None
+    files: tuple[Found, ...]
+    folders: tuple[str, ...]
+    ignored: frozenset[str]
+    stamp: tuple[int, ...] = field(compare=False)
+    is_settled: bool = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Every project of our folders; one without files is a name that is taken all the same."""
+
+    projects: Mapping[NormalizedName, tuple[Found, ...]]
+
+
+class Scanner:
+    """Folders → `Catalogue`, reading only directories that changed since the last time.
+
+    Files may lie flat, in a directory per project, or deeper, up to `MAX_DEPTH`. The file's name
+    says which project it belongs to. For equal file names the first folder wins, then the first
+    path in order. Not for use by two threads at once. `clock` tells nanoseconds since the epoch.
+    """
+
+    def __init__(self, folders: Sequence[Path], *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._folders = tuple(os.path.abspath(folder) for folder in folders)
+        self._clock = clock
+        self._listings: dict[str, _Listing] = {}
+        self._empty: frozenset[NormalizedName] = frozenset()
+        self._catalogue = Catalogue({})
+        self._lost: set[str] = set()
+        self._deep: set[str] = set()
+
+    def scan(self) -> Catalogue:
+        """The state of the folders now; the same object as before if nothing changed.
+
+        Raises `FolderUnavailable` if any folder, or a directory in it, cannot be read.
+        """
+        sweep = _Sweep(self._list, self._too_deep)
+        try:
+            for folder in self._folders:
+                sweep.walk(folder, depth=0)
+        except FolderUnavailable as exc:
+            if exc.folder not in self._lost:  # one line when it goes, not one per request
+                logger.error("package folder %r is unavailable: %s", exc.folder, exc.problem)
+                self._lost.add(exc.folder)
+            raise
+        self._lost.clear()
+        empty = frozenset(sweep.empty)
+        if sweep.listings != self._listings or empty != self._empty:
+            self._catalogue = _catalogue(sweep.listings.values(), empty)
+        self._listings, self._empty = sweep.listings, empty
+        return self._catalogue
+
+    def _too_deep(self, path: str) -> None:
+        if path not in self._deep:
+            logger.warning("ignoring %r: more than %d levels deep", path, MAX_DEPTH)
+            self._deep.add(path)
+
+    def _list(self, path: str, stamp: tuple[int, ...], depth: int) -> _Listing:
+        known = self._listings.get(path)
+        if known and known.is_settled and known.stamp == stamp:
+            return known
+        changed_ns = max(stamp[-2:])
+        is_settled = self._clock() - changed_ns > RACY_NS
+        # a configured folder itself may be called anything
+        project = _project_of(path) if depth else None
+        files, folders, ignored = _read(path, project, known)
+        return _Listing(project, files, folders, ignored, stamp, is_settled)
+
+
+class _Sweep:
+    """One walk over all folders."""
+
+    def __init__(
+        self,
+        listing: Callable[[str, tuple[int, ...], int], _Listing],
+        too_deep: Callable[[str], None],
+    ) -> None:
+        self.listings: dict[str, _Listing] = {}
+        self.empty: set[NormalizedName] = set()
+        self._listing = listing
+        self._too_deep = too_deep
+        self._seen: set[tuple[int, int]] = set()
+
+    def walk(self, path: str, *, depth: int) -> bool:
+        """Takes in the directory and those below; whether any distribution file was there."""
+        try:
+            stat = os.stat(path)
+            if (stat.st_dev, stat.st_ino) in self._seen:  # a loop of links, or overlapping folders
+                return True
+            self._seen.add((stat.st_dev, stat.st_ino))
+            # ctime as well: rsync and tar set a directory's mtime back after writing into it
+            stamp = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+            listing = self._listing(path, stamp, depth)
+        except OSError as exc:
+            if depth and _is_gone(path, exc):
+                return False
+            raise FolderUnavailable(path, exc.strerror or str(exc)) from exc
+        self.listings[path] = listing
+        below = [self._below(folder, depth + 1) for folder in listing.folders]
+        has_files = bool(listing.files) or any(below)
+        if listing.name and not has_files:
+            self.empty.add(listing.name)
+        return has_files
+
+    def _below(self, path: str, depth: int) -> bool:
+        if depth <= MAX_DEPTH:
+            return self.walk(path, depth=depth)
+        self._too_deep(path)
+        return True  # nobody knows
+
+
+def _is_gone(path: str, exc: OSError) -> bool:
+    """Whether a listed directory was removed; a link to a vanished mount is not that."""
+    if exc.errno == errno.ELOOP:
+        return True
+    return exc.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.islink(path)
+
+
+def _read(
+    path: str, hint: NormalizedName | None, known: _Listing | None
+) -> tuple[tuple[Found, ...], tuple[str, ...], frozenset[str]]:
+    """The directory's files, directories and other names."""
+    names, folders = _names(path)
+    before = {found.filename: found for found in known.files} if known else {}
+    files: list[Found] = []
+    ignored: set[str] = set()
+    for name in sorted(names):
+        has_signature = name + SIGNATURE_SUFFIX in names
+        old = before.get(name)
+        if old and old.has_signature == has_signature:  # parsing is the dear part
+            files.append(old)
+        elif found := _found(path, name, hint, has_signature=has_signature):
+            files.append(found)
+        elif not name.endswith(_SIDECAR_ENDS):
+            ignored.add(name)
+    _report(path, sorted(ignored - known.ignored if known else ignored))
+    return tuple(files), tuple(sorted(folders)), frozenset(ignored)
+
+
+def _names(path: str) -> tuple[set[str], list[str]]:
+    """Names of what may be files, paths of directories, hidden and temporary ones left out."""
+    names: set[str] = set()
+    folders: list[str] = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = entry.name
+            # `lost+found` belongs to the file system and is closed to all but root
+            if name.startswith((".", "-")) or name == "lost+found":
+                continue
+            if _leads_on(entry):
+                folders.append(entry.path)
+            elif not name.lower().endswith(_IGNORED_ENDS):
+                names.add(name)
+    return names, folders
+
+
+def _leads_on(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a directory, or a link that may have been one before its target vanished."""
+    try:
+        if entry.is_dir():
+            return True
+        if not entry.is_symlink() or entry.is_file():
+            return False
+        return not is_safe_filename(entry.name) and not os.path.exists(entry.path)
+    except OSError:
+        return not is_safe_filename(entry.name)
+
+
+def _found(
+    folder: str, name: str, hint: NormalizedName | None, *, has_signature: bool
+) -> Found | None:
+    if not is_safe_filename(name):
+        return None
+    named = parse_filename(name, hint)
+    if named.project is None:
+        return None
+    path = os.path.join(folder, name)
+    return Found(name, path, named.project, named.version, named.kind, has_signature)
+
+
+def _project_of(path: str) -> NormalizedName | None:
+    try:
+        return normalize(os.path.basename(path))
+    except InvalidName:
+        return None
+
+
+def _report(path: str, ignored: Sequence[str]) -> None:
+    if ignored:
+        logger.info(
+            "ignoring %d names in %r that are no distribution files: %s%s",
+            len(ignored),
+            path,
+            ", ".join(map(repr, ignored[:_SHOWN])),
+            ", …" if len(ignored) > _SHOWN else "",
+        )
+
+
+def _catalogue(listings: Iterable[_Listing], empty: frozenset[NormalizedName]) -> Catalogue:
+    projects: dict[NormalizedName, dict[str, Found]] = {name: {} for name in empty}
+    for listing in listings:
+        for found in listing.files:
+            projects.setdefault(found.project, {}).setdefault(found.filename, found)
+    return Catalogue({name: tuple(files.values()) for name, files in projects.items()})

@@ -1,0 +1,178 @@
+"""Reads PKG-INFO out of source archives and tells whole archives from half-copied ones.
+
+Tar archives are walked header by header: the standard library's `tarfile` would hold a long name
+of any declared size in memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import time
+import zlib
+from typing import BinaryIO
+
+from proxyindex.wheel import (
+    MAX_ENTRIES,
+    MAX_METADATA,
+    MAX_RATIO,
+    RATIO_FLOOR,
+    InvalidArchive,
+    check_zip,
+    open_zip,
+    read_entry,
+)
+
+MAX_SECONDS = 120.0
+MAX_EXTENSION = 1024**2  # a long name or a pax header
+
+_TAR_GZ = (".tar.gz", ".tgz")
+_ZIPS = (".whl", ".zip", ".egg")
+_BLOCK = 512
+_STEP = 1024**2
+_LONG_NAMES = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
+_WITHOUT_DATA = frozenset(
+    {
+        tarfile.LNKTYPE,
+        tarfile.SYMTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.DIRTYPE,
+        tarfile.FIFOTYPE,
+    }
+)
+
+
+def read_pkg_info(source: BinaryIO, filename: str) -> bytes | None:
+    """The bytes of `<top>/PKG-INFO` of a whole `.tar.gz`, `.tgz` or `.zip`; `None` if it has none.
+
+    `source` must be seekable and is read to its end, so that a half-copied archive is found out.
+    Raises `InvalidArchive` if the archive is not whole or exceeds the bounds on size, ratio
+    or time; `OSError` of the source passes through. Source distribution format specification.
+    """
+    if filename.lower().endswith(_TAR_GZ):
+        return _tar_pkg_info(_Unzipped(source, filename))
+    check_zip(source, filename)
+    with open_zip(source, filename) as archive:
+        for entry in archive.infolist():
+            if _is_pkg_info(entry.filename):
+                return read_entry(archive, entry, filename)
+    return None
+
+
+def check_whole(source: BinaryIO, filename: str) -> bool:
+    """Whether the format could prove the archive complete; `False`: it has no such proof.
+
+    Zips: the directory fits the file. Gzipped tars: the stream decodes to its end. Others
+    (`.tar.bz2`, `.exe`, …) are only found not empty. Raises `InvalidArchive` if broken.
+    """
+    name = filename.lower()
+    if name.endswith(_TAR_GZ):
+        read_pkg_info(source, filename)
+        return True
+    if name.endswith(_ZIPS):
+        check_zip(source, filename)
+        return True
+    if source.seek(0, 2) == 0:
+        raise InvalidArchive(filename, "is empty")
+    return False
+
+
+class _Unzipped:
+    """The decompressed bytes of a gzip stream, counted against the bounds."""
+
+    def __init__(self, source: BinaryIO, filename: str) -> None:
+        self.filename = filename
+        self._limit = max(RATIO_FLOOR, MAX_RATIO * source.seek(0, 2))
+        source.seek(0)
+        self._stream = gzip.GzipFile(fileobj=source, mode="rb")
+        self._total = 0
+        self._deadline = time.monotonic() + MAX_SECONDS
+
+    def some(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end, where the stream's CRC has been checked."""
+        try:
+            data = self._stream.read(min(size, _STEP))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
+            raise InvalidArchive(self.filename, f"is not a whole gzip stream ({exc})") from exc
+        self._total += len(data)
+        if self._total > self._limit:
+            raise InvalidArchive(self.filename, f"unpacks to more than {self._limit} bytes")
+        if time.monotonic() > self._deadline:
+            raise InvalidArchive(self.filename, f"takes more than {MAX_SECONDS:.0f} s to unpack")
+        return data
+
+    def exactly(self, size: int, *, limit: int) -> bytes:
+        if size > limit:
+            raise InvalidArchive(self.filename, f"has a member of {size} bytes, limit {limit}")
+        parts = bytearray()
+        while len(parts) < size:
+            if not (data := self.some(size - len(parts))):
+                raise InvalidArchive(self.filename, "ends in the middle of its tar archive")
+            parts += data
+        return bytes(parts)
+
+    def skip(self, size: int) -> None:
+        while size > 0:
+            if not (data := self.some(size)):
+                raise InvalidArchive(self.filename, "ends in the middle of its tar archive")
+            size -= len(data)
+
+    def finish(self) -> None:
+        while self.some(_STEP):
+            pass
+
+
+def _tar_pkg_info(stream: _Unzipped) -> bytes | None:
+    found: bytes | None = None
+    long_name: str | None = None
+    for _ in range(MAX_ENTRIES):
+        if (member := _header(stream)) is None:
+            stream.finish()
+            return found
+        size = 0 if member.type in _WITHOUT_DATA else member.size
+        padding = -size % _BLOCK
+        if member.type in _LONG_NAMES:
+            long_name = _name_in(member, stream.exactly(size, limit=MAX_EXTENSION)) or long_name
+        elif member.isreg() and found is None and _is_pkg_info(long_name or member.name):
+            found, long_name = stream.exactly(size, limit=MAX_METADATA), None
+        else:
+            stream.skip(size)
+            # a global header or a long link target may stand between a long name and its member
+            if member.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
+                long_name = None
+        stream.skip(padding)
+    raise InvalidArchive(stream.filename, f"has more than {MAX_ENTRIES} members")
+
+
+def _header(stream: _Unzipped) -> tarfile.TarInfo | None:
+    """The next member, or `None` at the mark that ends the archive."""
+    block = stream.exactly(_BLOCK, limit=_BLOCK)
+    if not any(block):
+        return None
+    try:
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError) as exc:
+        raise InvalidArchive(stream.filename, f"is not a tar archive ({exc})") from exc
+    if member.size < 0:  # base-256 numbers can be negative
+        raise InvalidArchive(stream.filename, "has a member of negative size")
+    return member
+
+
+def _name_in(member: tarfile.TarInfo, data: bytes) -> str | None:
+    """The long name a GNU or pax extension gives the member after it."""
+    if member.type == tarfile.GNUTYPE_LONGNAME:
+        return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
+    while data:
+        length, _, rest = data.partition(b" ")
+        if not length.isdigit() or not 0 < (end := int(length[:9])) <= len(data):
+            return None
+        if rest.startswith(b"path="):
+            return data[len(length) + len(b" path=") : end - 1].decode("utf-8", "surrogateescape")
+        data = data[end:]
+    return None
+
+
+def _is_pkg_info(name: str) -> bool:
+    parts = name.removeprefix("./").split("/")
+    return len(parts) == 2 and parts[1] == "PKG-INFO"

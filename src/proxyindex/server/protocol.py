@@ -1,0 +1,300 @@
+"""uvicorn's HTTP/1.1 protocol with what it lacks: bounds, deadlines, reason phrases.
+
+uvicorn waits for ever for the end of a request's head, keeps any number of header bytes, and
+gives an ASGI application no say in the reason phrase. Written against uvicorn 0.54; the
+attributes used of its classes are `app`, `transport`, `flow`, `cycle`, `pipeline`, `headers`,
+`url`, `send_400_response`, and `tests/faults/test_server_protocol.py` notices if they change.
+"""
+
+import asyncio
+import enum
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+
+REASON_HEADER = b"x-proxyindex-reason"
+REASON_LIMIT = 200  # bytes; more than one line of a terminal helps nobody
+
+HEAD_LIMIT = 32 * 1024
+TARGET_LIMIT = 8 * 1024
+BODY_LIMIT = 32 * 1024**2  # no endpoint takes a body; what comes is thrown away, up to here
+LINGER_SECONDS = 2.0
+UNIX_PEER = "unix"
+
+Header = tuple[bytes, bytes]
+
+
+class _Phase(enum.Enum):
+    """What the bytes that arrive next belong to."""
+
+    IDLE = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+
+
+class _Refused(Exception):
+    """Stops the parser; the protocol has noted what to answer."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One client connection: uvicorn's, with bounds on all that a client may send.
+
+    A request whose head is not complete within `head_seconds` of its first byte (or of the
+    connection) is answered 408, a head over `HEAD_LIMIT` bytes 400, a target over `TARGET_LIMIT`
+    414, an unsent body 408, contradictory framing and a missing or second `Host` 400
+    (RFC 9112 §3.2, §6.1, §6.3). None of this touches a client that reads its response slowly.
+
+    `x-proxyindex-reason` in an `http.response.start` becomes the reason phrase: for a refused
+    file installers show only that (measured with pip and uv).
+    """
+
+    head_seconds = 10.0
+    body_seconds = 30.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._application = self.app
+        self.app = self._answer
+        self._phase = _Phase.IDLE
+        self._received = 0  # bytes since the phase began, without the read it began in
+        self._head_size = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._refusal: tuple[int, str] | None = None
+        self._is_deaf = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._lines = _StatusLines(transport)
+        self.transport = self._lines
+        self.client = _client_address(self.client)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self.app = self._application  # ends a reference cycle: no waiting for the collector
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._received += len(data)
+        super().data_received(data)
+        if self._phase is _Phase.HEAD and self._received > HEAD_LIMIT:
+            self._refuse(400, "The request's header fields are too large.")
+        elif self._phase is _Phase.BODY and self._received > BODY_LIMIT:
+            self._refuse(413, "The request's body is too large.")
+        else:
+            self._arm()
+
+    # Parser callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._enter(_Phase.HEAD)
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > TARGET_LIMIT:
+            self._stop(414, "The request's target is too long.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is not _Phase.HEAD:
+            return  # a trailer field: uvicorn would add it to the headers of a request under way
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > HEAD_LIMIT:
+            self._stop(400, "The request's header fields are too large.")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if fault := head_fault(self.headers, self.parser.get_http_version()):
+            self._stop(400, fault)
+        super().on_headers_complete()
+        self._enter(_Phase.BODY)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._enter(_Phase.IDLE)
+
+    def _stop(self, status: int, problem: str) -> None:
+        self._refusal = (status, problem)
+        raise _Refused
+
+    # uvicorn calls these two where parsing ended
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(*(self._refusal or (400, msg)))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # The parser takes what follows an Upgrade for another protocol, even the body of this
+        # very request. Clients that offer h2c are answered in HTTP/1.1, once.
+        self.cycle.keep_alive = False
+        self._is_deaf = True
+
+    # Deadlines
+
+    def _enter(self, phase: _Phase) -> None:
+        self._phase = phase
+        self._received = 0
+        self._disarm()
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _arm(self) -> None:
+        # between requests uvicorn's keep-alive time-out rules
+        is_at_rest = self._phase is _Phase.IDLE and self._is_answering()
+        if self._deadline is None and not is_at_rest and not self._is_deaf:
+            seconds = self.body_seconds if self._phase is _Phase.BODY else self.head_seconds
+            self._deadline = self.loop.call_later(seconds, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline = None
+        if self.flow.read_paused or (self._phase is _Phase.HEAD and self._is_answering()):
+            self._arm()  # we do not listen, or owe the answer to an earlier request
+        elif self._phase is _Phase.IDLE:
+            self.transport.close()
+        else:
+            self._refuse(408, "The request did not arrive in time.")
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    # Refusing
+
+    def _refuse(self, status: int, problem: str) -> None:
+        """Answer the request being read with an error and end the connection.
+
+        An answer under way is finished first: an error must not land inside a file's bytes.
+        """
+        self._is_deaf = True
+        self._disarm()
+        is_own = self._phase is _Phase.BODY  # the newest cycle answers the refused request
+        if is_own and (self.pipeline or not self._is_answering()):
+            self.transport.close()  # answered already, or never will be
+        elif self._is_answering() and (not is_own or self.cycle.response_started):
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+        else:
+            self._tell(status, problem)
+
+    def _tell(self, status: int, problem: str) -> None:
+        if self._is_answering():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            *(f"{k.decode()}: {v.decode()}" for k, v in self.server_state.default_headers),
+            "content-type: text/plain; charset=utf-8",
+            f"content-length: {len(problem) + 1}",
+            "connection: close",
+        ]
+        self.transport.write("\r\n".join([*lines, "", problem + "\n"]).encode())
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
+        # lose the answer; so keep reading (and dropping) for a moment.
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    # Reason phrases
+
+    async def _answer(
+        self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
+    ) -> None:
+        async def send_with_reason(message: "ASGISendEvent") -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                reasons = [v for k, v in headers if k.lower() == REASON_HEADER]
+                if reasons:
+                    kept = [(k, v) for k, v in headers if k.lower() != REASON_HEADER]
+                    message = {**message, "headers": kept}
+                    self._lines.announce(message["status"], reason_phrase(reasons[0]))
+            await send(message)
+
+        await self._application(scope, receive, send_with_reason)
+
+
+def head_fault(headers: Sequence[Header], version: str) -> str | None:
+    """What is wrong with a request's head that the parser lets through, or `None`.
+
+    `headers` have lower-case names; `version` is "1.1" and the like. Source: RFC 9112 §2.3, §3.2,
+    §6.1, §6.3. The parser itself refuses most contradictory lengths; checked here too, because
+    a front proxy that reads them differently makes request smuggling out of them.
+    """
+    names = [name for name, _ in headers]
+    hosts, lengths = names.count(b"host"), names.count(b"content-length")
+    if version not in ("1.0", "1.1"):
+        return "Only HTTP/1.0 and HTTP/1.1 are spoken here."
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        return "The request must have exactly one Host field."
+    if lengths > 1 or (lengths and b"transfer-encoding" in names):
+        return "The request's length is given twice."
+    if b"transfer-encoding" in names and version == "1.0":
+        return "HTTP/1.0 has no Transfer-Encoding."
+    return None
+
+
+def reason_phrase(text: bytes) -> bytes:
+    """`text` fit for a status line: printable ASCII, at most `REASON_LIMIT` bytes, maybe empty.
+
+    RFC 9112 §4 allows more, but clients disagree about the encoding of the rest.
+    """
+    line = b" ".join(text[: 4 * REASON_LIMIT].split())
+    return bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in line[:REASON_LIMIT])
+
+
+def _client_address(client: tuple[str, int] | None) -> tuple[str, int]:
+    """The peer as logs and the list of trusted proxies name it.
+
+    A dual-stack socket shows IPv4 peers as `::ffff:192.0.2.1`; a Unix socket's peer has no
+    address at all and is called `UNIX_PEER`.
+    """
+    if client is None:
+        return (UNIX_PEER, 0)
+    return (client[0].removeprefix("::ffff:"), client[1])
+
+
+class _StatusLines(asyncio.Transport):
+    """The transport as uvicorn's responses see it: the next status line can be given a reason."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._line: tuple[bytes, bytes] | None = None
+
+    def announce(self, status: int, reason: bytes) -> None:
+        """Give the next status line of this status `reason` as its phrase."""
+        start = b"HTTP/1.1 %d " % status
+        self._line = (start, start + reason)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        # an interim "100 Continue" may come first; it keeps its phrase
+        if self._line is not None and bytes(data[: len(self._line[0])]) == self._line[0]:
+            _, separator, rest = bytes(data).partition(b"\r\n")
+            data = self._line[1] + separator + rest
+            self._line = None
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def can_write_eof(self) -> bool:
+        return self._transport.can_write_eof()
+
+    def write_eof(self) -> None:
+        self._transport.write_eof()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)

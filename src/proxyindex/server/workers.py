@@ -1,0 +1,227 @@
+"""Several worker processes behind one set of listening sockets: fork, watch, restart, stop.
+
+Workers are forked, not spawned: nothing is pickled, and they inherit the sockets. The parent
+runs no event loop and no thread, and imports nothing that would make a copy of itself unsound.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from proxyindex.errors import ProxyindexError
+from proxyindex.server.listen import StartError, close_all
+
+CANNOT_START = 3  # exit status of a worker that failed before it served
+GIVE_UP_AFTER = 5  # workers in a row that never became ready, once some were
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+STABLE_SECONDS = 60.0  # a worker that lived so long died of something new
+CLOSE_SECONDS = 5.0  # after the grace period, for the application to put its things away
+FORCE_SECONDS = 1.0
+FORCED = 128 + signal.SIGINT
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifeline:
+    """What a worker has of its parent: a pipe to say "ready", and one that ends when it dies."""
+
+    ready_fd: int
+    parent_fd: int
+
+    def announce(self) -> None:
+        """Tell the parent that this worker serves."""
+        with suppress(BrokenPipeError):
+            os.write(self.ready_fd, b"%d\n" % os.getpid())
+
+
+Work = Callable[[Lifeline], int]
+
+
+@dataclass(slots=True)
+class _Worker:
+    started: float
+    is_ready: bool = False
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps `count` processes running `work` until a stop signal.
+
+    `work` runs in the child and returns its exit status. `on_ready` is called once, when all
+    of them serve. `sockets` are closed in the parent as soon as it stops, since the kernel
+    accepts connections for as long as anybody holds them open.
+    """
+
+    work: Work
+    count: int
+    sockets: Sequence[socket.socket]
+    grace: float
+    on_ready: Callable[[], None]
+    _workers: dict[int, _Worker] = field(default_factory=dict)
+    _start_at: list[float] = field(default_factory=list)
+    _misses: int = 0  # workers in a row that never became ready
+    _deaths: int = 0  # workers in a row that did not live long
+    _was_ready: bool = False
+    _signals: list[int] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; 0 after an orderly stop, 130 after a forced one.
+
+        Raises `StartError` when the workers cannot start.
+        """
+        ready_fd, ready_in = os.pipe()
+        parent_fd, parent_in = os.pipe()
+        os.set_blocking(ready_fd, False)
+        self._start_at = [time.monotonic()] * self.count
+        with _signals_to_pipe() as signals_fd:
+            try:
+                while not self._signals:
+                    self._start_due(Lifeline(ready_in, parent_fd), ours=(ready_fd, parent_in))
+                    self._wait([signals_fd, ready_fd], self._pause())
+                    self._greet(ready_fd)
+                    self._reap()
+                return self._stop(signals_fd)
+            finally:
+                self._kill()
+                for fd in (ready_fd, ready_in, parent_fd, parent_in):
+                    os.close(fd)
+
+    def _start_due(self, lifeline: Lifeline, *, ours: Sequence[int]) -> None:
+        now = time.monotonic()
+        due = [moment for moment in self._start_at if moment <= now]
+        self._start_at = [moment for moment in self._start_at if moment > now]
+        for _ in due:
+            pid = _fork(lambda: self.work(lifeline), ours)
+            self._workers[pid] = _Worker(time.monotonic())
+
+    def _pause(self) -> float | None:
+        """Seconds until the next worker is to be started; `None`: until something happens."""
+        return max(0.0, min(self._start_at) - time.monotonic()) if self._start_at else None
+
+    def _wait(self, fds: list[int], timeout: float | None) -> None:
+        readable, _, _ = select.select(fds, [], [], timeout)
+        if fds[0] in readable:
+            numbers = os.read(fds[0], 512)
+            self._signals += [number for number in numbers if number in STOP_SIGNALS]
+
+    def _greet(self, ready_fd: int) -> None:
+        with suppress(BlockingIOError):
+            for pid in map(int, os.read(ready_fd, 4096).split()):
+                if worker := self._workers.get(pid):  # not dead again already
+                    worker.is_ready = True
+                    self._misses = 0
+        ready = sum(worker.is_ready for worker in self._workers.values())
+        if not self._was_ready and ready == self.count:
+            self._was_ready = True
+            self.on_ready()
+
+    def _reap(self) -> None:
+        for pid, status in _ended():
+            if worker := self._workers.pop(pid, None):
+                self._replace(pid, worker, os.waitstatus_to_exitcode(status))
+
+    def _replace(self, pid: int, worker: _Worker, code: int) -> None:
+        if not worker.is_ready:
+            self._misses += 1
+            if not self._was_ready or self._misses >= GIVE_UP_AFTER:
+                raise StartError("The worker processes cannot start; the lines above tell why.")
+        lived = time.monotonic() - worker.started
+        self._deaths = 0 if lived > STABLE_SECONDS else self._deaths + 1
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (self._deaths // self.count))
+        logger.error("worker %d ended with status %d; next one in %.1f s", pid, code, delay)
+        self._start_at.append(time.monotonic() + delay)
+
+    def _stop(self, signals_fd: int) -> int:
+        close_all(self.sockets)
+        self._send(signal.SIGTERM)
+        deadline = time.monotonic() + self.grace + CLOSE_SECONDS
+        is_forced = False
+        while self._workers and (left := deadline - time.monotonic()) > 0:
+            if not is_forced and self._signals.count(signal.SIGINT) > 1:
+                # uvicorn's workers drop everything at an interrupt that follows a stop
+                self._send(signal.SIGINT)
+                is_forced, deadline = True, min(deadline, time.monotonic() + FORCE_SECONDS)
+                continue
+            self._wait([signals_fd], left)
+            for pid, _ in _ended():
+                self._workers.pop(pid, None)
+        return FORCED if is_forced or self._kill() else 0
+
+    def _send(self, number: int) -> None:
+        for pid in self._workers:
+            os.kill(pid, number)  # not reaped yet, so the number is still theirs
+
+    def _kill(self) -> int:
+        """Kill and reap what is left; the number of processes that was."""
+        killed = len(self._workers)
+        if killed:
+            logger.warning("%d workers did not stop in time and are killed", killed)
+        self._send(signal.SIGKILL)
+        for pid in self._workers:
+            os.waitpid(pid, 0)
+        self._workers.clear()
+        return killed
+
+
+def _fork(work: Callable[[], int], parents_fds: Sequence[int]) -> int:
+    """Run `work` in a child and end it there; the child's process id.
+
+    Signals wait while the child still has its parent's handlers.
+    """
+    blocked = {*STOP_SIGNALS, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+    status = CANNOT_START
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in blocked:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for fd in parents_fds:
+            os.close(fd)
+        status = work()
+    except ProxyindexError as error:
+        logger.critical("%s", error)
+    finally:
+        # never unwind into the parent's half of the program
+        if (problem := sys.exc_info()[1]) is not None:
+            logger.critical("worker failed", exc_info=problem)
+        logging.shutdown()
+        os._exit(status)
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
+
+
+@contextmanager
+def _signals_to_pipe() -> Iterator[int]:
+    """A descriptor that yields the number of each stop signal and of SIGCHLD as a byte."""
+    numbers = (*STOP_SIGNALS, signal.SIGCHLD)
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    with reader, writer:
+        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        waker = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield reader.fileno()
+        finally:
+            signal.set_wakeup_fd(waker)
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,178 @@
+"""The JSON form of project pages and lists: wire bytes to values and back.
+
+Source: PEP 691, with PEP 700, 714, 740 and 792. What an entry may say is judged in `entries`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+from packaging.utils import NormalizedName
+
+from proxyindex.model import ACTIVE, File, ProjectPage, Status
+from proxyindex.names import InvalidName, normalize
+from proxyindex.simple.entries import (
+    API_VERSION,
+    MAX_FILES,
+    Entry,
+    InvalidPage,
+    Source,
+    build_page,
+    check_api_version,
+    read_status,
+)
+
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class _Page(msgspec.Struct, rename="kebab"):
+    files: list[msgspec.Raw]  # decoded one by one, so that a broken one breaks nothing else
+    meta: object = None
+    versions: object = None
+    project_status: object = None
+
+
+class _List(msgspec.Struct):
+    projects: list[msgspec.Raw]
+    meta: object = None
+
+
+class _Name(msgspec.Struct, gc=False):
+    name: str
+
+
+class _FileOut(msgspec.Struct, rename="kebab", omit_defaults=True, gc=False):
+    filename: str
+    url: str
+    hashes: dict[str, str]
+    core_metadata: dict[str, str] | bool
+    yanked: str | bool
+    dist_info_metadata: dict[str, str] | bool | None = None
+    requires_python: str | None = None
+    size: int | None = None
+    upload_time: datetime | None = None
+    provenance: str | None = None
+    gpg_sig: bool | None = None
+
+
+def parse_project(
+    body: bytes, *, project: NormalizedName, base_url: str, upstream: str
+) -> ProjectPage:
+    """The page an upstream sent for `project`; links are relative to `base_url`.
+
+    Unacceptable entries are left out. Raises `InvalidPage` for what is no such page, has more than
+    `MAX_FILES` files, or speaks version 2 or later of the API.
+    """
+    page = _decode(body, _Page)
+    meta = page.meta if isinstance(page.meta, dict) else {}
+    check_api_version(meta.get("api-version"))
+    if len(page.files) > MAX_FILES:
+        raise InvalidPage(f"it lists more than {MAX_FILES} files")
+    return build_page(
+        _each(page.files, Entry),
+        Source(project, base_url, upstream),
+        versions=page.versions,
+        # the specification's example has it under `meta`, its text and PyPI at the top
+        status=_status(page.project_status or meta.get("project-status")),
+    )
+
+
+def render_project(page: ProjectPage, href: Callable[[File], str]) -> bytes:
+    """The page as ASCII JSON, with `href(file)` as the URL of each file.
+
+    Says version 1.0 unless every file has a size: 1.1 makes sizes mandatory (PEP 700).
+    """
+    files = page.files if page.status.status != "quarantined" else ()
+    is_sized = all(file.size is not None for file in files)
+    document: dict[str, object] = {
+        "meta": {"api-version": API_VERSION if is_sized else "1.0"},
+        "name": page.name,
+        "versions": page.versions,
+        "files": [_file_out(file, href(file)) for file in files],
+    }
+    if page.status.status != "active":
+        document["project-status"] = _status_out(page.status)
+    return _encode(document)
+
+
+def parse_list(body: bytes) -> list[NormalizedName]:
+    """The projects of an upstream's list, each once, in its order. Raises `InvalidPage`."""
+    listing = _decode(body, _List)
+    check_api_version(listing.meta.get("api-version") if isinstance(listing.meta, dict) else None)
+    names: dict[NormalizedName, None] = {}
+    for entry in _each(listing.projects, _Name):
+        try:
+            names[normalize(entry.name)] = None
+        except InvalidName:
+            continue
+    return list(names)
+
+
+def render_list(names: Iterable[NormalizedName]) -> bytes:
+    """The project list as ASCII JSON."""
+    projects = [_Name(name) for name in names]
+    return _encode({"meta": {"api-version": API_VERSION}, "projects": projects})
+
+
+_Shape = TypeVar("_Shape", bound=msgspec.Struct)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def _decode(body: bytes, shape: type[_Shape]) -> _Shape:
+    try:
+        return msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=shape)
+    except _UNREADABLE as exc:
+        raise InvalidPage(f"it is not the JSON it should be: {exc}") from exc
+
+
+def _each(raws: Iterable[msgspec.Raw], shape: type[_Shape]) -> Iterator[_Shape]:
+    decoder = msgspec.json.Decoder(shape)
+    for raw in raws:
+        try:
+            yield decoder.decode(raw)
+        except _UNREADABLE:
+            continue
+
+
+def _encode(document: object) -> bytes:
+    body = msgspec.json.encode(document)
+    if body.isascii():
+        return body
+    # only inside strings can there be anything to escape
+    return _NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], body.decode()).encode()
+
+
+def _status(value: object) -> Status:
+    if not isinstance(value, dict):
+        return ACTIVE
+    return read_status(value.get("status"), value.get("reason"))
+
+
+def _status_out(status: Status) -> dict[str, str]:
+    if status.reason is None:
+        return {"status": status.status}
+    return {"status": status.status, "reason": status.reason}
+
+
+def _file_out(file: File, url: str) -> _FileOut:
+    core_metadata: dict[str, str] | bool = False
+    if file.core_metadata is not None and file.is_wheel:
+        core_metadata = dict(file.core_metadata) or True  # pip takes `{}` for "there is one"
+    return _FileOut(
+        filename=file.filename,
+        url=url,
+        hashes=dict(file.hashes),
+        core_metadata=core_metadata,
+        dist_info_metadata=core_metadata or None,  # for clients older than the rename (PEP 714)
+        requires_python=file.requires_python,
+        size=file.size,
+        upload_time=file.upload_time.astimezone(UTC) if file.upload_time else None,
+        # an empty text is yanked for uv and not yanked for pip
+        yanked=False if file.yanked is None else file.yanked or True,
+        provenance=file.provenance,
+        gpg_sig=file.has_signature or None,
+    )

@@ -1,0 +1,61 @@
+"""Pages and lists in whichever of the three forms: chooses the codec by content type."""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from packaging.utils import NormalizedName
+
+from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.simple import html, json
+from proxyindex.simple.accept import MediaType
+from proxyindex.simple.entries import InvalidPage
+
+
+def relative_href(file: File) -> str:
+    """The file's name as a link from its project page, percent-encoded (`+` as `%2B`)."""
+    return quote(file.filename, safe="!=@~")
+
+
+def parse_page(
+    body: bytes, content_type: str, *, project: NormalizedName, base_url: str, upstream: str
+) -> ProjectPage:
+    """The page an upstream sent for `project`, read by its `Content-Type`, not by what was asked.
+
+    `base_url` is the page's final URL, after redirects; `upstream` the configured name put into
+    each file's origin. Raises `InvalidPage` for any other content type and for unusable bodies.
+    """
+    parse = json.parse_project if _is_json(content_type) else html.parse_project
+    return parse(body, project=project, base_url=base_url, upstream=upstream)
+
+
+def render_page(
+    page: ProjectPage, media_type: MediaType, href: Callable[[File], str] = relative_href
+) -> bytes:
+    """The page in the form negotiated; `href` makes the link of a file, without fragment.
+
+    Withdrawn and denied files are not listed, and of a quarantined project no files at all.
+    """
+    render = json.render_project if media_type is MediaType.JSON else html.render_project
+    return render(page, href)
+
+
+def parse_list(body: bytes, content_type: str) -> ProjectList:
+    """The project list an upstream sent, read by its `Content-Type`. Raises `InvalidPage`."""
+    names = json.parse_list(body) if _is_json(content_type) else html.parse_list(body)
+    return ProjectList.of(names)
+
+
+def render_list(listing: ProjectList, media_type: MediaType) -> bytes:
+    """The project list in the form negotiated."""
+    render = json.render_list if media_type is MediaType.JSON else html.render_list
+    return render(listing.names)
+
+
+def _is_json(content_type: str) -> bool:
+    """Raises `InvalidPage` unless it is one of the three; clients take no others either."""
+    name = content_type.partition(";")[0].strip().lower()
+    if name == MediaType.JSON:
+        return True
+    if name in {MediaType.HTML, MediaType.V1_HTML}:
+        return False
+    raise InvalidPage(f"its content type is {name[:80]!r}")

@@ -1,0 +1,175 @@
+"""The blob store: immutable files named by sha256, adopted whole, evicted least recently used.
+
+Opening asks no database: the file is there or it is not. Recency is noted in batches. Eviction may
+unlink a file that is being read; the descriptor still reads to the end.
+"""
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from proxyindex.errors import StoreError
+from proxyindex.events import Events
+from proxyindex.store import disk
+from proxyindex.store.index import Recency
+from proxyindex.store.partials import Partial
+from proxyindex.store.trim import evict
+
+log = logging.getLogger(__name__)
+
+_RESERVE = 64 * 1024**2  # bytes of the disk that a download may not use up
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An open stored file: its descriptor, size in bytes, and when it was adopted (UTC)."""
+
+    fd: int
+    size: int
+    modified: datetime
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class BlobStore:
+    """Blobs by hex sha256 under `root`, at most `limit` bytes. Synchronous and thread-safe.
+
+    `pinned` names the blobs that are never evicted; it is asked at each trim.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        recency: Recency,
+        *,
+        limit: int,
+        pinned: Callable[[], Collection[str]] = tuple,
+        events: Events,
+    ) -> None:
+        self._root = root
+        self._recency = recency
+        self._limit = limit
+        self._pinned = pinned
+        self._events = events
+        self._touched: dict[str, int] = {}
+        self._touched_lock = threading.Lock()
+
+    def open(self, sha256: str, size: int | None = None) -> Blob | None:
+        """The blob, or `None`; one whose size is not `size` is broken, removed, and a miss."""
+        found = disk.open_regular(self._path(sha256))
+        if found is None:
+            return None
+        fd, stat = found
+        if size is not None and stat.st_size != size:
+            os.close(fd)
+            log.warning("stored blob %s has %d bytes, not %d: removed", sha256, stat.st_size, size)
+            self.remove(sha256)
+            return None
+        with self._touched_lock:
+            self._touched[sha256] = stat.st_size
+        return Blob(fd, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
+    def has(self, sha256: str) -> bool:
+        return self._path(sha256).is_file()
+
+    def adopt(self, partial: Partial, sha256: str) -> None:
+        """Move a verified partial into place: one rename, no second write. Raises `StoreError`."""
+        path = self._path(sha256)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.utime(partial.fd)  # leftovers keep old times; an adopted file is new
+            os.rename(partial.path, path)
+        except OSError as problem:
+            raise StoreError("adopt a file", problem.strerror or str(problem)) from problem
+        with self._touched_lock:
+            self._touched[sha256] = partial.length()
+
+    def put(self, sha256: str, data: bytes) -> None:
+        """Store small verified bytes. Raises `StoreError`."""
+        disk.write_whole(self._path(sha256), data)
+        with self._touched_lock:
+            self._touched[sha256] = len(data)
+
+    def remove(self, sha256: str) -> bool:
+        """Forget a blob; whether there was one."""
+        self._recency.forget([sha256])
+        return disk.remove(self._path(sha256))
+
+    def make_room(self, size: int) -> None:
+        """Trim before a download of `size` bytes. Raises `StoreError` if the disk is too full."""
+        if size + _RESERVE <= self._free():
+            return
+        self.flush()
+        self._evict(max(0, self._recency.total() - size - _RESERVE))
+        if size + _RESERVE > self._free():
+            raise StoreError("keep a file", f"{size} bytes do not fit on the disk")
+
+    def flush(self) -> None:
+        """Write the noted accesses to the index."""
+        with self._touched_lock:
+            touched, self._touched = self._touched, {}
+        if touched:
+            self._recency.touch(touched.items())
+
+    def trim(self) -> int:
+        """Evict least recently used blobs until the limit holds; bytes freed."""
+        self.flush()
+        return self._evict(self._limit) if self._recency.total() > self._limit else 0
+
+    def recount(self) -> None:
+        """Fill a lost index by walking the blobs, oldest first."""
+        known = set(self._recency.keys())
+        found = sorted((mtime, name, size) for name, size, mtime in self.walk())
+        self._recency.touch([(name, size) for _, name, size in found if name not in known])
+        self._recency.forget(known - {name for _, name, _ in found})
+
+    def walk(self) -> Iterator[tuple[str, int, float]]:
+        """Every stored blob: sha256, size in bytes, time of adoption."""
+        for shelf in _entries(self._root):
+            for entry in _entries(Path(shelf.path)):
+                if entry.name.startswith("."):
+                    continue
+                try:
+                    stat = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                yield entry.name, stat.st_size, stat.st_mtime
+
+    def path(self, sha256: str) -> Path:
+        """Where the blob lies, for tools that verify it."""
+        return self._path(sha256)
+
+    def total(self) -> int:
+        """Bytes stored, by the index."""
+        return self._recency.total()
+
+    def _evict(self, limit: int) -> int:
+        freed = evict(
+            self._recency, limit, self._pinned(), lambda key: disk.remove(self._path(key))
+        )
+        if freed:
+            self._events.trim("blobs", freed)
+            log.info("evicted %d bytes of files", freed)
+        return freed
+
+    def _free(self) -> int:
+        try:
+            return shutil.disk_usage(self._root if self._root.exists() else self._root.parent).free
+        except OSError:
+            return 0
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / sha256[:2] / sha256
+
+
+def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []

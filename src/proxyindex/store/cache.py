@@ -1,0 +1,128 @@
+"""A whole cache directory: its layout, opened and closed as one."""
+
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxyindex.errors import StoreError
+from proxyindex.events import Events
+from proxyindex.store import disk
+from proxyindex.store.blobs import BlobStore
+from proxyindex.store.facts import Facts
+from proxyindex.store.index import Notes, Recency
+from proxyindex.store.locks import Locks
+from proxyindex.store.pages import PageStore
+from proxyindex.store.partials import Partials
+from proxyindex.store.pins import Pins
+from proxyindex.store.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_ABSENT_LIMIT = 20_000  # remembered 404s: random names must not fill the disk
+_LEFTOVER_SECONDS = 3600.0  # how long a dead writer's partial may wait to be resumed
+# https://bford.info/cachedir/ : backup tools skip a folder with this file
+_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of proxyindex; may be deleted.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The stores below one directory. All synchronous but for `worker`, which runs them."""
+
+    root: Path
+    pages: PageStore
+    blobs: BlobStore
+    partials: Partials
+    facts: Facts
+    pins: Pins
+    locks: Locks
+    worker: Worker
+    absent: Notes
+    derived: Notes
+    recencies: tuple[Recency, Recency]
+
+    @classmethod
+    def open(cls, root: Path, *, file_limit: int, page_limit: int, events: Events) -> "Cache":
+        """The cache at `root`, made if need be; a directory that cannot be written still reads."""
+        index = root / "index"
+        pages, blobs = Recency(index / "pages"), Recency(index / "blobs")
+        facts = Facts(root / "facts")
+        pins = Pins(root / "pinned", facts)
+        _mark(root)
+        return cls(
+            root=root,
+            pages=PageStore(
+                root / "pages", pages, limit=page_limit, pinned=pins.pages, events=events
+            ),
+            blobs=BlobStore(
+                root / "blobs", blobs, limit=file_limit, pinned=pins.blobs, events=events
+            ),
+            partials=Partials(root / "partials"),
+            facts=facts,
+            pins=pins,
+            locks=Locks(root / "locks"),
+            worker=Worker(),
+            absent=Notes(index / "absent", limit=_ABSENT_LIMIT),
+            derived=Notes(index / "derived"),
+            recencies=(pages, blobs),
+        )
+
+    def recover(self) -> None:
+        """Set right what a crash or a lost index left behind. For the worker thread."""
+        pages, blobs = self.recencies
+        if pages.is_new():
+            self.pages.recount()
+        if blobs.is_new():
+            self.blobs.recount()
+        self.sweep()
+
+    def sweep(self) -> int:
+        """Remove partial files that nobody writes or will resume; the number removed."""
+        return self.partials.sweep(time.time() - _LEFTOVER_SECONDS, self._is_busy)
+
+    def trim(self) -> None:
+        """Write down accesses and hold both budgets. For the worker thread."""
+        self.blobs.trim()
+        self.pages.trim()
+
+    def close(self) -> None:
+        """Write down accesses and close the databases. Not for the worker thread."""
+        self.worker.submit(self.trim)
+        for table in (*self.recencies, self.absent, self.derived):
+            self.worker.submit(table.close)
+        self.worker.close()
+        self.locks.close()
+
+    def _is_busy(self, key: str) -> bool:
+        name = f"file {key}"
+        if self.locks.try_acquire(name):
+            self.locks.release(name)
+            return False
+        return True
+
+
+def instance_id(root: Path) -> str:
+    """Names this server in `Via`, so that it knows its own requests; drawn once per directory.
+
+    All workers must draw the same, so the file's first writer decides.
+    """
+    path, drawn = root / "instance", secrets.token_hex(8)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as stream:
+            stream.write(drawn)
+    except FileExistsError:
+        return path.read_text(errors="replace").strip()[:16] or drawn
+    except OSError:
+        return drawn
+    return drawn
+
+
+def _mark(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not (root / "CACHEDIR.TAG").exists():
+            disk.write_whole(root / "CACHEDIR.TAG", _TAG)
+    except (OSError, StoreError) as problem:
+        log.warning("the cache at %s cannot be written: %s", root, problem)

@@ -1,0 +1,220 @@
+"""The derived index beside the stored files, and the only door to diskcache.
+
+It knows sizes and recency of stored files (for exact LRU trimming) and small derived facts
+(digests of local files, remembered 404s). It may be lost at any moment: losing it costs accuracy
+of the LRU and some re-computation, never an answer. So every method swallows database errors,
+logs them once, and goes on without.
+
+Fences, each learnt from the source of diskcache 5.6.3:
+- values and keys are text, bytes, int or float; pickle is refused on writing *and* on reading
+  (CVE-2025-69872: a planted row would otherwise run code);
+- never `cache[key]`, `check()` or `retry=True`: they spin for ever on a broken database;
+- `cull_limit=0`: built-in culling removes ten rows at a time, far too much for large files.
+"""
+
+import logging
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import diskcache
+from diskcache.core import MODE_RAW
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_VALUE_SIZE = 64 * 1024
+_BUSY_SECONDS = 2.0  # another process holds the write lock; longer and we go on without
+_FAILURES = (diskcache.Timeout, sqlite3.Error, OSError, ValueError)
+
+
+class PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache is untyped
+    """Stores text, bytes and numbers in the row itself, and nothing else."""
+
+    def put(self, key: object) -> tuple[object, bool]:
+        if not isinstance(key, str):
+            raise TypeError(f"index keys are text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if not raw or not isinstance(key, str):
+            raise ValueError("the index holds a key that this program never writes")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, object]:
+        if isinstance(value, bytes):
+            return 0, MODE_RAW, None, sqlite3.Binary(value)
+        if isinstance(value, int | float | str):
+            return 0, MODE_RAW, None, value
+        raise TypeError(f"index values are bytes, text or numbers, not {type(value).__name__}")
+
+    def fetch(self, mode: int, filename: object, value: object, read: bool) -> object:
+        if mode != MODE_RAW or filename is not None:
+            raise ValueError("the index holds a value that this program never writes")
+        return bytes(value) if isinstance(value, memoryview | bytes) else value
+
+    def remove(self, file_path: str) -> None:
+        """Rows own no files, so a row that names one is forged: nothing is unlinked."""
+
+
+class SizedDisk(PlainDisk):
+    """Reports each (int) value as the row's size, so that the database's own triggers keep the
+    sum of all values, exact across processes and transactions."""
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, object]:
+        if not isinstance(value, int):
+            raise TypeError("sizes are integers")
+        return value, MODE_RAW, None, value
+
+
+class _Table:
+    """One diskcache database that heals itself: broken means moved aside and begun anew."""
+
+    def __init__(self, directory: Path, disk: type[PlainDisk]) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._cache: Any = None
+        self._is_reported = False
+        self.was_lost = False
+
+    def use(self, action: Callable[[Any], T], default: T) -> T:
+        """`action(cache)`, or `default` when the database cannot serve it now."""
+        try:
+            if self._cache is None:
+                self._cache = self._open()
+            result = action(self._cache)
+        except diskcache.Timeout:
+            return default  # busy, not broken
+        except _FAILURES as problem:
+            self._fail(problem)
+            return default
+        self._is_reported = False
+        return result
+
+    def close(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
+
+    def _open(self) -> Any:
+        self.was_lost = self.was_lost or not (self._directory / "cache.db").exists()
+        return diskcache.Cache(
+            str(self._directory),
+            timeout=_BUSY_SECONDS,
+            disk=self._disk,
+            eviction_policy="none",
+            cull_limit=0,
+            size_limit=2**62,
+            statistics=0,
+            tag_index=0,
+            sqlite_mmap_size=0,
+        )
+
+    def _fail(self, problem: Exception) -> None:
+        if not self._is_reported:
+            log.warning("index %s failed (%s); going on without it", self._directory.name, problem)
+            self._is_reported = True
+        self.close()
+        if isinstance(problem, sqlite3.DatabaseError | ValueError) and not isinstance(
+            problem, sqlite3.OperationalError
+        ):
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self.was_lost = True
+
+
+class Recency:
+    """Sizes of stored files in order of last use; synchronous, for the store's thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._table = _Table(directory, SizedDisk)
+
+    def touch(self, sizes: Iterable[tuple[str, int]]) -> None:
+        """Make each key the most recently used, with this size in bytes.
+
+        Row order is the recency: a touched row is deleted and inserted again at the end, so the
+        public iteration order of the table is exactly least recently used first.
+        """
+
+        def put(cache: Any) -> None:
+            with cache.transact():
+                for key, size in sizes:
+                    cache.delete(key)
+                    cache.set(key, size)
+
+        self._table.use(put, None)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        def drop(cache: Any) -> None:
+            with cache.transact():
+                for key in keys:
+                    cache.delete(key)
+
+        self._table.use(drop, None)
+
+    def total(self) -> int:
+        """Sum of all sizes in bytes."""
+        return int(self._table.use(lambda cache: cache.reset("size"), 0))
+
+    def oldest(self, limit: int = 500) -> list[tuple[str, int]]:
+        """Up to `limit` keys with their sizes, least recently used first."""
+
+        def first(cache: Any) -> list[tuple[str, int]]:
+            return [(key, int(cache.get(key, 0))) for key, _ in zip(cache, range(limit))]  # noqa: B905
+
+        return self._table.use(first, [])
+
+    def keys(self) -> list[str]:
+        """Every key, least recently used first."""
+        return self._table.use(lambda cache: list(_keys(cache)), [])
+
+    def is_new(self) -> bool:
+        """Whether the table was empty or lost when opened, so that a walk must refill it."""
+        self._table.use(len, 0)
+        lost, self._table.was_lost = self._table.was_lost, False
+        return lost
+
+    def close(self) -> None:
+        self._table.close()
+
+
+class Notes:
+    """Small derived values by text key, some with an end of life; for the store's thread."""
+
+    def __init__(self, directory: Path, *, limit: int = 200_000) -> None:
+        self._table = _Table(directory, PlainDisk)
+        self._limit = limit
+
+    def recall(self, key: str) -> bytes | None:
+        value = self._table.use(lambda cache: cache.get(key), None)
+        return value if isinstance(value, bytes) else None
+
+    def remember(self, key: str, value: bytes, lifetime: float | None = None) -> None:
+        """Keep `value` for `lifetime` seconds; beyond the limit the oldest notes are dropped.
+
+        A value over `MAX_VALUE_SIZE` is not a small fact, and is not kept.
+        """
+        if len(value) > MAX_VALUE_SIZE:
+            return
+
+        def put(cache: Any) -> None:
+            cache.set(key, value, expire=lifetime)
+            if len(cache) > self._limit:
+                cache.expire()
+                for old, _ in zip(_keys(cache), range(len(cache) - self._limit)):  # noqa: B905
+                    cache.delete(old)
+
+        self._table.use(put, None)
+
+    def forget(self, key: str) -> None:
+        self._table.use(lambda cache: cache.delete(key), default=False)
+
+    def close(self) -> None:
+        self._table.close()
+
+
+def _keys(cache: Any) -> Iterator[str]:
+    # insertion order; unlike iterkeys(), which sorts by key
+    yield from cache

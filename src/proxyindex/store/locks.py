@@ -1,0 +1,77 @@
+"""Advisory locks between the processes that share one cache directory.
+
+One file, one byte per key: a lock is a byte range at an offset drawn from the key's digest. There
+is no lock file to leave behind, nothing to sweep, and the kernel releases the locks of a killed
+process at once, so the dead never block. POSIX locks belong to the process, so within one process
+the set of held keys excludes.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+log = logging.getLogger(__name__)
+
+_FIRST_POLL = 0.002
+_LAST_POLL = 0.05
+
+
+class Locks:
+    """Locks named by text. Without a writable file (read-only cache) they hold per process only."""
+
+    def __init__(self, path: Path) -> None:
+        self._held: set[str] = set()
+        self._fd: int | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as problem:
+            log.warning("no locks between processes: %s", problem)
+
+    def try_acquire(self, key: str) -> bool:
+        """Take the lock if nobody has it."""
+        if key in self._held:
+            return False
+        if self._fd is not None:
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            except BlockingIOError:
+                return False
+            except PermissionError:  # what some systems raise for a lock that is held
+                return False
+        self._held.add(key)
+        return True
+
+    def release(self, key: str) -> None:
+        self._held.discard(key)
+        if self._fd is not None:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[bool]:
+        """Wait for the lock; yields whether somebody else held it first."""
+        waited, pause = False, _FIRST_POLL
+        while not self.try_acquire(key):
+            waited = True
+            await anyio.sleep(pause)
+            pause = min(pause * 1.5, _LAST_POLL)
+        try:
+            yield waited
+        finally:
+            self.release(key)
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _offset(key: str) -> int:
+    # 62 bits: a clash of two keys costs waiting, never correctness
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 2

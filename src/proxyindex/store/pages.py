@@ -1,0 +1,180 @@
+"""The page store: raw upstream answers on disk, one file per page.
+
+A file is one line of JSON (the head) and the raw body. What is stored is what upstream said, not
+what we made of it, so that a better parser improves old entries. A file with a wrong length or
+digest is a miss.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from proxyindex.events import Events
+from proxyindex.store import disk
+from proxyindex.store.disk import Signature
+from proxyindex.store.index import Recency
+from proxyindex.store.trim import evict
+
+log = logging.getLogger(__name__)
+
+_MAX_HEAD = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PageHead:
+    """What we know of a stored page besides its body. Times are seconds since the epoch.
+
+    `url` is the final URL of the answer, against which its relative links resolve.
+    `lifetime` is upstream's own word in seconds, `None` if it said nothing.
+    """
+
+    url: str
+    content_type: str
+    fetched_at: float
+    validated_at: float
+    lifetime: float | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    serial: int | None = None
+    digest: str = ""
+    length: int = 0
+
+    def renewed(self, now: float, lifetime: float | None) -> "PageHead":
+        """The same page, found unchanged at `now`."""
+        return replace(self, validated_at=now, lifetime=lifetime)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    head: PageHead
+    body: bytes
+
+
+class PageStore:
+    """Pages by upstream id and normalized name (or another safe key). Synchronous.
+
+    A budget of their own (`limit` bytes): large files must not push out the pages that keep us
+    alive while upstream is down. `pinned` names the keys (`upstream/name`) never evicted.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        recency: Recency,
+        *,
+        limit: int,
+        pinned: Callable[[], Collection[str]] = tuple,
+        events: Events,
+    ) -> None:
+        self._root = root
+        self._recency = recency
+        self._limit = limit
+        self._pinned = pinned
+        self._events = events
+        self._touched: dict[str, int] = {}
+        self._touched_lock = threading.Lock()
+
+    def signature(self, upstream: str, key: str) -> Signature | None:
+        """Changes whenever the stored page does; one `stat`."""
+        return disk.signature(self._path(upstream, key))
+
+    def read(self, upstream: str, key: str) -> StoredPage | None:
+        """The stored page; a missing or broken one is `None`."""
+        try:
+            with open(self._path(upstream, key), "rb") as stream:
+                head = _parse_head(stream.readline(_MAX_HEAD))
+                body = stream.read()
+        except (OSError, ValueError, TypeError):
+            return None
+        if len(body) != head.length or hashlib.sha256(body).hexdigest() != head.digest:
+            log.warning("stored page %s of %s is damaged: ignored", key, upstream)
+            return None
+        return StoredPage(head, body)
+
+    def used(self, upstream: str, key: str, length: int) -> None:
+        """Note that the page was served; cheap, written to the index by `flush`."""
+        with self._touched_lock:
+            self._touched[f"{upstream}/{key}"] = length
+
+    def flush(self) -> None:
+        """Write the noted uses to the index."""
+        with self._touched_lock:
+            touched, self._touched = self._touched, {}
+        if touched:
+            self._recency.touch(touched.items())
+
+    def trim(self) -> int:
+        """Evict least recently used pages until the limit holds; bytes freed."""
+        self.flush()
+        if self._recency.total() <= self._limit:
+            return 0
+        freed = evict(
+            self._recency, self._limit, self._pinned(), lambda key: disk.remove(self._root / key)
+        )
+        self._events.trim("pages", freed)
+        return freed
+
+    def recount(self) -> None:
+        """Fill a lost index by walking the pages, oldest first."""
+        known = set(self._recency.keys())
+        found = []
+        for upstream in self.upstreams():
+            for key in self.keys(upstream):
+                if seen := self.signature(upstream, key):
+                    found.append((seen[1], f"{upstream}/{key}", seen[2]))
+        self._recency.touch([(name, size) for _, name, size in sorted(found) if name not in known])
+        self._recency.forget(known - {name for _, name, _ in found})
+
+    def total(self) -> int:
+        """Bytes stored, by the index."""
+        return self._recency.total()
+
+    def read_head(self, upstream: str, key: str) -> PageHead | None:
+        """Only the head, unverified: to see whether the body is the one already parsed."""
+        try:
+            with open(self._path(upstream, key), "rb") as stream:
+                return _parse_head(stream.readline(_MAX_HEAD))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, upstream: str, key: str, head: PageHead, body: bytes) -> StoredPage:
+        """Store an answer; returns it as it will be read. Raises `StoreError`."""
+        digest = hashlib.sha256(body).hexdigest()
+        stored = StoredPage(replace(head, digest=digest, length=len(body)), body)
+        line = json.dumps(asdict(stored.head)).encode() + b"\n"
+        disk.write_whole(self._path(upstream, key), line, body)
+        self.used(upstream, key, len(line) + len(body))
+        return stored
+
+    def remove(self, upstream: str, key: str) -> bool:
+        """Forget the page; whether there was one."""
+        self._recency.forget([f"{upstream}/{key}"])
+        return disk.remove(self._path(upstream, key))
+
+    def keys(self, upstream: str) -> list[str]:
+        """Every stored key of an upstream."""
+        folder = self._root / upstream
+        try:
+            return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+        except OSError:
+            return []
+
+    def upstreams(self) -> list[str]:
+        try:
+            return sorted(p.name for p in self._root.iterdir() if p.is_dir())
+        except OSError:
+            return []
+
+    def _path(self, upstream: str, key: str) -> Path:
+        # both parts are ours: a configured id, and a normalized name or a fixed word
+        return self._root / upstream / key
+
+
+def _parse_head(line: bytes) -> PageHead:
+    fields: dict[str, Any] = json.loads(line)
+    return PageHead(**fields)

@@ -1,0 +1,49 @@
+"""Projects that are never evicted: an empty file per normalized name."""
+
+from pathlib import Path
+
+from proxyindex.errors import StoreError
+from proxyindex.store import disk
+from proxyindex.store.facts import Facts
+
+
+class Pins:
+    """Pinned projects, and what of the stores belongs to them. Synchronous."""
+
+    def __init__(self, root: Path, facts: Facts) -> None:
+        self._root = root
+        self._facts = facts
+
+    def names(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._root.iterdir())
+        except OSError:
+            return []
+
+    def add(self, project: str) -> None:
+        """Raises `StoreError`."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            (self._root / project).touch()
+        except OSError as problem:
+            raise StoreError("pin a project", problem.strerror or str(problem)) from problem
+
+    def remove(self, project: str) -> bool:
+        """Whether it was pinned."""
+        return disk.remove(self._root / project)
+
+    def blobs(self) -> frozenset[str]:
+        """Digests of all files and metadata of pinned projects."""
+        digests: set[str] = set()
+        names = self.names()
+        for upstream in self._facts.upstreams() if names else ():
+            for name in names:
+                for fact in self._facts.read(upstream, name).values():
+                    digests.update(d for d in (fact.sha256, fact.metadata) if d)
+        return frozenset(digests)
+
+    def pages(self) -> frozenset[str]:
+        """Page keys (`upstream/name`) of pinned projects."""
+        names = self.names()
+        upstreams = self._facts.upstreams() if names else ()
+        return frozenset(f"{upstream}/{name}" for upstream in upstreams for name in names)

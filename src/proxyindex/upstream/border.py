@@ -1,0 +1,128 @@
+"""Which URLs may be asked at all: the defence against request forgery through upstream's links.
+
+Pure decisions. Clients never name a URL, but an upstream's page, `<base>` or `Location` could
+point anywhere; so scheme, host, port and (for hosts that nobody configured) the resolved address
+are checked on every hop.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CLOSED_NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/3",
+        "::/127",
+        "fc00::/7",
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlOrigin:
+    """Scheme, lower-case host and port: what credentials belong to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "UrlOrigin":
+        """Raises `ValueError` for anything that is not a plain http(s) URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ValueError("not an http or https URL")
+        return cls(parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme])
+
+
+class Border:
+    """The hosts that one upstream may lead us to.
+
+    Its own origin; hosts the operator listed (`name` or `name:port`); and, where none is listed,
+    hosts below the same parent domain (`files.corp.example` for `pypi.corp.example`).
+    """
+
+    def __init__(self, index_url: str, file_hosts: tuple[str, ...] = ()) -> None:
+        self.index = UrlOrigin.of(index_url)
+        self._listed = {_split_host(entry) for entry in file_hosts}
+        self._family = None if file_hosts else _parent_domain(self.index.host)
+
+    def objection(self, url: str) -> str | None:
+        """Why the URL must not be asked, as a phrase, or `None` if it may."""
+        try:
+            parts = urlsplit(url)
+            origin = UrlOrigin.of(url)
+        except ValueError:
+            return "is not an http or https URL"
+        if _has_userinfo(parts):
+            return "carries credentials"
+        if origin == self.index:
+            return None
+        if origin.scheme == "http" and self.index.scheme == "https":
+            return "is a downgrade to plain http"
+        if not self._may_reach(origin):
+            return f"leads to {origin.host}:{origin.port}, which is not in file_hosts"
+        return None
+
+    def is_index_origin(self, url: str) -> bool:
+        """Whether the URL is of the index's own origin, to which alone credentials go."""
+        return UrlOrigin.of(url) == self.index
+
+    def is_named(self, host: str) -> bool:
+        """Whether the operator named this host, so that any address it has is meant."""
+        return host.lower() == self.index.host or host.lower() in {name for name, _ in self._listed}
+
+    def _may_reach(self, origin: UrlOrigin) -> bool:
+        usual = origin.port == _DEFAULT_PORTS[origin.scheme]
+        if (origin.host, origin.port) in self._listed:
+            return True
+        if (origin.host, None) in self._listed:
+            return usual
+        same_family = self._family is not None and (
+            origin.host == self._family or origin.host.endswith("." + self._family)
+        )
+        return (same_family or origin.host == self.index.host) and usual
+
+
+def is_closed(address: IPAddress) -> bool:
+    """Whether an address lies in a network that public names have no business in.
+
+    Loopback, link-local (cloud metadata services), private, shared, multicast, unspecified, also
+    when mapped into IPv6. Documentation ranges are left alone: they lead nowhere.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is not None:
+            return is_closed(inner)
+    return any(
+        address in network for network in _CLOSED_NETWORKS if network.version == address.version
+    )
+
+
+def _split_host(entry: str) -> tuple[str, int | None]:
+    host, _, port = entry.lower().rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else (entry.lower(), None)
+
+
+def _parent_domain(host: str) -> str | None:
+    labels = host.split(".")
+    if len(labels) < 3 or labels[-1].isdigit() or ":" in host:
+        return None  # an address, or a name whose parent would be a whole top-level domain
+    return ".".join(labels[1:])
+
+
+def _has_userinfo(parts: SplitResult) -> bool:
+    return "@" in parts.netloc

@@ -1,0 +1,164 @@
+"""An upstream index: its pages, its project list, its files, as answers without HTTP in them."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import httpx
+
+from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.freshness import upstream_lifetime
+from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply
+
+# JSON first; decided by what is answered, never by what was asked
+ACCEPT = (
+    "application/vnd.pypi.simple.v1+json, "
+    "application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+)
+_BACKOFF = (0.25, 0.5, 1.0)
+_FETCH_SECONDS = 60.0  # a page that takes longer is given up even in the background
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A page as upstream sent it. `url` is final; `lifetime` in seconds if upstream named one."""
+
+    url: str
+    content_type: str
+    body: bytes
+    etag: str | None = None
+    last_modified: str | None = None
+    serial: int | None = None
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """304: what we have is current. `etag` is what upstream repeated, if it did."""
+
+    etag: str | None = None
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Upstream says that there is no such project (404, 410, or a redirect off its origin)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What lets us ask "has it changed?"; sent back verbatim, weak tags too."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        fields = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in fields.items() if value}
+
+
+class Upstream:
+    """One remote index. `max_page_size` in bytes; `retries` beyond the first attempt."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        retries: int = 3,
+        max_page_size: int = 64 * 1024**2,
+        max_transfers: int = 32,
+        forbidden_is_missing: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.name = connection.name
+        self._url = connection.url.rstrip("/") + "/"
+        self._retries = retries
+        self._max_page_size = max_page_size
+        self._forbidden_is_missing = forbidden_is_missing
+        self._pages = Client(connection, transport=transport)
+        # of their own, so that long downloads never keep a page waiting for a connection
+        self._files = Client(connection, max_connections=2 * max_transfers, transport=transport)
+
+    async def page(self, project: str, validators: Validators) -> Fetched | NotModified | Absent:
+        """The page of a project; `project` is a normalized name, `""` asks for the project list.
+
+        Raises `UpstreamUnavailable` after the retries, `UpstreamInvalid` for an unusable answer.
+        """
+        url = f"{self._url}{project}/" if project else self._url
+        try:
+            with anyio.fail_after(_FETCH_SECONDS):
+                return await self._retried(url, validators)
+        except TimeoutError as problem:
+            raise UpstreamUnavailable(self.name, "did not finish its page in time") from problem
+
+    @asynccontextmanager
+    async def download(
+        self, url: str, *, filename: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Reply]:
+        """The open answer (200, 206 or 416) to a request for a file's raw bytes.
+
+        Raises `FileGone`, `UpstreamUnavailable`, `UpstreamInvalid`.
+        """
+        asked = {"Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
+        async with self._files.get(url, asked) as reply:
+            if reply.status in (404, 410):
+                raise FileGone(filename)
+            if reply.status not in (200, 206, 416):
+                raise self._refusal(reply)
+            yield reply
+
+    async def aclose(self) -> None:
+        await self._pages.aclose()
+        await self._files.aclose()
+
+    async def _retried(self, url: str, validators: Validators) -> Fetched | NotModified | Absent:
+        for attempt in range(self._retries + 1):
+            try:
+                return await self._ask(url, validators)
+            except UpstreamUnavailable as problem:
+                pause = _BACKOFF[min(attempt, len(_BACKOFF) - 1)]
+                asked_too_much = problem.retry_after > 2
+                if attempt == self._retries or asked_too_much:
+                    raise
+                await anyio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _ask(self, url: str, validators: Validators) -> Fetched | NotModified | Absent:
+        headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip", **validators.headers()}
+        try:
+            async with self._pages.get(url, headers, same_origin=True) as reply:
+                return await self._answer(reply, validators)
+        except OffOrigin:
+            return Absent()
+
+    async def _answer(self, reply: Reply, validators: Validators) -> Fetched | NotModified | Absent:
+        if reply.status == 200:
+            return Fetched(
+                url=reply.url,
+                content_type=reply.headers.get("content-type", ""),
+                body=await reply.text(self._max_page_size),
+                etag=reply.headers.get("etag"),
+                last_modified=reply.headers.get("last-modified"),
+                serial=_serial(reply.headers),
+                lifetime=upstream_lifetime(reply.headers),
+            )
+        if reply.status == 304 and validators.headers():
+            return NotModified(reply.headers.get("etag"), upstream_lifetime(reply.headers))
+        if reply.status in (404, 410) or (reply.status == 403 and self._forbidden_is_missing):
+            return Absent()
+        raise self._refusal(reply)
+
+    def _refusal(self, reply: Reply) -> UpstreamError:
+        if reply.status in (401, 403, 407):
+            return UpstreamInvalid(self.name, f"refused us with status {reply.status}")
+        if reply.status == 429 or reply.status >= 500:
+            return UpstreamUnavailable(
+                self.name, f"answered {reply.status}", retry_after=reply.retry_after()
+            )
+        return UpstreamInvalid(self.name, f"answered {reply.status}")
+
+
+def _serial(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("x-pypi-last-serial", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None

@@ -1,0 +1,123 @@
+"""The access log: one line and one count per request, after its last byte."""
+
+import logging
+import time
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SCOPE_KEY = "proxyindex"
+PATH_LIMIT = 1000  # characters of a path worth a log line
+
+Kind = Literal["page", "file", "metadata", "list", "health", "other"]
+
+logger = logging.getLogger("proxyindex.access")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What an endpoint tells about the request it answers; `outcome` as in `X-Proxyindex`."""
+
+    kind: Kind = "other"
+    index: str | None = None
+    project: str | None = None
+    filename: str | None = None
+    outcome: str | None = None
+
+
+class RequestCounter(Protocol):
+    """Counts answered requests (`metrics.Metrics`)."""
+
+    def request(self, kind: str, status: int, outcome: str, seconds: float, size: int) -> None: ...
+
+
+def exchange_of(scope: MutableMapping[str, object]) -> Exchange:
+    """The exchange to be filled in for this request; a new one if nobody logs."""
+    found = scope.setdefault(SCOPE_KEY, Exchange())
+    if not isinstance(found, Exchange):
+        raise TypeError(f"scope[{SCOPE_KEY!r}] is not an Exchange")
+    return found
+
+
+class AccessLog:
+    """ASGI middleware, to be put outermost: logs and counts every request when it has ended.
+
+    The line has method, path (never the query), status, project, file, outcome, body bytes handed
+    to the connection, milliseconds and the client's address. `aborted` says that the answer was
+    not complete, because the client left or because we ended it on purpose.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: RequestCounter) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange()
+        scope[SCOPE_KEY] = exchange
+        answer = _Answer(receive, send, has_body=scope["method"] != "HEAD")
+        started = time.perf_counter()
+        try:
+            await self._app(scope, answer.receive, answer.send)
+        finally:
+            self._note(scope, exchange, answer, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, exchange: Exchange, answer: "_Answer", seconds: float) -> None:
+        outcome = exchange.outcome or "-"
+        self._metrics.request(exchange.kind, answer.status, outcome, seconds, answer.size)
+        fields = _fields(scope, exchange, answer, seconds)
+        line = "%(client)s %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s"
+        line += " %(bytes)dB %(milliseconds).1fms" + ("" if answer.is_complete else " aborted")
+        logger.info(line, fields, extra={"fields": fields})
+
+
+def _fields(
+    scope: Scope, exchange: Exchange, answer: "_Answer", seconds: float
+) -> Mapping[str, object]:
+    client = scope.get("client")
+    return {
+        "client": client[0] if client else "-",
+        "method": scope["method"],
+        # decoded, hence with any character in it: the formatters escape
+        "path": scope["path"][:PATH_LIMIT].replace(" ", "%20"),
+        "status": answer.status,
+        "index": exchange.index or "-",
+        "project": exchange.project or "-",
+        "file": exchange.filename or "-",
+        "outcome": exchange.outcome or "-",
+        "bytes": answer.size,
+        "milliseconds": round(seconds * 1000, 1),
+        "aborted": not answer.is_complete,
+    }
+
+
+class _Answer:
+    """Watches the messages of one answer."""
+
+    def __init__(self, receive: Receive, send: Send, *, has_body: bool) -> None:
+        self._receive = receive
+        self._send = send
+        self._has_body = has_body
+        self._has_left = False
+        self.status = 500  # what the server sends if the application sends nothing
+        self.size = 0
+        self.is_complete = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._has_left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        await self._send(message)
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif message["type"] == "http.response.body":
+            self.size += len(message.get("body", b"")) if self._has_body else 0
+            # uvicorn drops what is sent to a client that has left without an error
+            self.is_complete = not message.get("more_body", False) and not self._has_left

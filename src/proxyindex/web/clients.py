@@ -1,0 +1,107 @@
+"""What a user copies to point pip, uv, poetry or a Docker build at this index.
+
+Pure texts; `banner.py` prints them at start, `landing.py` shows them in a browser.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+PLACEHOLDER_HOST = "HOST"  # where only the user knows what others call this machine
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHints:
+    """What people may be told about this server; nothing here is secret.
+
+    `base_url`: the outside address without trailing slash; never taken from a request's `Host`.
+    `upstreams`: configured names, in order.
+    """
+
+    base_url: str
+    has_own_packages: bool
+    upstreams: tuple[str, ...]
+    version: str
+    is_offline: bool = False
+
+    @property
+    def index_url(self) -> str:
+        """What clients are given as index; installers expect the trailing slash."""
+        return f"{self.base_url}/simple/"
+
+    @property
+    def serves(self) -> str:
+        """One phrase: where answers come from, in order."""
+        parts = ["own packages"] if self.has_own_packages else []
+        if self.upstreams:
+            word = "upstream" if len(self.upstreams) == 1 else "upstreams"
+            parts.append(f"{word} {', '.join(self.upstreams)}")
+        phrase = " first, then ".join(parts) or "nothing"
+        return f"{phrase} (offline: from the cache only)" if self.is_offline else phrase
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """Lines to copy: `where` is the file or place they belong to, `remark` what to know."""
+
+    client: str
+    where: str
+    text: str
+    remark: str = ""
+
+
+def snippets(hints: ClientHints) -> tuple[Snippet, ...]:
+    """The exact lines for each client, with the remarks its address makes necessary."""
+    url = hints.index_url
+    uv = f'[[tool.uv.index]]\nname = "proxyindex"\nurl = "{url}"\ndefault = true'
+    return (
+        _pip(hints),
+        Snippet("uv", "environment", f"export UV_DEFAULT_INDEX={url}"),
+        Snippet("uv", "pyproject.toml", uv, "In uv.toml the table is called [[index]]."),
+        Snippet("poetry", "shell", f"poetry source add --priority=primary proxyindex {url}"),
+        _docker(hints),
+    )
+
+
+def _pip(hints: ClientHints) -> Snippet:
+    lines = ["[global]", f"index-url = {hints.index_url}"]
+    remark = ""
+    if _is_plain(hints):
+        lines.append(f"trusted-host = {_netloc(hints)}")
+        # measured with pip 26.3: loopback is trusted, but pages and files are not kept either
+        remark = (
+            "trusted-host lets pip use its own cache, which it does not over plain http."
+            if _is_loopback(hints)
+            else "Over plain http pip refuses an index that is not a trusted-host."
+        )
+    return Snippet("pip", "pip.conf", "\n".join(lines), remark)
+
+
+def _docker(hints: ClientHints) -> Snippet:
+    trusted = f" PIP_TRUSTED_HOST={_netloc(hints)}" if _is_plain(hints) else ""
+    text = (
+        f"ARG INDEX_URL={hints.index_url}\n"
+        f"ENV PIP_INDEX_URL=$INDEX_URL{trusted} UV_DEFAULT_INDEX=$INDEX_URL"
+    )
+    remark = ""
+    if _is_loopback(hints):
+        remark = "Build with --network=host: in a container this address is the container's own."
+    return Snippet("Docker", "Dockerfile", text, remark)
+
+
+def _netloc(hints: ClientHints) -> str:
+    return urlsplit(hints.base_url).netloc
+
+
+def _is_plain(hints: ClientHints) -> bool:
+    return urlsplit(hints.base_url).scheme == "http"
+
+
+def _is_loopback(hints: ClientHints) -> bool:
+    host = urlsplit(hints.base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,196 @@
+"""The endpoints of the Simple API: project list, project page, file."""
+
+import re
+import time
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from packaging.utils import NormalizedName
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxyindex.errors import FileNotOnPage, ProjectNotFound
+from proxyindex.files.service import FileService
+from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.model import METADATA_SUFFIX, File, ProjectPage
+from proxyindex.names import InvalidName, normalize
+from proxyindex.repository.base import Repository
+from proxyindex.simple import MediaType, negotiate
+from proxyindex.web.access import Exchange, exchange_of
+from proxyindex.web.conditional import is_not_modified
+from proxyindex.web.rendered import Document, Renderer
+from proxyindex.web.responses import REVALIDATE, file_response
+
+PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
+_REDIRECT_AGE = 86400
+_FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
+_HTML_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexService:
+    """One index as the endpoints see it."""
+
+    name: str
+    repository: Repository
+    files: FileService
+    renderer: Renderer
+
+
+async def project_list(request: Request) -> Response:
+    """`GET /simple/`"""
+    index, exchange = _service(request), exchange_of(request.scope)
+    exchange.kind, exchange.index = "list", index.name
+    form = _negotiated(request)
+    inquiry = _inquiry(request)
+    listed = await index.repository.projects(inquiry)
+    return await _document_response(request, index, listed, form, inquiry, exchange)
+
+
+async def project_page(request: Request) -> Response:
+    """`GET /simple/<name>/`; another spelling of the name is redirected in one hop."""
+    index, exchange = _service(request), exchange_of(request.scope)
+    exchange.kind, exchange.index = "page", index.name
+    name = _name(request)
+    exchange.project = name
+    if request.path_params["name"] != name or not request.url.path.endswith("/"):
+        return _redirect(request, f"simple/{name}/")
+    form = _negotiated(request)
+    inquiry = _inquiry(request)
+    page = await index.repository.project(name, inquiry)
+    if page.is_gone:
+        raise ProjectNotFound(name)
+    return await _document_response(request, index, page, form, inquiry, exchange)
+
+
+async def project_file(request: Request) -> Response:
+    """`GET /simple/<name>/<filename>`; served only if it is on the page this index would show."""
+    index, exchange = _service(request), exchange_of(request.scope)
+    filename = request.path_params["filename"]
+    exchange.kind = "metadata" if filename.endswith(METADATA_SUFFIX) else "file"
+    name = _name(request)
+    exchange.index, exchange.project, exchange.filename = index.name, name, filename
+    inquiry = _inquiry(request)
+    file = await _listed(index.repository, name, filename, inquiry)
+    is_whole = request.method == "GET" and "range" not in request.headers
+    content = await index.files.open(file, inquiry, whole=is_whole)
+    response = await file_response(request, filename, content, file.upload_time)
+    _stamp(response, inquiry, exchange)
+    return response
+
+
+async def redirect_to_list(request: Request) -> Response:
+    """`GET /simple`"""
+    return _redirect(request, "simple/")
+
+
+ROUTES = (
+    Route("/simple", redirect_to_list),
+    Route("/simple/", project_list),
+    Route("/simple/{name}", project_page),
+    Route("/simple/{name}/", project_page),
+    Route("/simple/{name}/{filename}", project_file),
+)
+
+
+async def _listed(
+    repository: Repository, name: NormalizedName, filename: str, inquiry: Inquiry
+) -> File:
+    """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
+    hasty = Inquiry(accepts_stale=True, deadline=inquiry.deadline)
+    page: ProjectPage = await repository.project(name, hasty)
+    try:
+        return page.file(filename)
+    except FileNotOnPage:
+        if hasty.outcome is not Outcome.STALE:
+            raise
+    page = await repository.project(name, Inquiry(deadline=inquiry.deadline))
+    return page.file(filename)
+
+
+async def _document_response(
+    request: Request,
+    index: IndexService,
+    document: Document,
+    form: MediaType,
+    inquiry: Inquiry,
+    exchange: Exchange,
+) -> Response:
+    accepts_gzip = _accepts_gzip(request.headers.get("accept-encoding", ""))
+    rendered = await index.renderer.render(document, form, accepts_gzip=accepts_gzip)
+    headers = {
+        "Cache-Control": REVALIDATE,
+        "ETag": rendered.etag,
+        "Vary": "Accept, Accept-Encoding",
+    }
+    if is_not_modified(request.headers, rendered.etag):
+        response = Response(status_code=304, headers=headers)
+    else:
+        if rendered.is_gzip:
+            headers["Content-Encoding"] = "gzip"
+        if form is not MediaType.JSON:
+            headers |= _HTML_HEADERS
+        headers["Content-Type"] = form.content_type
+        response = Response(rendered.body, headers=headers)
+    _stamp(response, inquiry, exchange)
+    return response
+
+
+def _service(request: Request) -> IndexService:
+    service = request.state.index
+    assert isinstance(service, IndexService)
+    return service
+
+
+def _name(request: Request) -> NormalizedName:
+    try:
+        return normalize(request.path_params["name"])
+    except InvalidName as problem:
+        raise ProjectNotFound(request.path_params["name"]) from problem
+
+
+def _negotiated(request: Request) -> MediaType:
+    """Raises `NotAcceptable`."""
+    headers = request.headers.getlist("accept")
+    accept = ", ".join(headers) if headers else None
+    return negotiate(accept, request.query_params.get("format"))
+
+
+def _inquiry(request: Request) -> Inquiry:
+    control = request.headers.get("cache-control", "")
+    return Inquiry(
+        revalidate=bool(control and _FORCES.search(control)),
+        deadline=time.monotonic() + PAGE_SECONDS,
+    )
+
+
+def _accepts_gzip(header: str) -> bool:
+    for part in header.split(","):
+        coding, _, parameters = part.strip().partition(";")
+        if coding.strip().lower() == "gzip":
+            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _redirect(request: Request, target: str) -> Response:
+    """301 below our own prefix, never with a host: immune to a forged one."""
+    location = f"{request.scope['root_path']}/{target}"
+    if request.url.query:
+        location += "?" + quote(request.url.query, safe="=&%+:;,/?@!$'()*~.-_")
+    headers = {
+        "Location": location,
+        "Cache-Control": f"max-age={_REDIRECT_AGE}",
+        "Vary": "Accept",
+    }
+    return Response(status_code=301, headers=headers)
+
+
+def _stamp(response: Response, inquiry: Inquiry, exchange: Exchange) -> None:
+    if inquiry.outcome is not None:
+        exchange.outcome = inquiry.outcome.value
+        response.raw_headers.append((b"x-proxyindex", inquiry.outcome.value.encode()))

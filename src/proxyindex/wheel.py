@@ -1,0 +1,224 @@
+"""Reads what an index needs out of a wheel, from any seekable source, safely and sparingly.
+
+Zip archives come from outside: their directory, entry count, names, methods and sizes are checked
+before anything is decompressed, and nothing is ever extracted to disk. What archives of source
+look like is `sdist.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from typing import BinaryIO
+
+from proxyindex.errors import ProxyindexError
+from proxyindex.names import InvalidName, normalize, parse_filename, version_key
+
+MAX_ENTRIES = 100_000
+MAX_METADATA = 10 * 1024**2
+MAX_DIRECTORY = 32 * 1024**2
+MAX_RATIO = 50  # PyPI's thresholds for archives that are bombs
+RATIO_FLOOR = 64 * 1024**2
+MAX_HEADER_VALUE = 1024
+
+_ENTRY_SIGNATURE = b"PK\x01\x02"
+_LOCAL_SIGNATURE = b"PK\x03\x04"
+_END_SIGNATURE = b"PK\x05\x06"
+_SMALLEST_ENTRY = 46
+_LOCAL_HEADER = 30
+_END_RECORD = 22
+_ENCRYPTED = 0x1
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+class InvalidArchive(ProxyindexError):
+    """An archive that is broken, not complete, hostile, or not what its file name says."""
+
+    def __init__(self, filename: str, problem: str) -> None:
+        super().__init__(f"The archive {filename!r} {problem}.")
+        self.filename = filename
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class CoreMetadata:
+    """The core metadata fields an index looks at; `None` where absent or unusable."""
+
+    name: str | None
+    version: str | None
+    requires_python: str | None
+
+
+def read_metadata(source: BinaryIO, filename: str) -> bytes:
+    """The exact bytes of the wheel's `*.dist-info/METADATA`, at most 10 MiB.
+
+    `source` must be seekable; only the end record, the central directory and the one entry are
+    read. Raises `InvalidArchive`; errors of the source itself (`OSError`, …) pass through.
+    Binary distribution format specification; PEP 658.
+    """
+    with open_zip(source, filename) as archive:
+        found = [e for e in archive.infolist() if _METADATA_ENTRY.match(e.filename)]
+        if len(found) != 1:
+            raise InvalidArchive(filename, f"has {len(found)} dist-info/METADATA entries, not one")
+        if not _is_of(filename, found[0].filename):
+            raise InvalidArchive(filename, f"holds the metadata of another: {found[0].filename!r}")
+        return read_entry(archive, found[0], filename)
+
+
+def parse_headers(metadata: bytes) -> CoreMetadata:
+    """What METADATA or PKG-INFO says; never fails, undecodable bytes are replaced."""
+    text = metadata.decode("utf-8", "replace")
+    head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+    message = HeaderParser().parsestr(head, headersonly=True)
+
+    def field(name: str) -> str | None:
+        value = " ".join(str(message.get(name, "")).split())
+        return value if 0 < len(value) <= MAX_HEADER_VALUE else None
+
+    return CoreMetadata(field("Name"), field("Version"), field("Requires-Python"))
+
+
+@contextmanager
+def open_zip(source: BinaryIO, filename: str) -> Iterator[zipfile.ZipFile]:
+    """The archive, its directory read within bounds and every entry's header found harmless.
+
+    What zipfile raises on broken archives, in the block too, becomes `InvalidArchive`.
+    """
+    bounded = _Bounded(source, filename)
+    try:
+        with zipfile.ZipFile(bounded) as archive:
+            _check_entries(archive, filename)
+            yield archive
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,  # unknown method, version or encryption
+        OverflowError,
+        RuntimeError,  # encrypted
+        ValueError,  # a name that does not decode, a seek to before the start
+    ) as exc:
+        if bounded.failure:  # zipfile takes a source that fails for a file that is no zip
+            raise bounded.failure from None
+        raise InvalidArchive(filename, f"is not a readable zip archive ({exc})") from exc
+
+
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, filename: str) -> bytes:
+    """The whole entry, of at most `MAX_METADATA` bytes declared and read, its CRC checked."""
+    if entry.file_size > MAX_METADATA:
+        raise InvalidArchive(filename, f"has an oversized entry {entry.filename!r}")
+    if entry.compress_type not in _METHODS:
+        raise InvalidArchive(filename, f"compresses {entry.filename!r} in an unusual way")
+    with archive.open(entry) as stream:
+        content = stream.read(MAX_METADATA + 1)
+    if len(content) != entry.file_size:
+        raise InvalidArchive(filename, f"lies about the size of {entry.filename!r}")
+    return content
+
+
+def check_zip(source: BinaryIO, filename: str) -> None:
+    """Raises `InvalidArchive` unless every entry lies in the file and nothing follows the end.
+
+    Catches archives still being copied, also by tools that write the end first.
+    """
+    with open_zip(source, filename) as archive:
+        for entry in archive.infolist():
+            source.seek(entry.header_offset)
+            if source.read(len(_LOCAL_SIGNATURE)) != _LOCAL_SIGNATURE:
+                raise InvalidArchive(filename, f"is not complete: {entry.filename!r} is missing")
+        source.seek(-_END_RECORD - len(archive.comment), 2)
+        end = source.read(_END_RECORD)
+        if not end.startswith(_END_SIGNATURE) or end[20:] != struct.pack(
+            "<H", len(archive.comment)
+        ):
+            raise InvalidArchive(filename, "has something after its end")
+
+
+class _Bounded:
+    """What zipfile may read of a source: it would take any declared directory size at its word."""
+
+    def __init__(self, source: BinaryIO, filename: str) -> None:
+        self._source = source
+        self._filename = filename
+        self.failure: OSError | None = None
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._source.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._source.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        most = MAX_DIRECTORY + 1
+        try:
+            data = self._source.read(most if size < 0 else min(size, most))
+        except OSError as exc:
+            self.failure = exc
+            raise
+        if len(data) > MAX_DIRECTORY:
+            raise InvalidArchive(self._filename, "has an oversized directory")
+        # smaller reads cannot hold more entries than allowed
+        if len(data) > MAX_ENTRIES * _SMALLEST_ENTRY and data.count(_ENTRY_SIGNATURE) > MAX_ENTRIES:
+            raise InvalidArchive(self._filename, f"has more than {MAX_ENTRIES} entries")
+        return data
+
+
+def _check_entries(archive: zipfile.ZipFile, filename: str) -> None:
+    entries = archive.infolist()
+    seen: set[str] = set()
+    for entry in entries:
+        if problem := _problem(entry, archive.start_dir):
+            raise InvalidArchive(filename, f"has an entry {entry.filename!r} {problem}")
+        if entry.filename in seen:
+            raise InvalidArchive(filename, f"has the entry {entry.filename!r} twice")
+        seen.add(entry.filename)
+    unpacked = sum(entry.file_size for entry in entries)
+    # against the file, not the sum of packed sizes: entries may overlap
+    if unpacked > RATIO_FLOOR and unpacked > MAX_RATIO * archive.start_dir:
+        raise InvalidArchive(filename, f"unpacks to {unpacked} bytes from {archive.start_dir}")
+
+
+def _problem(entry: zipfile.ZipInfo, directory_start: int) -> str | None:
+    name = entry.orig_filename
+    if "\0" in name or "\\" in name or name.startswith("/") or _DRIVE.match(name):
+        return "with a name that is not relative and plain"
+    if ".." in name.split("/"):
+        return "with a name that climbs"
+    if entry.flag_bits & _ENCRYPTED:
+        return "that is encrypted"
+    end = entry.header_offset + _LOCAL_HEADER + entry.compress_size
+    if entry.header_offset < 0 or end > directory_start:
+        return "outside of the file"
+    return None
+
+
+def _is_of(filename: str, entry: str) -> bool:
+    """Whether the dist-info directory is that of the wheel's file name, after normalisation."""
+    named = parse_filename(filename)
+    name, _, version = entry.partition(".dist-info/")[0].rpartition("-")
+    try:
+        same_project = normalize(name) == named.project
+    except InvalidName:
+        return False
+    return same_project and named.version is not None and _same_version(version, named.version)
+
+
+def _same_version(one: str, other: str) -> bool:
+    # "-" and "+" are written "_" by some build tools in one of the two places
+    plain = (re.sub("[-_+]", "_", text.lower()) for text in (one, other))
+    if len(set(plain)) == 1:
+        return True
+    (rank, parsed, _), (_, wanted, _) = version_key(one), version_key(other)
+    return rank == 1 and parsed == wanted

@@ -1,0 +1,411 @@
+"""The server as processes: start, several workers, deaths, drain, stop."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from proxyindex.server import StartError
+from proxyindex.server.listen import addresses, bind_tcp, close_all, unix_socket
+from proxyindex.server.run import check, raise_descriptor_limit
+from proxyindex.settings import Settings
+
+# An application of few words: `/` is its process id, `/slow` ends when told to through `release`.
+PROGRAM = """
+import asyncio, json, os, sys
+from pathlib import Path
+from proxyindex.errors import ProxyindexError
+from proxyindex.metrics import Metrics
+from proxyindex.server import serve
+from proxyindex.settings import Settings
+
+told = json.loads(sys.argv[1])
+for name in ("cache_dir", "unix_socket", "tls_cert", "tls_key"):
+    if told["settings"].get(name):
+        told["settings"][name] = Path(told["settings"][name])
+settings = Settings(**told["settings"])
+release = Path(told["release"])
+
+def build(settings):
+    if told["mode"] == "unbuildable":
+        raise ProxyindexError("it cannot be built")
+    metrics = Metrics()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            failed = told["mode"] == "unstartable"
+            await send({"type": "lifespan.startup." + ("failed" if failed else "complete")})
+            await receive()
+            os.write(1, b"closed\\n")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        path, body = scope["path"], str(os.getpid()).encode()
+        if path == "/crash":
+            os._exit(9)
+        if path == "/count":
+            metrics.alarm("counted")
+        if path == "/metrics":
+            body = metrics.exposition()[0]
+        if path == "/client":
+            body = f"{scope['client'][0]} {scope['scheme']}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if path == "/slow":
+            await send({"type": "http.response.body", "body": b"began ", "more_body": True})
+            while not release.exists():
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": body})
+    return app
+
+def listening(urls):
+    print(json.dumps([*urls]), flush=True)
+
+try:
+    status = serve(settings, on_listening=listening, build=build)
+except ProxyindexError as error:
+    sys.exit(f"Error: {error}")
+sys.exit(status)
+"""
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    urls: list[str]
+    release: Path
+    port: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        port = self.urls[0].rpartition(":")[2]
+        self.port = int(port) if port.isdigit() else 0
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def ask(self, path: str) -> str:
+        with closing(self.connection()) as connection:
+            connection.request("GET", path)
+            with connection.getresponse() as answer:
+                return answer.read().decode()
+
+    @contextmanager
+    def slow(self) -> Iterator[http.client.HTTPResponse]:
+        """An answer that has begun and does not end by itself."""
+        connection = self.connection()
+        connection.request("GET", "/slow")
+        with closing(connection), connection.getresponse() as answer:
+            assert answer.read(6) == b"began "
+            yield answer
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def out(process: subprocess.Popen[str]) -> IO[str]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+@contextmanager
+def started(tmp_path: Path, mode: str = "", **settings: object) -> Iterator[Running]:
+    release = tmp_path / "release"
+    chosen = {"port": 0, "grace": 10.0, "cache_dir": str(tmp_path / "cache"), **settings}
+    told = json.dumps({"settings": chosen, "release": str(release), "mode": mode})
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, told],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as process:
+        try:
+            yield Running(process, json.loads(out(process).readline()), release)
+        finally:
+            process.kill()
+
+
+def failure(tmp_path: Path, mode: str = "", **settings: object) -> str:
+    """What a server that cannot start says."""
+    told = {"settings": {"port": 0, "cache_dir": str(tmp_path / "cache"), **settings}}
+    command = [sys.executable, "-c", PROGRAM, json.dumps({**told, "release": "", "mode": mode})]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    return ended.stderr
+
+
+both = pytest.mark.parametrize("workers", [1, 2])
+
+
+# Start
+
+
+@both
+def test_announces_its_url_once_it_answers(tmp_path: Path, workers: int) -> None:
+    with started(tmp_path, workers=workers) as server:
+        assert server.urls == [f"http://127.0.0.1:{server.port}"]
+        assert int(server.ask("/"))
+
+
+@both
+@pytest.mark.parametrize("mode", ["unbuildable", "unstartable"])
+def test_failing_application_is_an_error_and_no_loop(
+    tmp_path: Path, workers: int, mode: str
+) -> None:
+    said = failure(tmp_path, mode, workers=workers)
+    assert "Error: " in said
+    assert "Traceback" not in said
+
+
+def test_taken_port_is_explained(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = failure(tmp_path, port=port)
+    assert f"127.0.0.1 port {port}: something listens there already" in said
+
+
+# Stop
+
+
+@both
+def test_stop_signal_lets_answers_finish_and_refuses_new_ones(tmp_path: Path, workers: int) -> None:
+    with started(tmp_path, workers=workers) as server, server.slow() as answer:
+        server.process.send_signal(signal.SIGTERM)
+        wait_until_refused(server.port)
+        server.release.touch()
+        assert int(answer.read())
+        assert server.process.wait(30) == 0
+        assert out(server.process).read() == "closed\n" * workers
+
+
+def wait_until_refused(port: int) -> None:
+    # each attempt is a round trip to the kernel; the stop takes a few hundred of them
+    for _ in range(100_000):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionError:
+            return
+    pytest.fail("the port stayed open")
+
+
+@both
+def test_answers_that_outlast_the_grace_period_are_cut(tmp_path: Path, workers: int) -> None:
+    with started(tmp_path, workers=workers, grace=0.5) as server, server.slow() as answer:
+        assert server.stop() == 0
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            answer.read()
+
+
+@both
+def test_second_interrupt_ends_everything_at_once(tmp_path: Path, workers: int) -> None:
+    with started(tmp_path, workers=workers, grace=600.0) as server, server.slow():
+        server.process.send_signal(signal.SIGINT)
+        wait_until_refused(server.port)
+        assert server.stop(signal.SIGINT) == 130
+
+
+def test_nothing_temporary_is_left_behind(tmp_path: Path) -> None:
+    with started(tmp_path, workers=2) as server:
+        server.ask("/count")
+        assert [*tmp_path.glob("proxyindex-metrics-*/*.db")]
+        assert server.stop() == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+
+
+# Workers
+
+
+def test_dead_worker_is_replaced(tmp_path: Path) -> None:
+    with started(tmp_path, workers=2) as server:
+        for _ in range(2):
+            with pytest.raises((http.client.HTTPException, ConnectionError)):
+                server.ask("/crash")
+            assert int(server.ask("/"))
+        assert server.stop() == 0
+        _, said = server.process.communicate(timeout=30)
+        assert said.count("ended with status 9") == 2
+
+
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    with started(tmp_path, workers=2) as server:
+        server.process.kill()
+        # both workers hold the pipe open; it ends with the last of them
+        assert out(server.process).read() == "closed\n" * 2
+
+
+def test_counts_of_all_workers_add_up(tmp_path: Path) -> None:
+    with started(tmp_path, workers=2) as server:
+        for _ in range(20):
+            server.ask("/count")
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            server.ask("/crash")
+        assert 'proxyindex_alarms_total{kind="counted"} 20.0' in server.ask("/metrics")
+
+
+# Sockets
+
+
+def test_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with started(tmp_path, unix_socket=str(path), workers=2) as server:
+        assert server.urls == [f"unix:{path}"]
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(path))
+            forwarded = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+            sock.sendall(b"GET /client HTTP/1.0\r\n" + forwarded + b"\r\n")
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert b"192.0.2.7 https" in answer
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_stale_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with unix_socket(path):
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        with pytest.raises(StartError, match="another server"), unix_socket(path):
+            pass
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_socket_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(StartError, match="it is a file"), unix_socket(path):
+        pass
+    assert path.read_text() == "data"
+
+
+def test_socket_in_a_missing_folder_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="create it"), unix_socket(tmp_path / "no" / "sock"):
+        pass
+
+
+def test_socket_path_too_long_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="too long"), unix_socket(tmp_path / ("x" * 200)):
+        pass
+
+
+def test_a_successors_socket_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with unix_socket(path):
+        path.unlink()
+        path.touch()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_all_addresses_of_a_host_share_one_port(host: str) -> None:
+    sockets = bind_tcp(host, 0)
+    try:
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+        port = sockets[0].getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    finally:
+        close_all(sockets)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no dual-stack IPv6 here")
+def test_double_colon_listens_on_both_families() -> None:
+    sockets = bind_tcp("::", 0)
+    try:
+        port = sockets[0].getsockname()[1]
+        assert addresses(sockets, scheme="http") == [f"http://[::]:{port}"]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+    finally:
+        close_all(sockets)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "problem"),
+    [
+        ("no such host", 0, "no address of that name"),
+        ("127.0.0.1", 70000, "not between 0 and 65535"),
+        ("192.0.2.1", 0, "no such address"),
+    ],
+)
+def test_unusable_address_is_explained(host: str, port: int, problem: str) -> None:
+    with pytest.raises(StartError, match=problem):
+        bind_tcp(host, port)
+
+
+# Checks before the start
+
+
+def test_missing_folder_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="does not exist"):
+        check(Settings(folders=(tmp_path / "no",), cache_dir=tmp_path))
+
+
+def test_unwritable_cache_folder_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="cannot be written"):
+        check(Settings(cache_dir=tmp_path / "file" / "cache"))
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        ["openssl", "req", *options.split(), *names, "-keyout", key, "-out", cert],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path, "one")
+    with started(tmp_path, tls_cert=str(cert), tls_key=str(key)) as server:
+        assert server.urls[0].startswith("https://")
+        context = ssl.create_default_context(cafile=str(cert))
+        with (
+            socket.create_connection(("127.0.0.1", server.port), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as sock,
+        ):
+            sock.sendall(b"GET /client HTTP/1.0\r\n\r\n")
+            assert b"127.0.0.1 https" in b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def test_unusable_tls_files_are_explained(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path, "one")
+    _, other = make_certificate(tmp_path, "two")
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        ["openssl", "pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", "pass:secret"],
+        check=True,
+        capture_output=True,
+    )
+    cases = [
+        ((cert, other), "belong together"),
+        ((cert, locked), "no password"),
+        ((tmp_path / "no", key), "cannot be read"),
+        ((None, key), "without a certificate"),
+    ]
+    for (chosen_cert, chosen_key), problem in cases:
+        with pytest.raises(StartError, match=problem):
+            check(Settings(cache_dir=tmp_path, tls_cert=chosen_cert, tls_key=chosen_key))
+
+
+def test_descriptor_limit_is_never_lowered() -> None:
+    first = raise_descriptor_limit()
+    assert first >= 64
+    assert raise_descriptor_limit() >= first

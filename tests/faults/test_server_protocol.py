@@ -1,0 +1,420 @@
+"""The HTTP protocol's bounds, spoken to over raw sockets by clients that mean no good."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from proxyindex.server.protocol import (
+    HEAD_LIMIT,
+    TARGET_LIMIT,
+    BoundedProtocol,
+    head_fault,
+    reason_phrase,
+)
+
+BIG = 8 * 1024**2
+OK = b"HTTP/1.1 200 OK\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+class Hasty(BoundedProtocol):
+    """The protocol with deadlines a test can wait for."""
+
+    head_seconds = 0.3
+    body_seconds = 0.3
+
+
+class App:
+    """Answers with its path; `/big` is slow to read, `/wait` waits to be released."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.calls: list[str] = []
+        self.scopes: list[Scope] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        self.calls.append(path)
+        self.scopes.append(scope)
+        headers = [(b"x-proxyindex-reason", scope["query_string"])] if path == "/denied" else []
+        if path == "/wait":
+            self.entered.set()
+            await asyncio.to_thread(self.release.wait, 20)
+        if path == "/crlf":
+            headers = [(b"x-proxyindex-reason", b"no\r\nSet-Cookie: a=b\xff" + b"x" * 500)]
+        if path == "/body":
+            while (await receive()).get("more_body"):
+                pass
+        size = BIG if path == "/big" else len(path)
+        headers.append((b"content-length", str(size).encode()))
+        status = 403 if path in ("/denied", "/crlf") else 200
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        body = b"x" * BIG if path == "/big" else path.encode()
+        await send({"type": "http.response.body", "body": body})
+
+
+class Running:
+    def __init__(self, port: int, app: App) -> None:
+        self.port = port
+        self.app = app
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def ask(self, *parts: bytes) -> bytes:
+        """All bytes the server sends to a client that writes `parts` and waits for the end."""
+        with self.connect() as sock:
+            for part in parts:
+                sock.sendall(part)
+            return read_all(sock)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while part := sock.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while end not in data:
+        part = sock.recv(65536)
+        assert part, data
+        data += part
+    return data
+
+
+@contextmanager
+def running(protocol: type[BoundedProtocol]) -> Iterator[Running]:
+    app = App()
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=20,
+    )
+    server = uvicorn.Server(config)
+    sock = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        yield Running(sock.getsockname()[1], app)
+    finally:
+        app.release.set()
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Running]:
+    with running(BoundedProtocol) as server:
+        yield server
+
+
+@pytest.fixture
+def server(patient: Running) -> Running:
+    patient.app.calls.clear()
+    return patient
+
+
+@pytest.fixture
+def hasty() -> Iterator[Running]:
+    with running(Hasty) as server:
+        yield server
+
+
+# Reason phrases
+
+
+def test_reason_becomes_the_status_line_and_no_header(server: Running) -> None:
+    request = b"GET /denied?too-young HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    answer = server.ask(request)
+    assert answer.startswith(b"HTTP/1.1 403 too-young\r\n")
+    assert b"proxyindex-reason" not in answer
+    assert answer.endswith(b"\r\n\r\n/denied")
+
+
+def test_reason_cannot_split_the_answer(server: Running) -> None:
+    answer = server.ask(b"GET /crlf HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    line, *headers = answer.split(b"\r\n\r\n")[0].split(b"\r\n")
+    assert line.startswith(b"HTTP/1.1 403 no Set-Cookie: a=b?xxx")
+    assert len(line) == len(b"HTTP/1.1 403 ") + 200
+    assert not any(header.lower().startswith(b"set-cookie") for header in headers)
+
+
+def test_only_the_answer_with_the_reason_gets_it(server: Running) -> None:
+    denied = b"GET /denied?why HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = server.ask(denied + LAST)
+    assert answer.startswith(b"HTTP/1.1 403 why\r\n")
+    assert answer.count(b"why") == 1
+    assert OK in answer
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        (b"plain words", b"plain words"),
+        (b" a\r\nb\tc \x0b d ", b"a b c d"),
+        (b"nul\x00 del\x7f \xc3\xbc", b"nul? del? ??"),
+        (b"", b""),
+        (b"y" * 999, b"y" * 200),
+    ],
+)
+def test_reason_phrase_is_printable_and_short(text: bytes, phrase: bytes) -> None:
+    assert reason_phrase(text) == phrase
+
+
+# Framing
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -2\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: b\x00c\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n",
+        b"NONSENSE\r\n",
+    ],
+)
+def test_faulty_head_is_refused_and_the_connection_closed(server: Running, head: bytes) -> None:
+    answer = server.ask(head + b"\r\n", b"0\r\n\r\n" + LAST)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 4") == 1
+    assert server.app.calls == []
+
+
+@pytest.mark.parametrize(
+    ("names", "version"),
+    [([b"host"], "1.1"), ([], "1.0"), ([b"host", b"content-length"], "1.1")],
+)
+def test_ordinary_head_has_no_fault(names: list[bytes], version: str) -> None:
+    assert head_fault([(name, b"1") for name in names], version) is None
+
+
+def test_contradictory_lengths_are_a_fault_whatever_the_parser_says() -> None:
+    host = (b"host", b"a")
+    length, chunked = (b"content-length", b"1"), (b"transfer-encoding", b"chunked")
+    assert head_fault([host, length, length], "1.1")
+    assert head_fault([host, length, chunked], "1.1")
+
+
+def test_body_of_an_upgrade_request_is_no_request(server: Running) -> None:
+    upgrade = b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    answer = server.ask(upgrade + b"Content-Length: 100\r\n\r\n", LAST)
+    assert answer.startswith(OK)
+    assert b"connection: close" in answer
+    assert server.app.calls == ["/up"]
+
+
+def test_trailer_fields_do_not_become_headers(server: Running) -> None:
+    head = b"GET /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = server.ask(head, b"1\r\nx\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n" + LAST)
+    assert answer.count(OK) == 2
+    assert not any(k == b"x-forwarded-for" for s in server.app.scopes for k, _ in s["headers"])
+
+
+# Sizes
+
+
+def head_of(size: int) -> bytes:
+    start = b"GET /sized HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    return start + b"X-A: " + b"y" * (size - len(start) - 9) + b"\r\n\r\n"
+
+
+def test_large_but_allowed_head_is_served(server: Running) -> None:
+    assert server.ask(head_of(HEAD_LIMIT - 100)).startswith(OK)
+
+
+def test_head_over_the_limit_is_refused(server: Running) -> None:
+    assert server.ask(head_of(HEAD_LIMIT + 100)).startswith(b"HTTP/1.1 400 ")
+    assert server.app.calls == []
+
+
+def test_endless_head_is_refused(server: Running) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Endless: "
+    assert ask_endlessly(server, head, b"y" * 65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_limits_count_each_pipelined_request_alone(server: Running) -> None:
+    one = b"GET /one HTTP/1.1\r\nHost: a\r\nX-A: " + b"y" * 20000 + b"\r\n\r\n"
+    assert server.ask(one * 10 + LAST).count(OK) == 11
+
+
+def test_target_over_the_limit_is_refused(server: Running) -> None:
+    target = b"/" + b"a" * TARGET_LIMIT
+    assert server.ask(b"GET " + target + b" HTTP/1.1\r\n").startswith(b"HTTP/1.1 414 ")
+
+
+def test_target_within_the_limit_is_served(server: Running) -> None:
+    target = b"/" + b"a" * (TARGET_LIMIT - 1)
+    request = b"GET " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert server.ask(request).startswith(OK)
+
+
+def test_unwanted_body_is_drained_and_the_connection_kept(server: Running) -> None:
+    size = 3 * 1024**2
+    head = b"POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    answer = server.ask(head, b"z" * size, LAST)
+    assert answer.count(OK) == 2
+    assert server.app.calls == ["/post", "/last"]
+
+
+def test_endless_unwanted_body_ends_the_connection(server: Running) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n"
+    answer = ask_endlessly(server, head, b"z" * 1024**2)
+    assert answer.startswith(OK)
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_endless_awaited_body_is_refused(server: Running) -> None:
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n"
+    assert ask_endlessly(server, head, b"z" * 1024**2).startswith(b"HTTP/1.1 413 ")
+
+
+def ask_endlessly(server: Running, head: bytes, block: bytes) -> bytes:
+    """What arrives for a request that goes on until the server ends the connection."""
+    with server.connect() as sock:
+        sock.sendall(head)
+        sender = threading.Thread(target=send_while_taken, args=(sock, block))
+        sender.start()
+        answer = b""
+        try:
+            while part := sock.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass  # the server closed while we were sending
+        sender.join(20)
+        assert not sender.is_alive()
+        return answer
+
+
+def send_while_taken(sock: socket.socket, block: bytes) -> None:
+    try:
+        while True:
+            sock.sendall(block)
+    except OSError:
+        return
+
+
+# Time
+
+
+def test_silent_connection_is_closed(hasty: Running) -> None:
+    assert hasty.ask() == b""
+
+
+def test_connection_that_only_sends_empty_lines_is_closed(hasty: Running) -> None:
+    with hasty.connect() as sock:
+        sock.sendall(GET)
+        read_until(sock, b"\r\n\r\n/")
+        started = time.monotonic()
+        sock.sendall(b"\r\n")
+        assert read_all(sock) == b""
+        assert time.monotonic() < started + 10  # uvicorn's own time-out is 20 s here
+
+
+def test_dribbled_head_is_refused_in_time(hasty: Running) -> None:
+    with hasty.connect() as sock:
+        sock.settimeout(0.05)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        started = time.monotonic()
+        answer = b""
+        while not answer:
+            assert time.monotonic() < started + 10
+            try:
+                sock.sendall(b"x")
+                answer = sock.recv(65536)
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    assert hasty.app.calls == []
+
+
+def test_head_deadline_holds_for_every_request_of_a_connection(hasty: Running) -> None:
+    answer = hasty.ask(GET, b"GET / HT")
+    assert answer.startswith(OK)
+    assert b"HTTP/1.1 408 " in answer
+
+
+def test_idle_connection_outlives_the_head_deadline(hasty: Running) -> None:
+    with hasty.connect() as sock, hasty.connect() as witness:
+        sock.sendall(GET)
+        read_until(sock, b"\r\n\r\n/")
+        assert witness.recv(1) == b""  # closed by its deadline, which began later
+        sock.sendall(LAST)
+        assert read_all(sock).startswith(OK)
+
+
+def test_body_that_never_comes_is_refused(hasty: Running) -> None:
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"
+    assert hasty.ask(head).startswith(b"HTTP/1.1 408 ")
+
+
+def test_unsent_body_of_an_answered_request_ends_the_connection(hasty: Running) -> None:
+    answer = hasty.ask(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(OK)
+
+
+def test_slow_reader_gets_all_of_a_long_answer(hasty: Running) -> None:
+    with hasty.connect() as sock, hasty.connect() as witness:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        read_until(sock, b"\r\n\r\n")
+        assert witness.recv(1) == b""
+        assert len(read_all(sock)) > BIG - 65536
+
+
+# Answers under way
+
+
+def test_refusal_waits_for_the_answer_under_way(server: Running) -> None:
+    with server.connect() as sock:
+        sock.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert server.app.entered.wait(10)
+        sock.sendall(b"NONSENSE\r\n\r\n")
+        # a second connection's answer proves that the server has seen the nonsense
+        assert server.ask(LAST).startswith(OK)
+        server.app.release.set()
+        answer = read_all(sock)
+    assert answer.startswith(OK)
+    assert answer.endswith(b"\r\n\r\n/wait")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_partial_next_request_does_not_cut_the_answer_under_way(hasty: Running) -> None:
+    with hasty.connect() as sock, hasty.connect() as witness:
+        sock.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET /next HT")
+        assert witness.recv(1) == b""
+        hasty.app.release.set()
+        answer = read_all(sock)
+    assert answer.startswith(OK)
+    assert b"\r\n\r\n/waitHTTP/1.1 408 " in answer

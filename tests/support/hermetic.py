@@ -1,0 +1,42 @@
+"""Child processes that see nothing of the machine they run on but the interpreter."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# what a child needs to find programs, libraries and locales; everything else stays outside
+_KEPT = {"PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
+
+
+def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A small environment with a private home; no installer setting or proxy leaks in."""
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    private = {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "XDG_DATA_HOME": str(home / ".local"),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+    }
+    return {**kept, **private, **(extra or {})}
+
+
+def wait_until(
+    condition: Callable[[], T | None], what: str, *, timeout: float = 20.0, every: float = 0.02
+) -> T:
+    """The first true value of `condition`, asked again and again; else `TimeoutError`."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout} s: {what}")
+        time.sleep(every)
+    return value

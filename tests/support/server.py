@@ -1,0 +1,177 @@
+"""The real proxyindex as a subprocess."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support import http
+from tests.support.hermetic import environment, wait_until
+
+START_SECONDS = 30.0  # a cold start with four workers on a busy two-core machine
+STOP_SECONDS = 20.0
+_LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\]):[1-9]\d*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """How a server ended."""
+
+    code: int
+    output: str
+
+
+class StartFailedError(Exception):
+    """The server ended, or stayed dumb, instead of serving. Carries what it wrote."""
+
+
+class ProxyIndex:
+    """`proxyindex serve ARGS…` on a free port: a context manager that always ends it.
+
+    `args` follow `serve`; `--port 0` and `--cache-dir <workdir>/cache` are added unless given.
+    `env` is added to a hermetic environment. Output of all runs is gathered in one log.
+    """
+
+    def __init__(
+        self, *args: str | Path, workdir: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.args = [str(arg) for arg in args]
+        self.workdir = workdir
+        self.cache_dir = workdir / "cache"
+        self.env = environment(workdir / "home", env)
+        self.url = ""
+        self._log = workdir / "proxyindex.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_path(self) -> str:
+        """Where everything is mounted, as told by `--base-path`."""
+        return self.args[self.args.index("--base-path") + 1] if "--base-path" in self.args else ""
+
+    @property
+    def simple_url(self) -> str:
+        """What to give to an installer."""
+        return f"{self.url}{self.base_path}/simple/"
+
+    @property
+    def pid(self) -> int:
+        """The process that was started (with workers: their parent)."""
+        assert self._process is not None, "not running"
+        return self._process.pid
+
+    @property
+    def logs(self) -> str:
+        """Everything written so far to standard output and error."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start and return when `/health` answers. Raises `StartFailedError`."""
+        seen = len(self.logs)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "proxyindex", "serve", *self._all_args()],
+                cwd=self.workdir,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that `kill` reaches the workers too
+            )
+        try:
+            self.url = wait_until(
+                lambda: self._serving_url(self.logs[seen:]), "serving", timeout=START_SECONDS
+            )
+        except TimeoutError as exc:
+            self.kill()
+            raise StartFailedError(self.logs) from exc
+        return self
+
+    def stop(self) -> Stopped:
+        """Ask it to end (SIGTERM), as a service manager does."""
+        assert self._process is not None, "not running"
+        if self.is_running:
+            os.kill(self.pid, signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired as exc:
+            self.kill()
+            raise AssertionError(f"did not end within {STOP_SECONDS} s\n{self.logs}") from exc
+        self._process = None
+        return Stopped(code, self.logs)
+
+    def kill(self) -> None:
+        """End it and its workers at once (SIGKILL), as a power cut does; no-op when it is down."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def restart(self, *args: str | Path) -> Self:
+        """Stop if running, then start on the same port, with more arguments if given."""
+        if self._process is not None:
+            self.stop()
+        self.args += [str(arg) for arg in args]
+        return self.start()
+
+    def get(self, target: str, headers: http.Headers = (), **more: Any) -> http.Response:
+        """One GET (or `method=`) on a connection of its own, read to the end."""
+        return http.request(self.url, target, headers, **more)
+
+    def connect(self, **more: Any) -> http.Connection:
+        """A connection of one's own."""
+        return http.Connection(self.url, **more)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def _all_args(self) -> list[str]:
+        args = list(self.args)
+        if "--port" not in args:
+            args += ["--port", self.url.rpartition(":")[2] or "0"]
+        if "--cache-dir" not in args:
+            args += ["--cache-dir", str(self.cache_dir)]
+        return args
+
+    def _serving_url(self, output: str) -> str | None:
+        """The first address in the output that is not an argument and is healthy."""
+        if not self.is_running:
+            raise StartFailedError(self.logs)
+        given = set(_LOOPBACK.findall(" ".join([*self.args, *self.env.values()])))
+        for url in dict.fromkeys(_LOOPBACK.findall(output)):
+            if url not in given and _is_healthy(url, self.base_path + "/health"):
+                return str(url)
+        return None
+
+
+def _is_healthy(url: str, path: str) -> bool:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    try:
+        return http.request(url, path, timeout=5.0, tls=trusting).status == 200
+    except (OSError, http.NoAnswerError, http.ShortBodyError):
+        return False

@@ -1,0 +1,122 @@
+"""The command line: exit codes, sentences instead of tracebacks, helpful texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from proxyindex import __version__
+from proxyindex.cli import main
+from proxyindex.cli.group import Commands
+from proxyindex.config import OPTIONS
+from proxyindex.errors import StoreError
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environ)
+
+
+def test_version_is_told() -> None:
+    assert run("--version").output == f"proxyindex, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [("serve",), ("config", "show"), ("config", "check")])
+def test_help_tells_every_flag_and_an_example(command: tuple[str, ...]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.output
+    for option in OPTIONS:
+        assert option.key == "folders" or option.flag in result.output
+
+
+def test_show_prints_values_with_sources(tmp_path: Path) -> None:
+    result = run("config", "show", str(tmp_path), "--offline", PROXYINDEX_PAGE_TTL="1m")
+    assert result.exit_code == 0
+    assert "offline = true  # flag --offline\n" in result.output
+    assert 'page-ttl = "1m"  # env PROXYINDEX_PAGE_TTL\n' in result.output
+    assert f'folders = ["{tmp_path}"]  # flag FOLDER\n' in result.output
+
+
+def test_negative_flag_overrides_the_environment() -> None:
+    result = run("config", "show", "--no-offline", PROXYINDEX_OFFLINE="1")
+    assert "offline = false  # flag --no-offline\n" not in result.output
+    assert "offline = false  # flag --offline\n" in result.output
+
+
+def test_repeatable_flags_keep_their_order() -> None:
+    urls = ["https://one.example/simple", "https://two.example/simple"]
+    result = run("config", "show", "--json", "--upstream", urls[0], "--upstream", urls[1])
+    document = json.loads(result.output)
+    assert [upstream["url"]["value"] for upstream in document["upstreams"]] == urls
+
+
+def test_check_of_a_sound_configuration_exits_with_0() -> None:
+    result = run("config", "check", "--port", "81", "--page-ttl", "1m")
+    assert result.exit_code == 0
+    assert "2 values given" in result.output
+
+
+@pytest.mark.parametrize("command", [("serve",), ("config", "show"), ("config", "check")])
+def test_mistakes_exit_with_2_one_line_each_on_stderr(command: tuple[str, ...]) -> None:
+    result = run(*command, "--port", "x", PROXYINDEX_WORKERS="0")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2
+    assert any(line.startswith("Error: command line: --port = 'x': expected") for line in lines)
+    assert any("PROXYINDEX_WORKERS = '0': expected" in line for line in lines)
+
+
+def test_missing_folder_is_one_sentence_and_exits_with_1() -> None:
+    result = run("serve", "no-such-folder")
+    assert result.exit_code == 1
+    expected = "Error: command line: FOLDER = 'no-such-folder': this path does not exist.\n"
+    assert result.stderr == expected
+
+
+def test_unknown_flag_exits_with_2() -> None:
+    result = run("serve", "--prot", "81")
+    assert result.exit_code == 2
+    assert "--port" in result.stderr
+
+
+def test_error_of_any_command_is_one_sentence() -> None:
+    @click.group(cls=Commands)
+    def group() -> None: ...
+
+    @group.command()
+    def fail() -> None:
+        raise StoreError("write", "the disk is full")
+
+    result = CliRunner().invoke(group, ["fail"])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: The cache could not write: the disk is full.\n"
+
+
+def test_port_in_use_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = subprocess.run(
+            [
+                *(sys.executable, "-m", "proxyindex", "serve", str(tmp_path), "--no-upstream"),
+                *("--port", str(port), "--cache-dir", str(tmp_path / "cache")),
+            ],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("Error: ")
+    assert str(port) in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
