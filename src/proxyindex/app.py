@@ -5,6 +5,7 @@ lifespan, passed in explicitly, and closed there.
 """
 
 import hashlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +25,7 @@ from proxyindex import banner, errors
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
-from proxyindex.files.transfer import Workshop
+from proxyindex.files.workshop import Workshop
 from proxyindex.freshness import FreshnessRules
 from proxyindex.metrics import Metrics
 from proxyindex.names import matches_pattern
@@ -236,14 +237,15 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
 
 async def _keep_house(cache: Cache) -> None:
     """Recover once, then hold the budgets and sweep leftovers from time to time."""
-    await cache.worker.run(cache.recover)
-    rounds = 0
-    while True:
+    chores = itertools.chain(
+        [cache.recover], itertools.cycle([*[cache.trim] * _SWEEP_ROUNDS, cache.sweep])
+    )
+    for chore in chores:
+        try:
+            await cache.worker.run(chore)
+        except Exception:  # let loose, it would end every download, too
+            log.exception("keeping the cache in order failed")
         await anyio.sleep(_TRIM_SECONDS)
-        await cache.worker.run(cache.trim)
-        rounds += 1
-        if rounds % _SWEEP_ROUNDS == 0:
-            await cache.worker.run(cache.sweep)
 
 
 async def _finish_fills(downloads: Downloads) -> None:

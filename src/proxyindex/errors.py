@@ -78,11 +78,16 @@ class UpstreamError(ProxyindexError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """No usable answer in time; worth a retry after `retry_after` seconds."""
+    """No usable answer in time; worth a retry.
 
-    def __init__(self, upstream: str, problem: str, *, retry_after: int = 2) -> None:
+    `asked_pause` is the Retry-After that upstream named, in seconds, `None` if it named none;
+    `retry_after` is what our own clients are told.
+    """
+
+    def __init__(self, upstream: str, problem: str, *, asked_pause: int | None = None) -> None:
         super().__init__(upstream, problem)
-        self.retry_after = retry_after
+        self.asked_pause = asked_pause
+        self.retry_after = 2 if asked_pause is None else asked_pause
 
 
 class UpstreamInvalid(UpstreamError):

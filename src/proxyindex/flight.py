@@ -4,11 +4,16 @@ Work runs in the application's task group, not in the request that started it: a
 leaves disturbs nobody.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+
+from proxyindex.errors import ProxyindexError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,7 +39,11 @@ class Flight(Generic[T]):
     async def _run(self, work: Callable[[], Awaitable[T]]) -> None:
         try:
             self._result.append(await work())
-        except Exception as error:  # noqa: BLE001 - not handled here: raised in every waiter
+        except ProxyindexError as error:
+            self._error = error
+        except Exception as error:
+            # raised in every waiter, but it is here that the traceback still tells the cause
+            log.exception("shared work failed")
             self._error = error
         finally:
             self._landed.set()

@@ -60,7 +60,9 @@ def upstream_lifetime(headers: Mapping[str, str]) -> float | None:
     directives = _directives(headers.get("cache-control", ""))
     if "no-cache" in directives or "no-store" in directives:
         return 0.0
-    lifetime = _seconds(directives.get("s-maxage")) or _seconds(directives.get("max-age"))
+    lifetime = _seconds(directives.get("s-maxage"))
+    if lifetime is None:
+        lifetime = _seconds(directives.get("max-age"))
     if lifetime is None and "max-age" not in directives and "expires" in headers:
         lifetime = _until_expiry(headers)
     if lifetime is None:
@@ -83,5 +85,5 @@ def _until_expiry(headers: Mapping[str, str]) -> float:
     try:
         expires = parsedate_to_datetime(headers["expires"])
         return (expires - parsedate_to_datetime(headers["date"])).total_seconds()
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return 0.0

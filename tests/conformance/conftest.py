@@ -1,5 +1,6 @@
 """Real server, fake upstream: see `tests/support/fixtures.py` for what each fixture gives."""
 
+from tests.support.crowd import crowded
 from tests.support.fixtures import (
     index,
     other_upstream,
@@ -11,6 +12,7 @@ from tests.support.fixtures import (
 )
 
 __all__ = [
+    "crowded",
     "index",
     "other_upstream",
     "server",

@@ -20,6 +20,7 @@ import pytest
 from proxyindex.server import StartError
 from proxyindex.server.listen import addresses, bind_tcp, close_all, unix_socket
 from proxyindex.server.run import check, raise_descriptor_limit
+from proxyindex.server.workers import GIVE_UP_AFTER
 from proxyindex.settings import Settings
 
 # An application of few words: `/` is its process id, `/slow` ends when told to through `release`.
@@ -236,6 +237,36 @@ def test_dead_worker_is_replaced(tmp_path: Path) -> None:
         assert server.stop() == 0
         _, said = server.process.communicate(timeout=30)
         assert said.count("ended with status 9") == 2
+
+
+UNLUCKY = """
+import os, sys
+from pathlib import Path
+from proxyindex.server.listen import StartError
+from proxyindex.server.workers import Supervisor
+
+marker = Path(sys.argv[1])
+
+def work(lifeline):
+    os.write(1, b"started\\n")
+    if marker.exists():
+        return 3
+    marker.touch()
+    lifeline.announce()
+    return 9
+
+try:
+    Supervisor(work, 1, [], 1.0, lambda: None, first_delay=0.001).run()
+except StartError as error:
+    sys.exit(f"gave up: {error}")
+"""
+
+
+def test_replacements_that_never_get_ready_end_the_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", UNLUCKY, str(tmp_path / "marker")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "gave up: The worker processes cannot start" in ended.stderr
+    assert ended.stdout == "started\n" * (1 + GIVE_UP_AFTER)
 
 
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from proxyindex import __version__
+from proxyindex.cli.cache import cache
 from proxyindex.cli.config import config
 from proxyindex.cli.group import Commands
 from proxyindex.cli.serve import serve
@@ -19,10 +20,12 @@ def main() -> None:
       proxyindex serve ./packages               own packages first, the rest from PyPI
       proxyindex serve --config proxyindex.toml
       proxyindex config show                    every setting and where it came from
+      proxyindex cache ls                       what is held on disk
     """
 
 
 main.add_command(serve)
 main.add_command(config)
+main.add_command(cache)
 
 __all__ = ["main"]

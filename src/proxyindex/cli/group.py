@@ -36,10 +36,20 @@ class Commands(click.Group):
 
 def setting_options(command: Callback) -> Callback:
     """Adds FOLDER arguments and a flag for every option of the table."""
-    for option in reversed(OPTIONS):
-        if option.key != "folders":
-            command = _flag(option)(command)
-    return click.argument("folders", nargs=-1, metavar="[FOLDER]...")(command)
+    flags = options(*(option.key for option in OPTIONS if option.key != "folders"))
+    return click.argument("folders", nargs=-1, metavar="[FOLDER]...")(flags(command))
+
+
+def options(*keys: str) -> Callable[[Callback], Callback]:
+    """Adds flags for these options of the table only."""
+
+    def add(command: Callback) -> Callback:
+        for option in reversed(OPTIONS):
+            if option.key in keys:
+                command = _flag(option)(command)
+        return command
+
+    return add
 
 
 def loaded(parameters: Mapping[str, object]) -> Loaded:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import anyio.to_thread
 
-from proxyindex.errors import UpstreamInvalid
+from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.model import File
 from proxyindex.upstream.client import Reply
 
@@ -33,21 +33,22 @@ async def identity(
     """The file's own bytes out of a reply, decoded at most once.
 
     An encoded body is spooled below `spool` first, because only its end tells what it is. Raises
-    `UpstreamInvalid` for an unknown coding, a broken one, or more than `limit` bytes.
+    `UpstreamInvalid` for an unknown coding, a broken one, or more than `limit` bytes, and
+    `StoreError` when the disk refuses.
     """
     if not is_encoded(reply):
         async for chunk in reply.raw():
             yield chunk
         return
     coding = reply.headers["content-encoding"].strip().lower()
-    with tempfile.TemporaryFile(dir=spool) as raw:
+    with _spool(spool) as raw:
         digest, size = hashlib.sha256(), 0
         async for chunk in reply.raw():
             size += len(chunk)
             if size > limit:
                 raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
             digest.update(chunk)
-            await anyio.to_thread.run_sync(raw.write, chunk)
+            await anyio.to_thread.run_sync(_write, raw, chunk)
         raw.seek(0)
         if file.sha256 == digest.hexdigest() or (file.sha256 is None and file.size == size):
             pieces = _plain(raw)
@@ -55,6 +56,23 @@ async def identity(
             pieces = _decoded(raw, coding, upstream, limit)
         while piece := await anyio.to_thread.run_sync(next, pieces, b""):
             yield piece
+
+
+def _spool(folder: Path) -> BinaryIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError as problem:
+        raise StoreError("unpack a file", problem.strerror or str(problem)) from problem
+
+
+def _write(raw: BinaryIO, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    try:
+        while view:
+            view = view[raw.write(view) :]
+    except OSError as problem:
+        raise StoreError("unpack a file", problem.strerror or str(problem)) from problem
 
 
 def _plain(raw: BinaryIO) -> Iterator[bytes]:
@@ -68,14 +86,15 @@ def _decoded(raw: BinaryIO, coding: str, upstream: str, limit: int) -> Iterator[
     decoder, size = zlib.decompressobj(_WINDOW[coding]), 0
     try:
         for piece in _plain(raw):
-            pending = piece
-            while pending:
-                decoded = decoder.decompress(pending, _PIECE)
-                pending = decoder.unconsumed_tail
+            # zlib may hold output back although it has consumed all input: ask until it has none
+            decoded = decoder.decompress(piece, _PIECE)
+            while decoded:
                 size += len(decoded)
                 if size > limit:
                     raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
-                if decoded:
-                    yield decoded
+                yield decoded
+                decoded = decoder.decompress(decoder.unconsumed_tail, _PIECE)
     except zlib.error as problem:
         raise UpstreamInvalid(upstream, "sent a file with a broken coding") from problem
+    if not decoder.eof:
+        raise UpstreamInvalid(upstream, "cut a file's coding short")

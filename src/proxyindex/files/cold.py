@@ -89,6 +89,8 @@ class Relay:
 
     async def __anext__(self) -> bytes:
         if self._left <= 0:
+            async for _ in self._chunks:  # read to the end: only then is the connection kept
+                break
             raise StopAsyncIteration
         try:
             chunk = await anext(self._chunks)

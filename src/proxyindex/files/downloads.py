@@ -1,14 +1,18 @@
 """The running downloads of this process: at most one per file, joined by all who want it."""
 
+import logging
 import time
 from collections import OrderedDict
 
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone
-from proxyindex.files.transfer import Transfer, Workshop
+from proxyindex.files.transfer import Transfer
+from proxyindex.files.workshop import Workshop
 from proxyindex.model import File
 from proxyindex.upstream.index import Upstream
+
+log = logging.getLogger(__name__)
 
 _GONE_SECONDS = 5.0  # a listed file that upstream denies is soon asked for again
 
@@ -53,6 +57,8 @@ class Downloads:
         key = transfer.file.key
         try:
             await transfer.run()
+        except Exception:  # its readers were told; let loose, it would end every other task, too
+            log.exception("the transfer of %s failed", transfer.file.filename)
         finally:
             # only now: a latecomer finds either the transfer or the stored blob, never a gap
             del self._running[key]

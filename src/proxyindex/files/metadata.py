@@ -22,7 +22,7 @@ from proxyindex.files.coding import identity
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.ranged import RangedFile
-from proxyindex.files.transfer import Workshop
+from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
 from proxyindex.names import normalize, parse_filename

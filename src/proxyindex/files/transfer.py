@@ -7,9 +7,6 @@ follow the growing file, and take over when the writer dies.
 """
 
 import logging
-import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -24,129 +21,38 @@ from proxyindex.errors import (
     UpstreamInvalid,
     UpstreamUnavailable,
 )
-from proxyindex.events import Events
+from proxyindex.files.arrival import Arrival
 from proxyindex.files.coding import identity
-from proxyindex.files.content import READ_SIZE
+from proxyindex.files.workshop import Workshop
 from proxyindex.files.writing import Writing
 from proxyindex.model import File, UpstreamOrigin
-from proxyindex.store.blobs import Blob, BlobStore
-from proxyindex.store.facts import Fact, Facts
-from proxyindex.store.locks import Locks
-from proxyindex.store.partials import Partial, Partials, Phase, Progress
-from proxyindex.store.worker import Worker
+from proxyindex.store.blobs import Blob
+from proxyindex.store.facts import Fact
+from proxyindex.store.partials import Partial, Phase, Progress
 from proxyindex.upstream.client import Reply
 from proxyindex.upstream.index import Upstream
+from proxyindex.upstream.retry import pause_before
 
 log = logging.getLogger(__name__)
 
 MAX_RESUMES = 10
-_BACKOFF = (0.25, 0.5, 1.0)
 _GONE_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
 _POLL_SECONDS = 0.01
 _INLINE = 256 * 1024  # bytes just written are in the page cache: a thread hop costs more
 
 
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all transfers of a cache directory share. `max_file_size` in bytes."""
-
-    blobs: BlobStore
-    partials: Partials
-    facts: Facts
-    locks: Locks
-    worker: Worker
-    slots: anyio.CapacityLimiter
-    spool: Path
-    max_file_size: int
-    events: Events
-
-
-class Transfer:
+class Transfer(Arrival):
     """The arrival of one upstream file. `run()` it in the application's task group, once."""
 
     def __init__(self, file: File, upstream: Upstream, workshop: Workshop, retries: int) -> None:
         assert isinstance(file.origin, UpstreamOrigin)
+        super().__init__(file.size)
         self.file = file
         self._origin = file.origin
         self._upstream = upstream
         self._shop = workshop
         self._retries = retries
-        self._progress = Progress(size=file.size)
-        self._error: ProxyindexError | None = None
-        self._changed = anyio.Event()
-        self._fd: int | None = None
-        self._partial: Partial | None = None
-        self._users = 1  # run() itself; the last user closes the descriptors
         self._writing = Writing(file)
-
-    @property
-    def size(self) -> int | None:
-        """Total bytes, as soon as page or upstream told."""
-        return self._progress.size
-
-    @property
-    def readable(self) -> int:
-        """How many bytes readers may have now."""
-        return self._progress.readable
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether it ended because upstream has no such file."""
-        return isinstance(self._error, FileGone)
-
-    async def started(self) -> None:
-        """Wait until upstream has answered. Raises the transfer's error if it already failed."""
-        while self._progress.phase is Phase.ASKING and self._error is None:
-            await self._changed.wait()
-        if self._error is not None and self._progress.readable == 0:
-            raise self._error
-
-    async def ended(self) -> None:
-        """Wait until the file is stored or lost."""
-        while self._progress.phase is not Phase.DONE and self._error is None:
-            await self._changed.wait()
-        await anyio.lowlevel.checkpoint()  # let run() come to its end
-
-    async def finished(self) -> None:
-        """Wait until the file is stored. Raises the transfer's error."""
-        await self.ended()
-        if self._error is not None:
-            raise self._error
-
-    async def available(self, position: int) -> int:
-        """Wait for bytes beyond `position`; the number readable, `position` itself at the end.
-
-        Raises the transfer's error.
-        """
-        while True:
-            if self._error is not None:
-                raise self._error
-            if self._progress.readable > position or self._progress.phase is Phase.DONE:
-                return max(self._progress.readable, position)
-            await self._changed.wait()
-
-    def reader(self, start: int, stop: int | None) -> "TransferStream":
-        """A stream over the bytes as they arrive; close it."""
-        self._users += 1
-        return TransferStream(self, start, stop)
-
-    @property
-    def fd(self) -> int:
-        """The descriptor to read from; there is one as soon as bytes are available."""
-        assert self._fd is not None
-        return self._fd
-
-    def leave(self) -> None:
-        """A user is done with the descriptors."""
-        self._users -= 1
-        if self._users == 0:
-            if self._partial is not None:
-                self._partial.close()
-            elif self._fd is not None:
-                os.close(self._fd)
-            self._partial = self._fd = None
-
-    # -- roles ------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write, or follow another process that writes, until the file is stored or lost."""
@@ -261,11 +167,12 @@ class Transfer:
             except UpstreamUnavailable as problem:
                 failures += 1
                 began = self._writing.written > 0
-                if failures > (MAX_RESUMES if began else self._retries):
+                pause = pause_before(problem, failures - 1)
+                if failures > (MAX_RESUMES if began else self._retries) or pause is None:
                     raise
                 log.info("%s; resuming %s at %d", problem, self.file.filename, before)
                 self._shop.events.transfer(self._upstream.name, "resumed", 0)
-                await anyio.sleep(_BACKOFF[min(failures, len(_BACKOFF)) - 1])
+                await anyio.sleep(pause)
 
     async def _take(self, reply: Reply, partial: Partial) -> None:
         try:
@@ -331,16 +238,6 @@ class Transfer:
         except StoreError as problem:
             log.warning("%s", problem)
 
-    # -- state ------------------------------------------------------------------------------
-
-    def _attach(self, partial: Partial) -> None:
-        self._partial, self._fd = partial, partial.fd
-
-    def _advance(self, progress: Progress) -> None:
-        self._progress = progress
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
-
     def _fail(self, problem: ProxyindexError) -> None:
         self._error = problem
         if self._partial is not None and self._writing.has_begun:
@@ -362,39 +259,3 @@ class Transfer:
             self._writing.written,
         )
         self._advance(self._progress)
-
-
-class TransferStream:
-    """One reader of a transfer, at its own position and pace."""
-
-    def __init__(self, transfer: Transfer, start: int, stop: int | None) -> None:
-        self._transfer: Transfer | None = transfer
-        self._position = start
-        self._stop = stop
-
-    def __aiter__(self) -> "TransferStream":
-        return self
-
-    async def __anext__(self) -> bytes:
-        transfer, position = self._transfer, self._position
-        if transfer is None or (self._stop is not None and position >= self._stop):
-            raise StopAsyncIteration
-        available = await transfer.available(position)
-        if self._stop is not None:
-            available = min(available, self._stop)
-        wanted = min(available - position, READ_SIZE)
-        if wanted <= 0:
-            raise StopAsyncIteration
-        if wanted <= _INLINE:
-            chunk = os.pread(transfer.fd, wanted, position)
-        else:
-            chunk = await anyio.to_thread.run_sync(os.pread, transfer.fd, wanted, position)
-        if not chunk:
-            raise StopAsyncIteration
-        self._position += len(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        if self._transfer is not None:
-            self._transfer.leave()
-            self._transfer = None

@@ -55,17 +55,18 @@ class Copies(Generic[T]):
 
     async def get(self, key: str) -> Copy[T] | None:
         """The stored document, from memory while its file is unchanged."""
-        signature = self._pages.signature(self._id, key)
-        known = self._memo.get(key)
-        if known is not None and known.signature == signature:
-            self._memo.move_to_end(key)
-            return known
-        if signature is None:
-            self.drop(key)
-            return None
-        if (loading := self._loading.get(key)) is not None:  # a herd parses once
-            await loading.wait()
-            return await self.get(key)
+        while True:
+            signature = self._pages.signature(self._id, key)
+            known = self._memo.get(key)
+            if known is not None and known.signature == signature:
+                self._memo.move_to_end(key)
+                return known
+            if signature is None:
+                self.drop(key)
+                return None
+            if (loading := self._loading.get(key)) is None:
+                break
+            await loading.wait()  # a herd parses once
         done = self._loading[key] = anyio.Event()
         try:
             return await self._load(key, signature, known)
@@ -76,7 +77,7 @@ class Copies(Generic[T]):
     async def _load(self, key: str, signature: Signature, known: Copy[T] | None) -> Copy[T] | None:
         if known is not None:  # renewed by another process, most likely
             head = await anyio.to_thread.run_sync(self._pages.read_head, self._id, key)
-            if head is not None and head.digest == known.head.digest:
+            if head is not None and _same_document(head, known.head):
                 return self.remember(key, Copy(signature, head, known.document))
         stored = await anyio.to_thread.run_sync(self._pages.read, self._id, key)
         if stored is None:
@@ -113,3 +114,8 @@ class Copies(Generic[T]):
         """Forget the copy in memory."""
         if (old := self._memo.pop(key, None)) is not None:
             self._memo_weight -= self._weigh(old.document)
+
+
+def _same_document(one: PageHead, other: PageHead) -> bool:
+    """Whether both heads are of equal bytes that mean the same: links depend on the URL."""
+    return (one.digest, one.url, one.content_type) == (other.digest, other.url, other.content_type)

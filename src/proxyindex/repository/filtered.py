@@ -1,8 +1,7 @@
 """A repository seen through a policy. Rules judge; here the verdicts are carried out."""
 
 import logging
-from collections import OrderedDict
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from packaging.utils import NormalizedName
 
@@ -11,12 +10,9 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
 from proxyindex.repository.base import Repository
+from proxyindex.repository.remembered import Remembered
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_MEMO_SIZE = 2048  # pages; each entry only refers to pages that others hold
 
 
 class Filtered:
@@ -31,7 +27,7 @@ class Filtered:
         self._source = source
         self._policy = policy
         # the rules are pure and pages immutable: the same page gives the same result
-        self._memo: OrderedDict[NormalizedName, tuple[ProjectPage, ProjectPage]] = OrderedDict()
+        self._memo: Remembered[ProjectPage] = Remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The names of the source that are neither hidden nor denied."""
@@ -59,10 +55,7 @@ class Filtered:
         if known is not None and known[0] is page:
             return known[1]
         filtered = self._filter(page)
-        self._memo[page.name] = (page, filtered)
-        self._memo.move_to_end(page.name)
-        if len(self._memo) > _MEMO_SIZE:
-            self._memo.popitem(last=False)
+        self._memo.put(page.name, page, filtered)
         return filtered
 
     def _filter(self, page: ProjectPage) -> ProjectPage:

@@ -122,15 +122,19 @@ class Kept(Generic[T]):
         forced = inquiry.revalidate and not self._is_offline and self._may_force(copy)
         if copy is not None and (self._is_offline or (state is Freshness.FRESH and not forced)):
             return self._served(key, copy, inquiry, Outcome.HIT)
-        if copy is None and await self._is_known_absent(key, forced=forced):
+        absent_since = None if copy else await self._absent_since(key)
+        if absent_since is not None and self._still_absent(absent_since, forced=forced):
             inquiry.outcome = Outcome.HIT
             self._events.page(self._upstream.name, "absent")
             raise ProjectNotFound(key)
         if problem := self._reason_not_to_ask(key, copy):
             return self._fallback(key, copy, state, inquiry, problem)
-        flight, led = self._flights.join(f"{self._id} {key}", partial(self._refresh, key, path))
+        seen = copy.head.validated_at if copy else absent_since or 0.0
+        flight, led = self._flights.join(
+            f"{self._id} {key}", partial(self._refresh, key, path, seen)
+        )
         self._events.flight("page", "led" if led else "joined")
-        will_do = state is Freshness.STALE or (state is Freshness.EXPIRED and inquiry.accepts_stale)
+        will_do = state is Freshness.STALE or inquiry.accepts_stale
         if copy is not None and will_do and not forced:
             return self._served(key, copy, inquiry, Outcome.STALE)
         return await self._wait(key, flight, led, copy, state, inquiry)
@@ -144,12 +148,16 @@ class Kept(Generic[T]):
         state: Freshness,
         inquiry: Inquiry,
     ) -> T:
-        patience = _PATIENCE_WITHOUT if copy is None else _PATIENCE_WITH_COPY
+        patience = _PATIENCE_WITHOUT if state is Freshness.MISSING else _PATIENCE_WITH_COPY
         try:
             with anyio.fail_after(min(patience, inquiry.remaining())):
                 landing = await flight.result()
         except TimeoutError:
-            self._breaker.failed()
+            # one failure per flight, however many wait for it, and none if other upstreams have
+            # used the time up
+            if led and inquiry.remaining() > 0:
+                self._breaker.failed()
+            self._rest(key)
             late = UpstreamUnavailable(self._upstream.name, "did not answer in time")
             return self._fallback(key, copy, state, inquiry, late)
         except UpstreamError as problem:
@@ -163,7 +171,8 @@ class Kept(Generic[T]):
     def _served(self, key: str, copy: Copy[T], inquiry: Inquiry, outcome: Outcome) -> T:
         inquiry.outcome = outcome
         self._events.page(self._upstream.name, "fresh" if outcome is Outcome.HIT else "stale")
-        self._stores.pages.used(self._id, key, copy.head.length)
+        if copy.signature is not None:
+            self._stores.pages.used(self._id, key, copy.signature[2])
         return copy.document
 
     def _fallback(
@@ -174,7 +183,8 @@ class Kept(Generic[T]):
         inquiry: Inquiry,
         problem: UpstreamError,
     ) -> T:
-        if copy is None or state is Freshness.MISSING:
+        is_too_old = state is Freshness.MISSING and not inquiry.accepts_stale
+        if copy is None or is_too_old:
             self._events.page(self._upstream.name, "failed")
             raise problem
         log.info("serving the stored %s of %s: %s", key, self._upstream.name, problem.problem)
@@ -195,28 +205,33 @@ class Kept(Generic[T]):
             return UpstreamUnavailable(name, "is not asked, because this server is offline")
         if self._breaker.is_open:
             wait = self._breaker.seconds_left()
-            return UpstreamUnavailable(name, "failed repeatedly", retry_after=min(wait, 5))
-        if copy is not None and time.monotonic() < self._resting.get(key, 0.0):
+            return UpstreamUnavailable(name, "failed repeatedly", asked_pause=min(wait, 5))
+        rests = time.monotonic() < self._resting.get(key, 0.0)
+        if rests and self._freshness(copy) is not Freshness.MISSING:
             return UpstreamUnavailable(name, "failed a moment ago")
         return None
 
     # -- the flight -------------------------------------------------------------------------
 
-    async def _refresh(self, key: str, path: str) -> _Landing[T]:
-        """Ask upstream once for all processes, and keep the answer."""
-        begun = self._clock()
-        async with self._stores.locks.hold(f"page {self._id} {key}") as waited:
+    async def _refresh(self, key: str, path: str, seen: float) -> _Landing[T]:
+        """Ask upstream once for all processes, and keep the answer.
+
+        `seen` is when the inquiry's copy (or its 404) was validated, 0 if it had none. Whatever is
+        newer is the answer: brought by another process, or by a flight that landed after the
+        inquiry had looked and before it could join.
+        """
+        async with self._stores.locks.hold(f"page {self._id} {key}"):
             copy = await self._copies.get(key)
-            if waited and copy is not None and copy.head.validated_at >= begun:
-                return _Landing(copy.document, was_ours=False)
-            if waited and copy is None and await self._is_known_absent(key, forced=False):
-                return _Landing(None, was_ours=False)
+            learned = copy.head.validated_at if copy else await self._absent_since(key)
+            if learned is not None and learned > seen:
+                return _Landing(copy.document if copy else None, was_ours=False)
             try:
                 document = await self._ask(key, path, copy)
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise
         self._breaker.succeeded()
+        self._resting.pop(key, None)
         return _Landing(document, was_ours=True)
 
     async def _ask(self, key: str, path: str, copy: Copy[T] | None) -> T | None:
@@ -270,6 +285,8 @@ class Kept(Generic[T]):
         return document
 
     def _check_serial(self, copy: Copy[T] | None, answer: Fetched) -> None:
+        if self._freshness(copy) is Freshness.MISSING:
+            return  # never served again: an upstream that was restored from a backup must get by
         known = copy.head.serial if copy else None
         if known is not None and answer.serial is not None and answer.serial < known:
             # a stale edge of upstream's CDN; ours is newer
@@ -296,20 +313,25 @@ class Kept(Generic[T]):
         )
 
     def _failed(self, key: str, problem: UpstreamError) -> None:
-        self._resting[key] = time.monotonic() + _REST
-        while len(self._resting) > 1000:
-            self._resting.popitem(last=False)
+        self._rest(key)
         if isinstance(problem, UpstreamInvalid):
             self._events.alarm("invalid-page")
             log.warning("%s: %s", key, problem)
         elif self._breaker.failed():
             log.warning("%s Not asking it for %d s.", problem, self._breaker.seconds_left())
 
-    async def _is_known_absent(self, key: str, *, forced: bool) -> bool:
+    def _rest(self, key: str) -> None:
+        self._resting[key] = time.monotonic() + _REST
+        self._resting.move_to_end(key)
+        while len(self._resting) > 1000:
+            self._resting.popitem(last=False)
+
+    def _still_absent(self, since: float, *, forced: bool) -> bool:
+        return not forced or self._clock() - since < _FORCE_INTERVAL
+
+    async def _absent_since(self, key: str) -> float | None:
         noted = await self._stores.worker.run(self._stores.notes.recall, f"absent {self._id}/{key}")
-        if noted is None:
-            return False
-        return not forced or self._clock() - float(noted) < _FORCE_INTERVAL
+        return None if noted is None else float(noted)
 
 
 def _contradicts(repeated: str | None, ours: str | None) -> bool:

@@ -53,15 +53,14 @@ def _complete(file: File, project: str, fact: Fact | None, offers_metadata: bool
         if file.core_metadata is None and offers_metadata and file.is_wheel:
             return replace(file, core_metadata={})
         return file
-    hashes, size = file.hashes, file.size
+    hashes = file.hashes
     if fact.sha256 and fact.sha256 != file.sha256:
         # weaker hashes of the page stay only where they speak of the same bytes
         hashes = {"sha256": fact.sha256} if file.sha256 else {**hashes, "sha256": fact.sha256}
-        size = fact.size
     return replace(
         file,
         hashes=hashes,
-        size=fact.size if size is None else size,
+        size=file.size if fact.size is None else fact.size,  # we counted; upstream only says
         core_metadata=_metadata(file, fact, offers_metadata),
     )
 

@@ -1,8 +1,6 @@
 """A repository that answers for one upstream through the cache."""
 
 import logging
-from collections import OrderedDict
-from collections.abc import Mapping
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,14 +12,14 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
 from proxyindex.repository.learned import changed_files, complete, gone
+from proxyindex.repository.remembered import Remembered
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.disk import Signature
-from proxyindex.store.facts import Fact, Facts
+from proxyindex.store.facts import Facts
 
 log = logging.getLogger(__name__)
 
 LIST_KEY = "+list"  # no normalized name starts with a plus
-_MEMO_SIZE = 4096
 
 
 class Mirror:
@@ -54,15 +52,16 @@ class Mirror:
         )
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         # completed pages by name, with what they were made from
-        self._memo: OrderedDict[str, tuple[ProjectPage, Signature | None, ProjectPage]] = (
-            OrderedDict()
-        )
+        self._memo: Remembered[tuple[ProjectPage, Signature | None]] = Remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
         if not self._lists_all:
             return ProjectList(())
-        return await self._list.get(LIST_KEY, inquiry, path="")
+        try:
+            return await self._list.get(LIST_KEY, inquiry, path="")
+        except ProjectNotFound:  # pages without a list of them: some wheel indexes
+            return ProjectList(())
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The upstream's page, from the cache while that may be."""
@@ -72,18 +71,12 @@ class Mirror:
             return await self._remains(name)
         signature = self._facts.signature(self._id, name)
         known = self._memo.get(name)
-        if (
-            known is not None
-            and known[0] is parsed
-            and known[1] == signature
-            and not self._is_offline
-        ):
-            return known[2]
+        if known is not None and not self._is_offline:
+            (made_from, facts_then), page = known
+            if made_from is parsed and facts_then == signature:
+                return page
         page = await anyio.to_thread.run_sync(self._completed, parsed)
-        self._memo[name] = (parsed, signature, page)
-        self._memo.move_to_end(name)
-        if len(self._memo) > _MEMO_SIZE:
-            self._memo.popitem(last=False)
+        self._memo.put(name, (parsed, signature), page)
         return page
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
@@ -104,17 +97,13 @@ class Mirror:
                 parsed.name,
             )
         page = complete(parsed, facts, upstream=self._id, offers_metadata=self._offers_metadata)
-        return self._on_disk(page, facts) if self._is_offline else page
+        return self._on_disk(page) if self._is_offline else page
 
-    def _on_disk(self, page: ProjectPage, facts: Mapping[str, Fact]) -> ProjectPage:
-        held = {
-            filename
-            for filename, fact in facts.items()
-            if fact.sha256 and self._blobs.has(fact.sha256)
-        }
+    def _on_disk(self, page: ProjectPage) -> ProjectPage:
+        """Only what can be served without asking anybody."""
         return ProjectPage(
             name=page.name,
-            files=tuple(file for file in page.files if file.filename in held),
+            files=tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256)),
             versions=page.versions,
             status=page.status,
             withdrawn=page.withdrawn,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from packaging.utils import NormalizedName
 
-from proxyindex.errors import ProjectNotFound
+from proxyindex.errors import Denied, ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
@@ -56,13 +56,16 @@ class Priority:
 def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:
     files: dict[str, File] = {}
     withdrawn: dict[str, File] = {}
+    denied: dict[str, Denied] = {}
     for page in pages:
-        for file in page.files:
-            # a name denied by an earlier source is that source's to refuse
-            if not any(file.filename in p.denied for p in pages):
-                files.setdefault(file.filename, file)
-        for file in page.withdrawn:
-            withdrawn.setdefault(file.filename, file)
+        for offered, known in ((page.files, files), (page.withdrawn, withdrawn)):
+            for file in offered:
+                # a name denied by an earlier source is that source's to refuse
+                if file.filename not in denied:
+                    known.setdefault(file.filename, file)
+        for name, denial in page.denied.items():
+            if name not in files:
+                denied.setdefault(name, denial)
     versions = {version for page in pages for version in page.versions}
     first = pages[0]
     return ProjectPage(
@@ -71,5 +74,5 @@ def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:
         versions=tuple(sorted(versions, key=version_key)),
         status=first.status,
         withdrawn=tuple(withdrawn.values()),
-        denied={name: denial for page in pages for name, denial in page.denied.items()},
+        denied=denied,
     )

@@ -59,7 +59,8 @@ class Supervisor:
 
     `work` runs in the child and returns its exit status. `on_ready` is called once, when all
     of them serve. `sockets` are closed in the parent as soon as it stops, since the kernel
-    accepts connections for as long as anybody holds them open.
+    accepts connections for as long as anybody holds them open. A worker that ended is replaced
+    after `first_delay` seconds, or up to `LONGEST_DELAY` if that keeps happening.
     """
 
     work: Work
@@ -67,6 +68,7 @@ class Supervisor:
     sockets: Sequence[socket.socket]
     grace: float
     on_ready: Callable[[], None]
+    first_delay: float = FIRST_DELAY
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _start_at: list[float] = field(default_factory=list)
     _misses: int = 0  # workers in a row that never became ready
@@ -137,7 +139,7 @@ class Supervisor:
                 raise StartError("The worker processes cannot start; the lines above tell why.")
         lived = time.monotonic() - worker.started
         self._deaths = 0 if lived > STABLE_SECONDS else self._deaths + 1
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (self._deaths // self.count))
+        delay = min(LONGEST_DELAY, self.first_delay * 2.0 ** (self._deaths // self.count))
         logger.error("worker %d ended with status %d; next one in %.1f s", pid, code, delay)
         self._start_at.append(time.monotonic() + delay)
 

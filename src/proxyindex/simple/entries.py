@@ -19,6 +19,7 @@ from proxyindex.names import is_safe_filename, parse_filename, version_key
 
 API_VERSION = "1.4"
 MAX_FILES = 200_000  # the largest real page has 12,000
+MAX_PROJECTS = 2_000_000  # PyPI has 800,000
 MAX_URL = 8192
 MAX_TEXT = 4096  # of a reason
 MAX_SPECIFIER = 1024
@@ -167,9 +168,11 @@ def resolve(url: object, base_url: str) -> tuple[str, str] | None:
 def join(base_url: str, url: str) -> str:
     """`url` resolved against `base_url`, odd characters encoded; empty if it is beyond reading."""
     try:
-        return urljoin(base_url, quote(url.strip(" \t\n\f\r"), safe=_RESERVED, errors="replace"))
+        joined = urljoin(base_url, quote(url.strip(" \t\n\f\r"), safe=_RESERVED, errors="replace"))
     except ValueError:  # "//[" and its kin
         return ""
+    scheme, colon, rest = joined.partition(":")
+    return scheme.lower() + colon + rest
 
 
 def read_hashes(value: object) -> dict[str, str]:

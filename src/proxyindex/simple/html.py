@@ -17,6 +17,8 @@ from proxyindex.model import File, ProjectPage
 from proxyindex.names import normalize
 from proxyindex.simple.entries import (
     API_VERSION,
+    MAX_FILES,
+    MAX_PROJECTS,
     Entry,
     InvalidPage,
     Source,
@@ -72,7 +74,7 @@ def parse_project(
     of the API, too many links, a page that ends within a tag, and a page that neither lists a file
     of the project nor calls itself an index (a portal's log-in page must not empty a project).
     """
-    document = _read(body)
+    document = _read(body, most_links=MAX_FILES)
     metas = document.metas
     page = build_page(
         map(_entry, document.links),
@@ -104,7 +106,7 @@ def parse_list(body: bytes) -> list[NormalizedName]:
 
     A name is the last segment of a link that ends with a slash, as those of pages must (PEP 503).
     """
-    document = _read(body)
+    document = _read(body, most_links=MAX_PROJECTS)
     names: dict[NormalizedName, None] = {}
     for link in document.links:
         if name := _listed_name(link["href"]):
@@ -120,11 +122,13 @@ def render_list(names: Iterable[NormalizedName]) -> bytes:
     return _document("Simple index", {_VERSION_META: API_VERSION}, links)
 
 
-def _read(body: bytes) -> _Document:
+def _read(body: bytes, *, most_links: int) -> _Document:
     document = _Document()
     try:
         for tag in tags(body.decode("utf-8", "replace"), {"a", "base", "meta", "title", "h1"}):
             document.add(tag)
+            if len(document.links) > most_links:
+                raise InvalidPage(f"it has more than {most_links} links")
     except Unterminated as exc:
         raise InvalidPage("it ends within a tag or comment") from exc
     check_api_version(document.metas.get(_VERSION_META))
@@ -191,7 +195,8 @@ def _link(file: File, url: str, *, marks_signatures: bool) -> str:
     if file.yanked is not None:
         attributes["data-yanked"] = file.yanked  # pip takes a valueless one for "not yanked"
     if file.core_metadata is not None and file.is_wheel:
-        value = _best_hash(file.core_metadata) or "true"
+        digest = file.core_metadata.get("sha256")
+        value = f"sha256={digest}" if digest else "true"
         attributes["data-core-metadata"] = attributes["data-dist-info-metadata"] = value
     if marks_signatures:
         attributes["data-gpg-sig"] = "true" if file.has_signature else "false"

@@ -25,7 +25,17 @@ from proxyindex.simple.entries import (
     read_status,
 )
 
+# commas and brackets, of which each value costs one: bounds the memory that a body can turn into
+# (20 times its size otherwise); PyPI's project list has 4 million, its largest page 0.3
+MAX_PARTS = 10_000_000
+
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
+# half a surrogate pair: legal JSON, but no text; msgspec refuses the whole document for it
+_HALF_PAIR = re.compile(
+    rb"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})"
+    rb"|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}",
+    re.IGNORECASE,
+)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -51,7 +61,6 @@ class _FileOut(msgspec.Struct, rename="kebab", omit_defaults=True, gc=False):
     hashes: dict[str, str]
     core_metadata: dict[str, str] | bool
     yanked: str | bool
-    dist_info_metadata: dict[str, str] | bool | None = None
     requires_python: str | None = None
     size: int | None = None
     upload_time: datetime | None = None
@@ -123,9 +132,14 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def _decode(body: bytes, shape: type[_Shape]) -> _Shape:
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
+        raise InvalidPage(f"it has more than {MAX_PARTS} parts")
     try:
         return msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=shape)
     except _UNREADABLE as exc:
+        whole = _HALF_PAIR.sub(rb"\\ufffd", body)
+        if whole != body:
+            return _decode(whole, shape)
         raise InvalidPage(f"it is not the JSON it should be: {exc}") from exc
 
 
@@ -161,13 +175,15 @@ def _status_out(status: Status) -> dict[str, str]:
 def _file_out(file: File, url: str) -> _FileOut:
     core_metadata: dict[str, str] | bool = False
     if file.core_metadata is not None and file.is_wheel:
-        core_metadata = dict(file.core_metadata) or True  # pip takes `{}` for "there is one"
+        digest = file.core_metadata.get("sha256")
+        core_metadata = {"sha256": digest} if digest else True  # pip takes `{}` for "there is one"
     return _FileOut(
         filename=file.filename,
         url=url,
         hashes=dict(file.hashes),
         core_metadata=core_metadata,
-        dist_info_metadata=core_metadata or None,  # for clients older than the rename (PEP 714)
+        # nothing under the old name `dist-info-metadata`: pip 22.3 to 23.0 (Debian 12's) crashes on
+        # a dict there, which is why PEP 714 renamed it
         requires_python=file.requires_python,
         size=file.size,
         upload_time=file.upload_time.astimezone(UTC) if file.upload_time else None,

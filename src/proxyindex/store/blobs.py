@@ -114,20 +114,24 @@ class BlobStore:
         """Write the noted accesses to the index."""
         with self._touched_lock:
             touched, self._touched = self._touched, {}
-        if touched:
-            self._recency.touch(touched.items())
+        if touched and not self._recency.touch(touched.items()):
+            with self._touched_lock:  # the index is busy: a blob it never hears of is never evicted
+                self._touched = touched | self._touched
 
     def trim(self) -> int:
         """Evict least recently used blobs until the limit holds; bytes freed."""
         self.flush()
+        if self._recency.is_new():
+            self.recount()
         return self._evict(self._limit) if self._recency.total() > self._limit else 0
 
     def recount(self) -> None:
-        """Fill a lost index by walking the blobs, oldest first."""
+        """Fill a lost or incomplete index by walking the blobs, oldest first."""
         known = set(self._recency.keys())
         found = sorted((mtime, name, size) for name, size, mtime in self.walk())
         self._recency.touch([(name, size) for _, name, size in found if name not in known])
         self._recency.forget(known - {name for _, name, _ in found})
+        self._recency.counted()
 
     def walk(self) -> Iterator[tuple[str, int, float]]:
         """Every stored blob: sha256, size in bytes, time of adoption."""

@@ -3,6 +3,8 @@
 import logging
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +23,9 @@ from proxyindex.store.worker import Worker
 log = logging.getLogger(__name__)
 
 _ABSENT_LIMIT = 20_000  # remembered 404s: random names must not fill the disk
-_LEFTOVER_SECONDS = 3600.0  # how long a dead writer's partial may wait to be resumed
+LEFTOVER_SECONDS = 3600.0  # how long a dead writer's partial may wait to be resumed
 # https://bford.info/cachedir/ : backup tools skip a folder with this file
-_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of proxyindex; may be deleted.\n"
+TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of proxyindex; may be deleted.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +71,30 @@ class Cache:
         )
 
     def recover(self) -> None:
-        """Set right what a crash or a lost index left behind. For the worker thread."""
-        pages, blobs = self.recencies
-        if pages.is_new():
-            self.pages.recount()
-        if blobs.is_new():
-            self.blobs.recount()
+        """Set right what a crash or a lost index left behind. For the worker thread.
+
+        Files are counted again at each start, for a killed process notes nothing; one process
+        does it for all that start together.
+        """
+        with self._claim("recount") as is_ours:
+            if is_ours:
+                self.pages.recount()
+                self.blobs.recount()
+                self.tidy()
         self.sweep()
+
+    def tidy(self) -> int:
+        """Remove what writers that were killed left unfinished in the stores; the number."""
+        instant = time.time() - LEFTOVER_SECONDS
+        return sum(disk.sweep(self.root / store, instant) for store in ("pages", "blobs"))
 
     def sweep(self) -> int:
         """Remove partial files that nobody writes or will resume; the number removed."""
-        return self.partials.sweep(time.time() - _LEFTOVER_SECONDS, self._is_busy)
+        return self.sweep_before(time.time() - LEFTOVER_SECONDS)
+
+    def sweep_before(self, instant: float) -> int:
+        """Remove partial files that nobody writes, nor has since `instant`; the number."""
+        return self.partials.sweep(instant, lambda key: self._claim(f"file {key}"))
 
     def trim(self) -> None:
         """Write down accesses and hold both budgets. For the worker thread."""
@@ -88,18 +103,30 @@ class Cache:
 
     def close(self) -> None:
         """Write down accesses and close the databases. Not for the worker thread."""
-        self.worker.submit(self.trim)
-        for table in (*self.recencies, self.absent, self.derived):
-            self.worker.submit(table.close)
+        self.worker.submit(self._close_tables)
         self.worker.close()
         self.locks.close()
 
-    def _is_busy(self, key: str) -> bool:
-        name = f"file {key}"
-        if self.locks.try_acquire(name):
-            self.locks.release(name)
-            return False
-        return True
+    def release(self) -> None:
+        """As `close`, for a program that used the stores in its own thread."""
+        self._close_tables()
+        self.worker.close()
+        self.locks.close()
+
+    def _close_tables(self) -> None:
+        self.blobs.flush()
+        self.pages.flush()
+        for table in (*self.recencies, self.absent, self.derived):
+            table.close()
+
+    @contextmanager
+    def _claim(self, name: str) -> Iterator[bool]:
+        is_ours = self.locks.try_acquire(name)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self.locks.release(name)
 
 
 def instance_id(root: Path) -> str:
@@ -123,6 +150,6 @@ def _mark(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / "CACHEDIR.TAG").exists():
-            disk.write_whole(root / "CACHEDIR.TAG", _TAG)
+            disk.write_whole(root / "CACHEDIR.TAG", TAG)
     except (OSError, StoreError) as problem:
         log.warning("the cache at %s cannot be written: %s", root, problem)

@@ -3,12 +3,22 @@
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from proxyindex.errors import StoreError
 
+_NEW = ".new-"  # what files are called until they are whole
+
+_HEX = frozenset("0123456789abcdef")
+
 # who a file was when it was read: a rename or rewrite changes at least one of these
 Signature = tuple[int, int, int]
+
+
+def is_sha256(name: object) -> bool:
+    """Whether this is the name of a stored file: 64 lower-case hex digits."""
+    return isinstance(name, str) and len(name) == 64 and _HEX.issuperset(name)
 
 
 def signature(path: Path) -> Signature | None:
@@ -28,7 +38,7 @@ def write_whole(path: Path, *parts: bytes) -> None:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)
         os.replace(temporary, path)
@@ -58,3 +68,30 @@ def open_regular(path: Path) -> tuple[int, os.stat_result] | None:
         os.close(fd)
         return None
     return fd, found
+
+
+def files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file below `root` with its state; those that vanish meanwhile are left out."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                yield path, path.lstat()
+            except OSError:
+                continue
+
+
+def total(root: Path) -> int:
+    """Bytes of all files below `root`."""
+    return sum(found.st_size for _, found in files(root))
+
+
+def older(root: Path, instant: float) -> list[Path]:
+    """The files below `root` that were not written since `instant` (seconds since the epoch)."""
+    return [path for path, found in files(root) if found.st_mtime < instant]
+
+
+def sweep(root: Path, older_than: float) -> int:
+    """Remove what writers that were killed left unfinished below `root`; the number removed."""
+    left = [path for path in older(root, older_than) if path.name.startswith(_NEW)]
+    return sum(remove(path) for path in left)

@@ -6,9 +6,10 @@ there, pins first bytes (the first sha256 of a file name stays until an operator
 remembers files that upstream no longer lists, because lock files still point at them.
 """
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,13 +58,8 @@ class Facts:
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
         """Facts by file name; broken lines are skipped."""
-        try:
-            with open(self._path(upstream, project), "rb") as stream:
-                lines = stream.read(_MAX_FILE).splitlines()
-        except OSError:
-            return {}
         facts: dict[str, Fact] = {}
-        for line in lines:
+        for _, line in self._lines(upstream, project):
             if parsed := _parse(line):
                 filename, fact = parsed
                 facts[filename] = facts[filename].merged(fact) if filename in facts else fact
@@ -72,7 +68,8 @@ class Facts:
     def learn(self, upstream: str, project: str, filename: str, fact: Fact) -> None:
         """Add what is new in `fact`. Raises `StoreError`.
 
-        One appended line under 4 KiB: concurrent writers interleave whole lines.
+        One appended line in one write: concurrent writers interleave whole lines. It begins with
+        the line break, which ends what a killed writer may have left half written.
         """
         known = self.read(upstream, project).get(filename)
         if known is not None and known.merged(fact) == known:
@@ -84,17 +81,35 @@ class Facts:
             "size": fact.size,
             "metadata": fact.metadata,
         }
-        line = json.dumps({k: v for k, v in values.items() if v is not None}).encode() + b"\n"
+        line = b"\n" + json.dumps({k: v for k, v in values.items() if v is not None}).encode()
         path = self._path(upstream, project)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                os.write(fd, line)
+                if os.write(fd, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(fd)
         except OSError as problem:
             raise StoreError("note a fact", problem.strerror or str(problem)) from problem
+
+    def broken(self, upstream: str, project: str) -> list[tuple[int, bytes]]:
+        """The lines that are no facts, each with its offset in bytes."""
+        lines = self._lines(upstream, project)
+        return [(offset, line) for offset, line in lines if line.strip() and not _parse(line)]
+
+    def blank(self, upstream: str, project: str, lines: Iterable[tuple[int, bytes]]) -> None:
+        """Overwrite `broken` lines in place: nothing moves, so others may append meanwhile.
+
+        Raises `StoreError`.
+        """
+        try:
+            with open(self._path(upstream, project), "r+b", buffering=0) as stream:
+                for offset, line in lines:
+                    os.pwrite(stream.fileno(), b" " * len(line), offset)
+        except OSError as problem:
+            raise StoreError("mend its facts", problem.strerror or str(problem)) from problem
 
     def remove(self, upstream: str, project: str) -> bool:
         """Forget all facts of a project, its pins included."""
@@ -113,6 +128,17 @@ class Facts:
         except OSError:
             return []
 
+    def _lines(self, upstream: str, project: str) -> Iterator[tuple[int, bytes]]:
+        try:
+            with open(self._path(upstream, project), "rb") as stream:
+                lines = stream.read(_MAX_FILE).split(b"\n")
+        except OSError:
+            return
+        offset = 0
+        for line in lines:
+            yield offset, line
+            offset += len(line) + 1
+
     def _path(self, upstream: str, project: str) -> Path:
         return self._root / upstream / project
 
@@ -120,11 +146,23 @@ class Facts:
 def _parse(line: bytes) -> tuple[str, Fact] | None:
     try:
         values = json.loads(line)
-        return values["file"], Fact(
+        filename = values["file"]
+        fact = Fact(
             url=values.get("url", ""),
             sha256=values.get("sha256"),
             size=values.get("size"),
             metadata=values.get("metadata"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return (filename, fact) if isinstance(filename, str) and _is_sound(fact) else None
+
+
+def _is_sound(fact: Fact) -> bool:
+    """Whether the types are right; digests name files, so they must be nothing else."""
+    return (
+        isinstance(fact.url, str)
+        and (fact.sha256 is None or disk.is_sha256(fact.sha256))
+        and (fact.size is None or type(fact.size) is int)
+        and (fact.metadata in (None, NO_METADATA) or disk.is_sha256(fact.metadata))
+    )

@@ -13,9 +13,11 @@ Fences, each learnt from the source of diskcache 5.6.3:
 """
 
 import logging
+import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 MAX_VALUE_SIZE = 64 * 1024
 _BUSY_SECONDS = 2.0  # another process holds the write lock; longer and we go on without
 _FAILURES = (diskcache.Timeout, sqlite3.Error, OSError, ValueError)
+_BATCH = 100  # rows evicted under one write lock
+_COUNTED = "+counted"  # the row of a table that was filled from what lies on disk
 
 
 class PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache is untyped
@@ -69,23 +73,32 @@ class SizedDisk(PlainDisk):
             raise TypeError("sizes are integers")
         return value, MODE_RAW, None, value
 
+    def fetch(self, mode: int, filename: object, value: object, read: bool) -> object:
+        size = super().fetch(mode, filename, value, read)
+        if not isinstance(size, int):
+            raise ValueError("the index holds a size that is none")
+        return size
+
 
 class _Table:
-    """One diskcache database that heals itself: broken means moved aside and begun anew."""
+    """One diskcache database that heals itself: a broken one is removed and begun anew.
+
+    Whoever works on a database that another process has removed would write to a ghost; so the
+    folder is held open, and left when its path names another one.
+    """
 
     def __init__(self, directory: Path, disk: type[PlainDisk]) -> None:
         self._directory = directory
         self._disk = disk
         self._cache: Any = None
+        self._folder: int | None = None
+        self._lock = threading.Lock()
         self._is_reported = False
-        self.was_lost = False
 
     def use(self, action: Callable[[Any], T], default: T) -> T:
         """`action(cache)`, or `default` when the database cannot serve it now."""
         try:
-            if self._cache is None:
-                self._cache = self._open()
-            result = action(self._cache)
+            result = action(self._current())
         except diskcache.Timeout:
             return default  # busy, not broken
         except _FAILURES as problem:
@@ -95,34 +108,69 @@ class _Table:
         return result
 
     def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _current(self) -> Any:
+        with self._lock:
+            if self._cache is not None and not self._is_in_place():
+                self._close()
+            if self._cache is None:
+                self._cache = self._open()
+            return self._cache
+
+    def _is_in_place(self) -> bool:
+        if self._folder is None:
+            return False
+        try:
+            return os.path.samestat(os.stat(self._directory), os.fstat(self._folder))
+        except OSError:
+            return False
+
+    def _close(self) -> None:
         if self._cache is not None:
             self._cache.close()
             self._cache = None
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
 
     def _open(self) -> Any:
-        self.was_lost = self.was_lost or not (self._directory / "cache.db").exists()
-        return diskcache.Cache(
-            str(self._directory),
-            timeout=_BUSY_SECONDS,
-            disk=self._disk,
-            eviction_policy="none",
-            cull_limit=0,
-            size_limit=2**62,
-            statistics=0,
-            tag_index=0,
-            sqlite_mmap_size=0,
-        )
+        if self._folder is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return diskcache.Cache(
+                str(self._directory),
+                timeout=_BUSY_SECONDS,
+                disk=self._disk,
+                eviction_policy="none",
+                cull_limit=0,
+                size_limit=2**62,
+                statistics=0,
+                tag_index=0,
+                sqlite_mmap_size=0,
+            )
+        except TypeError as problem:  # planted settings become arguments of the disk
+            raise ValueError("the index holds settings that this program never writes") from problem
 
     def _fail(self, problem: Exception) -> None:
         if not self._is_reported:
             log.warning("index %s failed (%s); going on without it", self._directory.name, problem)
             self._is_reported = True
-        self.close()
-        if isinstance(problem, sqlite3.DatabaseError | ValueError) and not isinstance(
-            problem, sqlite3.OperationalError
-        ):
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self.was_lost = True
+        with self._lock:
+            # another process may have healed it already: then only the ghost is left
+            if _is_broken(problem) and self._is_in_place():
+                shutil.rmtree(self._directory, ignore_errors=True)
+            self._close()
+
+
+def _is_broken(problem: BaseException) -> bool:
+    """Whether the database itself is unusable, not merely locked, full or read-only."""
+    if isinstance(problem, sqlite3.OperationalError):
+        # a failed ROLLBACK hides what led to it
+        return problem.__context__ is not None and _is_broken(problem.__context__)
+    return isinstance(problem, sqlite3.DatabaseError | ValueError)
 
 
 class Recency:
@@ -131,20 +179,21 @@ class Recency:
     def __init__(self, directory: Path) -> None:
         self._table = _Table(directory, SizedDisk)
 
-    def touch(self, sizes: Iterable[tuple[str, int]]) -> None:
-        """Make each key the most recently used, with this size in bytes.
+    def touch(self, sizes: Iterable[tuple[str, int]]) -> bool:
+        """Make each key the most recently used, with this size in bytes; whether that was noted.
 
         Row order is the recency: a touched row is deleted and inserted again at the end, so the
         public iteration order of the table is exactly least recently used first.
         """
 
-        def put(cache: Any) -> None:
+        def put(cache: Any) -> bool:
             with cache.transact():
                 for key, size in sizes:
                     cache.delete(key)
                     cache.set(key, size)
+            return True
 
-        self._table.use(put, None)
+        return self._table.use(put, default=False)
 
     def forget(self, keys: Iterable[str]) -> None:
         def drop(cache: Any) -> None:
@@ -156,25 +205,42 @@ class Recency:
 
     def total(self) -> int:
         """Sum of all sizes in bytes."""
-        return int(self._table.use(lambda cache: cache.reset("size"), 0))
+        return self._table.use(lambda cache: int(cache.reset("size")), 0)
 
-    def oldest(self, limit: int = 500) -> list[tuple[str, int]]:
-        """Up to `limit` keys with their sizes, least recently used first."""
+    def shed(self, limit: int, keep: Collection[str], unlink: Callable[[str], object]) -> int:
+        """Unlink and forget the least recently used keys, a batch at most, but none of `keep`,
+        while all sizes sum to more than `limit`; the bytes freed.
 
-        def first(cache: Any) -> list[tuple[str, int]]:
-            return [(key, int(cache.get(key, 0))) for key, _ in zip(cache, range(limit))]  # noqa: B905
+        One transaction, so that processes that trim at the same time do not evict twice as much.
+        A process killed in it leaves rows without files, which go first the next time.
+        """
 
-        return self._table.use(first, [])
+        def drop(cache: Any) -> int:
+            freed = 0
+            with cache.transact():
+                excess = int(cache.reset("size")) - limit
+                candidates = (key for key in _keys(cache) if key not in keep)
+                for key, _ in zip(candidates, range(_BATCH)):  # noqa: B905
+                    if freed >= excess:
+                        break
+                    freed += cache.get(key, 0)
+                    unlink(key)
+                    cache.delete(key)
+            return freed
+
+        return self._table.use(drop, 0)
 
     def keys(self) -> list[str]:
         """Every key, least recently used first."""
         return self._table.use(lambda cache: list(_keys(cache)), [])
 
     def is_new(self) -> bool:
-        """Whether the table was empty or lost when opened, so that a walk must refill it."""
-        self._table.use(len, 0)
-        lost, self._table.was_lost = self._table.was_lost, False
-        return lost
+        """Whether the table was begun anew, and nobody has filled it from the disk since."""
+        return self._table.use(lambda cache: _COUNTED not in cache, default=False)
+
+    def counted(self) -> None:
+        """Note that the table has been filled; the note is lost with the table."""
+        self._table.use(lambda cache: cache.set(_COUNTED, 0), None)
 
     def close(self) -> None:
         self._table.close()
@@ -211,10 +277,14 @@ class Notes:
     def forget(self, key: str) -> None:
         self._table.use(lambda cache: cache.delete(key), default=False)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._table.use(lambda cache: cache.clear(), None)
+
     def close(self) -> None:
         self._table.close()
 
 
 def _keys(cache: Any) -> Iterator[str]:
     # insertion order; unlike iterkeys(), which sorts by key
-    yield from cache
+    return (key for key in cache if key != _COUNTED)

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ class Locks:
 
     def __init__(self, path: Path) -> None:
         self._held: set[str] = set()
+        self._guard = threading.Lock()  # the store's thread takes locks, too
         self._fd: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,22 +38,17 @@ class Locks:
 
     def try_acquire(self, key: str) -> bool:
         """Take the lock if nobody has it."""
-        if key in self._held:
-            return False
-        if self._fd is not None:
-            try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
-            except BlockingIOError:
+        with self._guard:
+            if key in self._held or not self._lock(key):
                 return False
-            except PermissionError:  # what some systems raise for a lock that is held
-                return False
-        self._held.add(key)
-        return True
+            self._held.add(key)
+            return True
 
     def release(self, key: str) -> None:
-        self._held.discard(key)
-        if self._fd is not None:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
+        with self._guard:
+            self._held.discard(key)
+            if self._fd is not None:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[bool]:
@@ -65,6 +62,15 @@ class Locks:
             yield waited
         finally:
             self.release(key)
+
+    def _lock(self, key: str) -> bool:
+        if self._fd is None:
+            return True
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+        except (BlockingIOError, PermissionError):  # some systems raise the latter for a held lock
+            return False
+        return True
 
     def close(self) -> None:
         if self._fd is not None:

@@ -89,7 +89,7 @@ class PageStore:
             with open(self._path(upstream, key), "rb") as stream:
                 head = _parse_head(stream.readline(_MAX_HEAD))
                 body = stream.read()
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         if len(body) != head.length or hashlib.sha256(body).hexdigest() != head.digest:
             log.warning("stored page %s of %s is damaged: ignored", key, upstream)
@@ -97,7 +97,10 @@ class PageStore:
         return StoredPage(head, body)
 
     def used(self, upstream: str, key: str, length: int) -> None:
-        """Note that the page was served; cheap, written to the index by `flush`."""
+        """Note that the page was served; cheap, written to the index by `flush`.
+
+        `length` is that of the whole stored file, in bytes.
+        """
         with self._touched_lock:
             self._touched[f"{upstream}/{key}"] = length
 
@@ -105,12 +108,15 @@ class PageStore:
         """Write the noted uses to the index."""
         with self._touched_lock:
             touched, self._touched = self._touched, {}
-        if touched:
-            self._recency.touch(touched.items())
+        if touched and not self._recency.touch(touched.items()):
+            with self._touched_lock:  # the index is busy: a page it never hears of is never evicted
+                self._touched = touched | self._touched
 
     def trim(self) -> int:
         """Evict least recently used pages until the limit holds; bytes freed."""
         self.flush()
+        if self._recency.is_new():
+            self.recount()
         if self._recency.total() <= self._limit:
             return 0
         freed = evict(
@@ -120,7 +126,7 @@ class PageStore:
         return freed
 
     def recount(self) -> None:
-        """Fill a lost index by walking the pages, oldest first."""
+        """Fill a lost or incomplete index by walking the pages, oldest first."""
         known = set(self._recency.keys())
         found = []
         for upstream in self.upstreams():
@@ -129,6 +135,7 @@ class PageStore:
                     found.append((seen[1], f"{upstream}/{key}", seen[2]))
         self._recency.touch([(name, size) for _, name, size in sorted(found) if name not in known])
         self._recency.forget(known - {name for _, name, _ in found})
+        self._recency.counted()
 
     def total(self) -> int:
         """Bytes stored, by the index."""
@@ -139,7 +146,7 @@ class PageStore:
         try:
             with open(self._path(upstream, key), "rb") as stream:
                 return _parse_head(stream.readline(_MAX_HEAD))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def write(self, upstream: str, key: str, head: PageHead, body: bytes) -> StoredPage:
@@ -177,4 +184,11 @@ class PageStore:
 
 def _parse_head(line: bytes) -> PageHead:
     fields: dict[str, Any] = json.loads(line)
-    return PageHead(**fields)
+    head = PageHead(**fields)
+    numbers = (head.fetched_at, head.validated_at, head.lifetime or 0, head.length)
+    texts = (head.url, head.content_type, head.digest, head.etag or "", head.last_modified or "")
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("a number is none")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is none")
+    return head

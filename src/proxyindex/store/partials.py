@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -121,9 +122,11 @@ class Partials:
         """Open for writing, keeping what a dead writer left. Raises `StoreError`."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            return self._open(key, os.O_RDWR | os.O_CREAT)
+            partial = self._open(key, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
             raise StoreError("begin a file", problem.strerror or str(problem)) from problem
+        partial.publish(Progress())  # followers must not take the dead writer's word for ours
+        return partial
 
     def follow(self, key: str) -> Partial | None:
         """Open what another process is writing, or `None` if there is nothing (any more)."""
@@ -132,19 +135,20 @@ class Partials:
         except OSError:
             return None
 
-    def sweep(self, older_than: float, is_busy: Callable[[str], bool]) -> int:
-        """Remove leftovers not touched since the instant `older_than`; the number removed."""
+    def sweep(self, older_than: float, claim: Callable[[str], AbstractContextManager[bool]]) -> int:
+        """Remove leftovers not touched since the instant `older_than`; the number removed.
+
+        `claim(key)` keeps writers away meanwhile, and tells whether there is none.
+        """
         removed = 0
-        try:
-            entries = list(os.scandir(self._root))
-        except OSError:
-            return 0
-        for entry in entries:
-            if entry.stat(follow_symlinks=False).st_mtime < older_than and not is_busy(
-                entry.name.removesuffix(_SUFFIX)
-            ):
-                removed += disk.remove(Path(entry.path))
+        for path in disk.older(self._root, older_than):
+            with claim(path.name.removesuffix(_SUFFIX)) as is_free:
+                removed += is_free and disk.remove(path)
         return removed
+
+    def total(self) -> int:
+        """Bytes of all partial files."""
+        return disk.total(self._root)
 
     def _open(self, key: str, flags: int) -> Partial:
         path = self._root / key

@@ -30,6 +30,8 @@ _CLOSED_NETWORKS = tuple(
     )
 )
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: a gateway translates to the last 32 bits
+
 
 @dataclass(frozen=True, slots=True)
 class UrlOrigin:
@@ -45,7 +47,8 @@ class UrlOrigin:
         parts = urlsplit(url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
             raise ValueError("not an http or https URL")
-        return cls(parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme])
+        port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+        return cls(parts.scheme, parts.hostname.lower(), port)
 
 
 class Border:
@@ -74,7 +77,7 @@ class Border:
         if origin.scheme == "http" and self.index.scheme == "https":
             return "is a downgrade to plain http"
         if not self._may_reach(origin):
-            return f"leads to {origin.host}:{origin.port}, which is not in file_hosts"
+            return f"leads to {origin.host}:{origin.port}, which is not in file-hosts"
         return None
 
     def is_index_origin(self, url: str) -> bool:
@@ -104,12 +107,16 @@ def is_closed(address: IPAddress) -> bool:
     when mapped into IPv6. Documentation ranges are left alone: they lead nowhere.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
+        inner = address.ipv4_mapped or address.sixtofour or _translated(address)
         if inner is not None:
             return is_closed(inner)
     return any(
         address in network for network in _CLOSED_NETWORKS if network.version == address.version
     )
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
 
 
 def _split_host(entry: str) -> tuple[str, int | None]:

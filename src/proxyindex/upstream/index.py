@@ -10,13 +10,13 @@ import httpx
 from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.freshness import upstream_lifetime
 from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply
+from proxyindex.upstream.retry import pause_before
 
 # JSON first; decided by what is answered, never by what was asked
 ACCEPT = (
     "application/vnd.pypi.simple.v1+json, "
     "application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 )
-_BACKOFF = (0.25, 0.5, 1.0)
 _FETCH_SECONDS = 60.0  # a page that takes longer is given up even in the background
 
 
@@ -104,7 +104,7 @@ class Upstream:
         async with self._files.get(url, asked) as reply:
             if reply.status in (404, 410):
                 raise FileGone(filename)
-            if reply.status not in (200, 206, 416):
+            if reply.status not in ((200, 206, 416) if "Range" in asked else (200,)):
                 raise self._refusal(reply)
             yield reply
 
@@ -117,9 +117,8 @@ class Upstream:
             try:
                 return await self._ask(url, validators)
             except UpstreamUnavailable as problem:
-                pause = _BACKOFF[min(attempt, len(_BACKOFF) - 1)]
-                asked_too_much = problem.retry_after > 2
-                if attempt == self._retries or asked_too_much:
+                pause = pause_before(problem, attempt)
+                if attempt == self._retries or pause is None:
                     raise
                 await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -154,7 +153,7 @@ class Upstream:
             return UpstreamInvalid(self.name, f"refused us with status {reply.status}")
         if reply.status == 429 or reply.status >= 500:
             return UpstreamUnavailable(
-                self.name, f"answered {reply.status}", retry_after=reply.retry_after()
+                self.name, f"answered {reply.status}", asked_pause=reply.asked_pause()
             )
         return UpstreamInvalid(self.name, f"answered {reply.status}")
 

@@ -60,7 +60,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
                 found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except TimeoutError as problem:
             raise httpcore.ConnectTimeout(f"no address for {host} in time") from problem
-        except OSError as problem:
+        except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold
             raise httpcore.ConnectError(f"no address for {host}") from problem
         addresses = [ipaddress.ip_address(entry[4][0].split("%")[0]) for entry in found]
         if not addresses or any(self._is_closed(address) for address in addresses):

@@ -79,6 +79,6 @@ def _parsed_date(text: str | None) -> datetime | None:
         return None
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # years and offsets of twenty digits
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import anyio
 import anyio.to_thread
 
 from proxyindex import simple
@@ -35,22 +36,36 @@ class Renderer:
         self._memo: OrderedDict[tuple[int, MediaType, bool], tuple[Document, Rendered]] = (
             OrderedDict()
         )
+        self._rendering: dict[tuple[int, MediaType, bool], anyio.Event] = {}
         self._size = 0
 
     async def render(self, document: Document, form: MediaType, *, accepts_gzip: bool) -> Rendered:
         """The document in this form, compressed where the client takes it and it is worth it."""
         key = id(document), form, accepts_gzip
-        known = self._memo.get(key)
-        if known is not None and known[0] is document:
-            self._memo.move_to_end(key)
-            return known[1]
+        while True:
+            known = self._memo.get(key)
+            if known is not None and known[0] is document:
+                self._memo.move_to_end(key)
+                return known[1]
+            if (rendering := self._rendering.get(key)) is None:
+                break
+            await rendering.wait()  # a herd renders once
+        done = self._rendering[key] = anyio.Event()
+        try:
+            rendered = await self._rendered(document, form, accepts_gzip=accepts_gzip)
+            self._keep(key, document, rendered)
+        finally:
+            del self._rendering[key]
+            done.set()
+        return rendered
+
+    async def _rendered(
+        self, document: Document, form: MediaType, *, accepts_gzip: bool
+    ) -> Rendered:
         count = len(document.files if isinstance(document, ProjectPage) else document.names)
         if count > _THREAD_FILES:
-            rendered = await anyio.to_thread.run_sync(_render, document, form, accepts_gzip)
-        else:
-            rendered = _render(document, form, accepts_gzip)
-        self._keep(key, document, rendered)
-        return rendered
+            return await anyio.to_thread.run_sync(_render, document, form, accepts_gzip)
+        return _render(document, form, accepts_gzip)
 
     def _keep(
         self, key: tuple[int, MediaType, bool], document: Document, rendered: Rendered

@@ -58,7 +58,7 @@ async def project_page(request: Request) -> Response:
     exchange.kind, exchange.index = "page", index.name
     name = _name(request)
     exchange.project = name
-    if request.path_params["name"] != name or not request.url.path.endswith("/"):
+    if request.path_params["name"] != name or not request.scope["path"].endswith("/"):
         return _redirect(request, f"simple/{name}/")
     form = _negotiated(request)
     inquiry = _inquiry(request)
@@ -180,8 +180,8 @@ def _accepts_gzip(header: str) -> bool:
 def _redirect(request: Request, target: str) -> Response:
     """301 below our own prefix, never with a host: immune to a forged one."""
     location = f"{request.scope['root_path']}/{target}"
-    if request.url.query:
-        location += "?" + quote(request.url.query, safe="=&%+:;,/?@!$'()*~.-_")
+    if query := request.scope["query_string"]:  # not of `request.url`, into which Host goes, too
+        location += "?" + quote(query, safe="=&%+:;,/?@!$'()*~.-_")
     headers = {
         "Location": location,
         "Cache-Control": f"max-age={_REDIRECT_AGE}",

@@ -1,0 +1,272 @@
+"""`proxyindex cache …`: look into the cache directory and keep it in order."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.filesize import decimal
+
+from proxyindex.cli.group import loaded, options
+from proxyindex.cli.printing import print_json, print_table, progress, waiting
+from proxyindex.names import InvalidName, normalize
+from proxyindex.settings import Settings
+from proxyindex.store import holdings, upkeep
+from proxyindex.store.cache import Cache
+from proxyindex.store.holdings import Holding
+
+cache_options = options("cache_dir", "cache_size", "page_cache_size", "config")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in bytes.")
+
+_ORDERS: dict[str, Any] = {
+    "name": lambda held: (held.project, held.upstream),
+    "size": lambda held: (-held.bytes, held.project),
+    "files": lambda held: (-held.files, held.project),
+    "validated": lambda held: (-(held.validated_at or 0.0), held.project),
+}
+
+
+def _normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else normalize(value)
+    except InvalidName as problem:
+        raise click.BadParameter(f"{problem}.", ctx, param) from problem
+
+
+@click.group(short_help="Look into the cache and keep it in order.")
+def cache() -> None:
+    """Look into the cache and keep it in order.
+
+    All of this works on the cache folder itself, also while servers run on it; they notice.
+    """
+
+
+@cache.command()
+@click.argument("project", metavar="[NAME]", required=False, callback=_normalized)
+@click.option(
+    "--sort", type=click.Choice(list(_ORDERS)), default="name", help="Order.  [default: name]"
+)
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@json_option
+@cache_options
+def ls(*, project: str | None, sort: str, reverse: bool, as_json: bool, **parameters: Any) -> None:
+    """List the projects held, or the files of one.
+
+    \b
+    Examples:
+      proxyindex cache ls --sort size
+      proxyindex cache ls numpy
+      proxyindex cache ls --json
+    """
+    with _opened(loaded(parameters).settings) as opened:
+        if project is not None:
+            _show_files(opened, project, as_json=as_json)
+            return
+        held = sorted(holdings.holdings(opened), key=_ORDERS[sort], reverse=reverse)
+    if as_json:
+        print_json([_with_upstream(asdict(one)) | {"bytes": one.bytes} for one in held])
+        return
+    headings = ("PROJECT", "UPSTREAM", "FILES", "SIZE", "VALIDATED", "PINNED")
+    print_table(headings, (_row(one) for one in held), right={2, 3})
+
+
+@cache.command()
+@json_option
+@cache_options
+def du(*, as_json: bool, **parameters: Any) -> None:
+    """Tell how much the parts of the cache take, and their budgets.
+
+    \b
+    Example:
+      proxyindex cache du --cache-size 20GB
+    """
+    settings = loaded(parameters).settings
+    with _opened(settings) as opened:
+        parts = holdings.usage(
+            opened, file_limit=settings.cache_size, page_limit=settings.page_cache_size
+        )
+    if as_json:
+        print_json({one.part: asdict(one) for one in parts})
+        return
+    rows = [
+        (one.part, decimal(one.bytes), str(one.count), decimal(one.limit) if one.limit else "")
+        for one in parts
+    ]
+    print_table(("PART", "SIZE", "COUNT", "BUDGET"), rows, right={1, 2, 3})
+
+
+@cache.command()
+@click.option("--all", "everything", is_flag=True, help="Remove every page, file and fact.")
+@click.option("--yes", is_flag=True, help="Do not ask before --all.")
+@json_option
+@cache_options
+def clean(*, everything: bool, yes: bool, as_json: bool, **parameters: Any) -> None:
+    """Hold the budgets, and remove files that no project refers to and downloads left over.
+
+    The budgets are those of this command's own configuration: give it the server's. With --all
+    the cache is emptied; only the list of pinned projects stays.
+
+    \b
+    Examples:
+      proxyindex cache clean --cache-size 20GB
+      proxyindex cache clean --all --yes
+    """
+    settings = loaded(parameters).settings
+    with _opened(settings, to_change=True) as opened:
+        if everything:
+            _empty(opened, settings, yes=yes, as_json=as_json)
+            return
+        with waiting("Cleaning"):
+            done = upkeep.clean(opened)
+    if as_json:
+        print_json(asdict(done))
+        return
+    click.echo(
+        f"Evicted {decimal(done.file_bytes)} of files and {decimal(done.page_bytes)} of pages; "
+        f"removed {done.orphans} orphaned files ({decimal(done.orphan_bytes)}) and "
+        f"{done.leftovers} leftovers."
+    )
+
+
+@cache.command()
+@click.option("--dry-run", is_flag=True, help="Report damage, and leave it.")
+@json_option
+@cache_options
+@click.pass_context
+def verify(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **parameters: Any) -> None:
+    """Hash every file, page and fact, and remove what is damaged; exit with 1 if there was any.
+
+    What was removed is fetched again when it is asked for.
+
+    \b
+    Examples:
+      proxyindex cache verify
+      proxyindex cache verify --dry-run --json
+    """
+    with _opened(loaded(parameters).settings, to_change=not dry_run) as opened, progress() as shown:
+        task = shown.add_task("Verifying", total=upkeep.verify_bytes(opened))
+        found = list(
+            upkeep.verify(opened, lambda size: shown.advance(task, size), repair=not dry_run)
+        )
+    if as_json:
+        print_json({"damage": [asdict(one) for one in found], "repaired": not dry_run})
+    else:
+        for one in found:
+            click.echo(f"{one.kind} {one.name}: {one.problem}")
+        done = "left" if dry_run else "removed"
+        click.echo(f"{len(found)} damaged, {done}." if found else "The cache is sound.")
+    ctx.exit(1 if found else 0)
+
+
+@cache.command()
+@click.argument("project", metavar="NAME", callback=_normalized)
+@json_option
+@cache_options
+def purge(*, project: str, as_json: bool, **parameters: Any) -> None:
+    """Forget all of a project: its pages, its files, and which bytes came first.
+
+    The next request fetches it anew, and accepts files whose bytes upstream has changed. Files
+    that another project has, too, stay.
+
+    \b
+    Example:
+      proxyindex cache purge numpy
+    """
+    with _opened(loaded(parameters).settings, to_change=True) as opened:
+        done = upkeep.purge(opened, project)
+    if as_json:
+        print_json({"project": project, **asdict(done)})
+        return
+    click.echo(f"Purged {project}: {done.pages} pages, {done.files} files ({decimal(done.bytes)}).")
+
+
+@cache.command()
+@click.argument("project", metavar="NAME", callback=_normalized)
+@cache_options
+def pin(*, project: str, **parameters: Any) -> None:
+    """Never evict a project's pages and files, whatever the budgets.
+
+    \b
+    Example:
+      proxyindex cache pin numpy
+    """
+    with _opened(loaded(parameters).settings, to_change=True) as opened:
+        opened.pins.add(project)
+        held = any(project in holdings.projects(opened, one) for one in holdings.upstreams(opened))
+    click.echo(f"Pinned {project}." if held else f"Pinned {project}; nothing of it is held yet.")
+
+
+@cache.command()
+@click.argument("project", metavar="NAME", callback=_normalized)
+@cache_options
+def unpin(*, project: str, **parameters: Any) -> None:
+    """Let a pinned project be evicted again.
+
+    \b
+    Example:
+      proxyindex cache unpin numpy
+    """
+    with _opened(loaded(parameters).settings, to_change=True) as opened:
+        upkeep.unpin(opened, project)
+    click.echo(f"Unpinned {project}.")
+
+
+def _opened(settings: Settings, *, to_change: bool = False) -> AbstractContextManager[Cache]:
+    return upkeep.opened(
+        settings.cache_dir,
+        file_limit=settings.cache_size,
+        page_limit=settings.page_cache_size,
+        to_change=to_change,
+    )
+
+
+def _empty(opened: Cache, settings: Settings, *, yes: bool, as_json: bool) -> None:
+    question = f"Remove every page, file and fact of the cache in {settings.cache_dir}?"
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+    with waiting("Emptying"):
+        freed = upkeep.empty(opened)
+    if as_json:
+        print_json({"freed": freed})
+    else:
+        click.echo(f"Emptied the cache: {decimal(freed)} freed.")
+
+
+def _show_files(opened: Cache, project: str, *, as_json: bool) -> None:
+    held = holdings.files(opened, project)
+    if as_json:
+        print_json([_with_upstream(asdict(one)) for one in held])
+        return
+    rows = (
+        (
+            one.filename,
+            holdings.upstream_name(one.upstream),
+            "" if one.size is None else decimal(one.size),
+            "yes" if one.has_metadata else "",
+            one.sha256 or "",
+        )
+        for one in held
+    )
+    print_table(("FILE", "UPSTREAM", "SIZE", "METADATA", "SHA256"), rows, right={2})
+
+
+def _row(held: Holding) -> tuple[str, ...]:
+    validated = ""
+    if held.validated_at is not None:
+        validated = f"{datetime.fromtimestamp(held.validated_at, UTC):%Y-%m-%d %H:%M:%SZ}"
+    return (
+        held.project,
+        holdings.upstream_name(held.upstream),
+        str(held.files),
+        decimal(held.bytes),
+        validated,
+        "pinned" if held.is_pinned else "",
+    )
+
+
+def _with_upstream(fields: dict[str, Any]) -> dict[str, Any]:
+    identity = fields["upstream"]
+    return {**fields, "upstream": holdings.upstream_name(identity), "upstream_id": identity}

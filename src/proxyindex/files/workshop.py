@@ -1,0 +1,28 @@
+"""What all transfers of a cache directory share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from proxyindex.events import Events
+from proxyindex.store.blobs import BlobStore
+from proxyindex.store.facts import Facts
+from proxyindex.store.locks import Locks
+from proxyindex.store.partials import Partials
+from proxyindex.store.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """The stores and limits that transfers work with. `max_file_size` in bytes."""
+
+    blobs: BlobStore
+    partials: Partials
+    facts: Facts
+    locks: Locks
+    worker: Worker
+    slots: anyio.CapacityLimiter
+    spool: Path
+    max_file_size: int
+    events: Events

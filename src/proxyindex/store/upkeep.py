@@ -1,0 +1,216 @@
+"""What an operator does with a cache directory: clean, empty, verify, purge, unpin.
+
+Everything works on the directory itself, also while servers run on it: they notice removed pages
+and facts by one `stat`, and a file that is being sent is read to its end.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from proxyindex.errors import StoreError
+from proxyindex.events import SILENT
+from proxyindex.store import disk
+from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
+from proxyindex.store.holdings import NotHeld, digests, holders, referred, upstreams
+
+Advance = Callable[[int], None]  # told how many bytes more have been looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What `clean` removed: bytes evicted to hold the budgets, orphans, leftovers (numbers)."""
+
+    file_bytes: int
+    page_bytes: int
+    orphans: int
+    orphan_bytes: int
+    leftovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something broken: which kind (`file`, `page`, `facts`), its name, what is wrong."""
+
+    kind: str
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What `purge` removed."""
+
+    pages: int
+    files: int
+    bytes: int
+
+
+@contextmanager
+def opened(
+    root: Path, *, file_limit: int, page_limit: int, to_change: bool = False
+) -> Iterator[Cache]:
+    """The existing cache at `root`, used in this thread.
+
+    Raises `StoreError` if there is none, or if it cannot be written and is `to_change`.
+    """
+    try:
+        tag = (root / "CACHEDIR.TAG").read_bytes()
+    except OSError:
+        tag = b""
+    if tag != TAG:
+        problem = "this folder is no cache of proxyindex" if root.is_dir() else "there is no folder"
+        raise StoreError("be opened", f"{problem} ({root})")
+    if to_change and not os.access(root, os.W_OK | os.X_OK):
+        raise StoreError("be changed", f"this user may not write to {root}")
+    cache = Cache.open(root, file_limit=file_limit, page_limit=page_limit, events=SILENT)
+    try:
+        yield cache
+    finally:
+        cache.release()
+
+
+def clean(cache: Cache, *, grace: float = LEFTOVER_SECONDS) -> Cleaned:
+    """Hold the budgets, and remove what nobody refers to or will resume.
+
+    Files younger than `grace` seconds stay: a server adopts a file first and notes it then.
+    """
+    cache.pages.recount()
+    cache.blobs.recount()
+    orphans = _remove_orphans(cache, time.time() - grace)
+    return Cleaned(
+        file_bytes=cache.blobs.trim(),
+        page_bytes=cache.pages.trim(),
+        orphans=len(orphans),
+        orphan_bytes=sum(orphans),
+        leftovers=cache.tidy() + cache.sweep(),
+    )
+
+
+def empty(cache: Cache) -> int:
+    """Remove all pages, files and facts, running downloads excepted; the bytes freed.
+
+    Which projects are pinned stays known. The locks stay, for servers may hold some.
+    """
+    freed = 0
+    for store in ("pages", "facts", "blobs"):
+        for path, found in disk.files(cache.root / store):
+            freed += found.st_size if disk.remove(path) else 0
+    before = cache.partials.total()
+    cache.sweep_before(float("inf"))
+    for notes in (cache.absent, cache.derived):
+        notes.clear()
+    cache.pages.recount()
+    cache.blobs.recount()
+    return freed + before - cache.partials.total()
+
+
+def verify_bytes(cache: Cache) -> int:
+    """How many bytes `verify` will look at."""
+    return disk.total(cache.root / "blobs") + disk.total(cache.root / "pages")
+
+
+def verify(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
+    """Check every file against its name, every page against its head, every fact.
+
+    With `repair` what is damaged is removed; it will be fetched again when it is asked for.
+    """
+    yield from _verify_blobs(cache, advance, repair=repair)
+    for upstream in upstreams(cache):
+        yield from _verify_pages(cache, upstream, advance, repair=repair)
+        yield from _verify_facts(cache, upstream, repair=repair)
+    if repair:
+        cache.pages.recount()
+        cache.blobs.recount()
+
+
+def purge(cache: Cache, project: str) -> Purged:
+    """Forget a project: its pages, what was learned of its files, and the files that no other
+    project has. Raises `NotHeld`.
+    """
+    where = holders(cache, project)
+    own = {digest for upstream in where for digest in digests(cache, upstream, project)}
+    # facts first: a server that looks now must not promise the bytes that go next
+    for upstream in where:
+        cache.facts.remove(upstream, project)
+    pages = sum(cache.pages.remove(upstream, project) for upstream in where)
+    removed = [_remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
+    sizes = [size for size in removed if size is not None]
+    for upstream in upstreams(cache):
+        cache.absent.forget(f"absent {upstream}/{project}")
+    return Purged(pages, len(sizes), sum(sizes))
+
+
+def unpin(cache: Cache, project: str) -> None:
+    """Let a project be evicted again. Raises `NotHeld` if it was not pinned."""
+    if not cache.pins.remove(project):
+        similar = get_close_matches(project, cache.pins.names(), n=2)
+        raise NotHeld(project, similar, what="has no pin of")
+
+
+def _remove_orphans(cache: Cache, instant: float) -> list[int]:
+    # the files are listed before the facts are read: what is noted meanwhile is no orphan
+    old = [name for name, _, adopted_at in cache.blobs.walk() if adopted_at < instant]
+    needed = referred(cache)
+    removed = [_remove_blob(cache, name) for name in old if name not in needed]
+    return [size for size in removed if size is not None]
+
+
+def _remove_blob(cache: Cache, name: str) -> int | None:
+    """The bytes freed, or `None` if there is no such file."""
+    found = disk.signature(cache.blobs.path(name))
+    return found[2] if found and cache.blobs.remove(name) else None
+
+
+def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
+    for name, size, _ in cache.blobs.walk():
+        if problem := _blob_problem(cache.blobs.path(name), name):
+            if repair:
+                cache.blobs.remove(name)
+            yield Damage("file", name, problem)
+        advance(size)
+
+
+def _blob_problem(path: Path, name: str) -> str | None:
+    if not disk.is_sha256(name):
+        return "the name is no sha256"
+    found = disk.open_regular(path)
+    if found is None:  # evicted meanwhile, or something that is never served
+        return "it is no readable file" if path.is_symlink() or path.exists() else None
+    try:
+        with open(found[0], "rb") as stream:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as problem:
+        return f"it cannot be read: {problem.strerror}"
+    return None if actual == name else f"its bytes have the sha256 {actual}"
+
+
+def _verify_pages(
+    cache: Cache, upstream: str, advance: Advance, *, repair: bool
+) -> Iterator[Damage]:
+    for key in cache.pages.keys(upstream):
+        seen = cache.pages.signature(upstream, key)
+        is_damaged = (
+            seen is not None
+            and cache.pages.read(upstream, key) is None
+            # evicted or purged meanwhile is gone, not damaged
+            and cache.pages.signature(upstream, key) == seen
+        )
+        if is_damaged and repair:
+            cache.pages.remove(upstream, key)
+        if is_damaged:
+            yield Damage("page", f"{upstream}/{key}", "it is not what its head says")
+        advance(seen[2] if seen else 0)
+
+
+def _verify_facts(cache: Cache, upstream: str, *, repair: bool) -> Iterator[Damage]:
+    for project in cache.facts.projects(upstream):
+        if lines := cache.facts.broken(upstream, project):
+            if repair:
+                cache.facts.blank(upstream, project, lines)
+            yield Damage("facts", f"{upstream}/{project}", f"{len(lines)} unreadable")

@@ -1,0 +1,120 @@
+"""Facts: appended by anybody, first bytes first, broken lines without consequence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proxyindex.store.facts import NO_METADATA, Fact, Facts
+from tests.support.stores import child, finish
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+WHEEL = "demo-1.0-py3-none-any.whl"
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Facts:
+    return Facts(tmp_path / "facts")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "facts" / "up" / "demo"
+
+
+def test_what_was_learned_is_read(facts: Facts) -> None:
+    fact = Fact("https://files.example/x", A, 7, B)
+    facts.learn("up", "demo", WHEEL, fact)
+    assert facts.read("up", "demo") == {WHEEL: fact}
+    assert facts.read("up", "other") == facts.read("other", "demo") == {}
+    assert facts.upstreams() == ["up"]
+    assert facts.projects("up") == ["demo"]
+
+
+def test_first_bytes_win_and_later_metadata_does(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact("https://one.example/", A, 7))
+    facts.learn("up", "demo", WHEEL, Fact("https://two.example/", B, 8, C))
+    facts.learn("up", "demo", WHEEL, Fact(metadata=NO_METADATA))
+    assert facts.read("up", "demo")[WHEEL] == Fact("https://one.example/", A, 7, NO_METADATA)
+
+
+def test_nothing_new_writes_nothing(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A))
+    before = facts.signature("up", "demo")
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A))
+    facts.learn("up", "demo", WHEEL, Fact(sha256=B))
+    assert facts.signature("up", "demo") == before
+    facts.learn("up", "demo", WHEEL, Fact(size=1))
+    assert facts.signature("up", "demo") != before
+
+
+def test_removing_forgets_the_pin_of_first_bytes(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A))
+    assert facts.remove("up", "demo")
+    assert not facts.remove("up", "demo")
+    assert facts.signature("up", "demo") is None
+    facts.learn("up", "demo", WHEEL, Fact(sha256=B))
+    assert facts.read("up", "demo")[WHEEL].sha256 == B
+
+
+BROKEN = {
+    "text": b"hello",
+    "binary": b"\x00\xff\xfe",
+    "list": b"[1]",
+    "number": b"1",
+    "deep": b"[" * 100_000,
+    "no file": b"{}",
+    "file is a number": b'{"file": 1}',
+    "digest is a number": b'{"file": "x", "sha256": 1}',
+    "digest is a path": b'{"file": "x", "sha256": "../../../etc/passwd"}',
+    "digest is too short": b'{"file": "x", "sha256": "abc"}',
+    "digest is upper case": json.dumps({"file": "x", "sha256": "A" * 64}).encode(),
+    "metadata is a path": b'{"file": "x", "metadata": "../x"}',
+    "size is text": b'{"file": "x", "size": "7"}',
+    "url is a number": b'{"file": "x", "url": 7}',
+}
+
+
+@pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
+def test_a_broken_line_is_skipped_and_can_be_blanked(facts: Facts, path: Path, line: bytes) -> None:
+    facts.learn("up", "demo", "one", Fact(sha256=A))
+    with path.open("ab") as stream:
+        stream.write(b"\n" + line)
+    facts.learn("up", "demo", "two", Fact(sha256=B))
+    assert list(facts.read("up", "demo")) == ["one", "two"]
+    broken = facts.broken("up", "demo")
+    assert [text for _, text in broken] == [line]
+    facts.learn("up", "demo", "three", Fact(sha256=C))  # meanwhile
+    facts.blank("up", "demo", broken)
+    assert facts.broken("up", "demo") == []
+    assert list(facts.read("up", "demo")) == ["one", "two", "three"]
+
+
+def test_a_torn_line_takes_no_other_with_it(facts: Facts, path: Path) -> None:
+    facts.learn("up", "demo", "one", Fact(sha256=A))
+    facts.learn("up", "demo", "torn", Fact(sha256=B))
+    path.write_bytes(path.read_bytes()[:-10])  # killed in the middle of writing
+    facts.learn("up", "demo", "three", Fact(sha256=C))
+    assert list(facts.read("up", "demo")) == ["one", "three"]
+
+
+def test_lines_of_several_processes_are_all_kept(facts: Facts, tmp_path: Path) -> None:
+    code = """
+        import sys
+        from pathlib import Path
+        from proxyindex.store.facts import Fact, Facts
+        facts, me = Facts(Path(sys.argv[1])), sys.argv[2]
+        for number in range(60):
+            url = f"https://files.example/{me}/" + "x" * 3000
+            facts.learn("up", "demo", f"file-{me}-{number}", Fact(url=url, size=number))
+            facts.learn("up", "demo", "shared", Fact(sha256=me * 64))
+    """
+    processes = [child(code, tmp_path / "facts", letter) for letter in "abc"]
+    for process in processes:
+        finish(process)
+    known = facts.read("up", "demo")
+    assert len(known) == 3 * 60 + 1
+    assert facts.broken("up", "demo") == []
+    assert known["shared"].sha256 in {"a" * 64, "b" * 64, "c" * 64}

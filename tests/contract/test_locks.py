@@ -1,0 +1,121 @@
+"""Locks between processes: exclusive, without files to leave behind, released by death."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from proxyindex.store.locks import Locks
+from tests.support.hermetic import wait_until
+from tests.support.stores import child, finish, kill, line
+
+HOLDER = """
+    import sys
+    from pathlib import Path
+    from proxyindex.store.locks import Locks
+    locks = Locks(Path(sys.argv[1]))
+    print(locks.try_acquire(sys.argv[2]), flush=True)
+    sys.stdin.readline()
+    locks.release(sys.argv[2])
+    print("released", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[Locks]:
+    made = Locks(tmp_path / "locks")
+    yield made
+    made.close()
+
+
+def test_a_lock_excludes_within_the_process(locks: Locks) -> None:
+    assert locks.try_acquire("a")
+    assert not locks.try_acquire("a")
+    assert locks.try_acquire("b")
+    locks.release("a")
+    assert locks.try_acquire("a")
+
+
+def test_threads_exclude_each_other(locks: Locks) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(200):
+            taken = pool.map(lambda _, key=f"{number}": locks.try_acquire(key), range(8))
+            assert sum(taken) == 1
+
+
+def test_a_lock_excludes_other_processes(locks: Locks, tmp_path: Path) -> None:
+    assert locks.try_acquire("mine")
+    other = child(HOLDER, tmp_path / "locks", "mine")
+    assert line(other) == "False"
+    kill(other)
+    other = child(HOLDER, tmp_path / "locks", "theirs")
+    assert line(other) == "True"
+    assert not locks.try_acquire("theirs")
+    assert other.stdin
+    other.stdin.write("\n")
+    other.stdin.flush()
+    assert line(other) == "released"
+    assert locks.try_acquire("theirs")
+    finish(other, "\n")
+
+
+def test_asking_in_vain_releases_nothing(locks: Locks, tmp_path: Path) -> None:
+    assert locks.try_acquire("a")
+    assert not locks.try_acquire("a")
+    other = child(HOLDER, tmp_path / "locks", "a")
+    assert line(other) == "False"
+    kill(other)
+
+
+def test_the_dead_hold_nothing(locks: Locks, tmp_path: Path) -> None:
+    other = child(HOLDER, tmp_path / "locks", "a")
+    assert line(other) == "True"
+    assert not locks.try_acquire("a")
+    kill(other)
+    assert wait_until(lambda: locks.try_acquire("a"), "the lock of the dead")
+
+
+async def test_waiting_tells_whether_somebody_was_there(locks: Locks) -> None:
+    order: list[str] = []
+
+    async def second() -> None:
+        async with locks.hold("a") as waited:
+            order.append(f"second, waited {waited}")
+
+    async with anyio.create_task_group() as tasks, locks.hold("a") as waited:
+        order.append(f"first, waited {waited}")
+        tasks.start_soon(second)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        order.append("first done")
+    assert order == ["first, waited False", "first done", "second, waited True"]
+
+
+async def test_a_lock_is_released_by_errors_and_cancellation(locks: Locks) -> None:
+    with pytest.raises(KeyError):
+        async with locks.hold("a"):
+            raise KeyError
+    with anyio.CancelScope() as scope:
+        async with locks.hold("a"):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert locks.try_acquire("a")
+
+
+def test_without_a_file_locks_hold_within_the_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    locks = Locks(tmp_path / "file" / "locks")
+    assert "no locks between processes" in caplog.text
+    assert locks.try_acquire("a")
+    assert not locks.try_acquire("a")
+    locks.release("a")
+    assert locks.try_acquire("a")
+    locks.close()

@@ -1,0 +1,79 @@
+"""Many clients at once, several workers, and their processes as the system sees them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.support import http
+from tests.support.fixtures import Index, start_server
+from tests.support.upstream import FakeUpstream
+
+T = TypeVar("T")
+
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, holder
+
+
+@pytest.fixture(scope="module", params=[1, 4], ids=["1-worker", "4-workers"])
+def crowded(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Index]:
+    """As `index`, with 1 and with 4 workers: for what must hold across processes, too."""
+    home = tmp_path_factory.mktemp("crowded")
+    folder = home / "packages"
+    folder.mkdir()
+    with FakeUpstream() as upstream:
+        running = start_server(home / "server", folder, upstream=upstream, workers=request.param)
+        made = Index(running, upstream, folder)
+        made.populate()
+        with running:
+            yield made
+
+
+def together(count: int, action: Callable[[], T]) -> list[T]:
+    """Run `action` in `count` threads that start at the same moment; their results."""
+    start = threading.Barrier(count)
+
+    def run() -> T:
+        start.wait()
+        return action()
+
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result() for future in [pool.submit(run) for _ in range(count)]]
+
+
+def attempt(url: str, target: str, headers: http.Headers = ()) -> bytes | None:
+    """The complete body of a 200, `None` for anything else: an error, or a body cut short."""
+    try:
+        response = http.request(url, target, headers)
+    except (http.ShortBodyError, http.NoAnswerError, OSError):
+        return None
+    return response.body if response.status == 200 else None
+
+
+def lock_holder(path: Path) -> int:
+    """The process that holds a lock on any byte of a file, 0 if none does."""
+    with path.open("r+b") as stream:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, holder = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, asked))
+    return 0 if kind == fcntl.F_UNLCK else int(holder)
+
+
+def processes_with_open(folder: Path) -> set[int]:
+    """The processes that have a file below `folder` open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if folder in link.readlink().parents:
+                found.add(int(link.parts[2]))
+        except OSError:  # closed, ended, or not ours
+            continue
+    return found

@@ -1,0 +1,120 @@
+"""One piece of work per key, any number of waiters."""
+
+import logging
+
+import anyio
+import pytest
+
+from proxyindex.errors import ProjectNotFound
+from proxyindex.flight import Flights
+
+
+class Work:
+    """Work that waits until it is let go, and counts."""
+
+    def __init__(self, outcome: object = "done") -> None:
+        self.outcome = outcome
+        self.go = anyio.Event()
+        self.begun = 0
+
+    async def __call__(self) -> object:
+        self.begun += 1
+        await self.go.wait()
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+async def test_latecomers_join_the_work_under_way() -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work()
+        first, led = flights.join("key", work)
+        second, led_too = flights.join("key", work)
+        assert (led, led_too) == (True, False)
+        assert first is second
+        assert len(flights) == 1
+        work.go.set()
+        assert await first.result() == "done"
+        assert await second.result() == "done"
+    assert work.begun == 1
+
+
+async def test_other_keys_fly_on_their_own() -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work()
+        work.go.set()
+        one, _ = flights.join("one", work)
+        two, _ = flights.join("two", work)
+        assert one is not two
+        await one.result()
+        await two.result()
+    assert work.begun == 2
+
+
+async def test_the_next_request_after_landing_starts_anew() -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work()
+        work.go.set()
+        flight, _ = flights.join("key", work)
+        await flight.result()
+        await anyio.lowlevel.checkpoint()
+        assert len(flights) == 0
+        again, led = flights.join("key", work)
+        assert led
+        await again.result()
+    assert work.begun == 2
+
+
+async def test_every_waiter_gets_the_error() -> None:
+    error = ProjectNotFound("demo")
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work(error)
+        flight, _ = flights.join("key", work)
+        work.go.set()
+        for _ in range(3):
+            with pytest.raises(ProjectNotFound):
+                await flight.result()
+    assert len(flights) == 0
+
+
+async def test_an_unexpected_error_reaches_the_waiters_and_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work(RuntimeError("surprise"))
+        flight, _ = flights.join("key", work)
+        work.go.set()
+        with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError, match="surprise"):
+            await flight.result()
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+async def test_a_waiter_that_leaves_does_not_end_the_work() -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work()
+        flight, _ = flights.join("key", work)
+        with anyio.move_on_after(0):
+            await flight.result()
+        assert len(flights) == 1
+        work.go.set()
+        assert await flight.result() == "done"
+
+
+async def test_work_cancelled_at_shutdown_leaves_no_waiter_hanging() -> None:
+    caught: list[bool] = []
+
+    async with anyio.create_task_group() as waiters:
+        async with anyio.create_task_group() as tasks:
+            flights = Flights[object](tasks)
+            flight, _ = flights.join("key", Work())
+
+            async def wait() -> None:
+                with pytest.raises(anyio.BrokenResourceError):
+                    await flight.result()
+                caught.append(True)
+
+            waiters.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+    assert caught == [True]
+    assert len(flights) == 0

@@ -1,0 +1,136 @@
+"""Files, their siblings and keys; pages and what they yield by name."""
+
+from datetime import UTC, datetime
+
+import pytest
+from packaging.utils import NormalizedName
+
+from proxyindex import errors
+from proxyindex.errors import Denied, FileNotOnPage
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import (
+    File,
+    LocalOrigin,
+    MetadataOrigin,
+    Origin,
+    ProjectList,
+    ProjectPage,
+    SignatureOrigin,
+    UpstreamOrigin,
+)
+
+WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
+DEMO = NormalizedName("demo")
+UP = UpstreamOrigin("up", "http://up.example/w", "demo")
+
+
+def wheel(origin: Origin = UP, **facts: object) -> File:
+    return File(WHEEL, origin, **facts)  # type: ignore[arg-type]
+
+
+def test_the_key_is_the_content_where_that_is_known() -> None:
+    known = {"hashes": {"sha256": "a" * 64}}
+    assert wheel(**known).key == wheel(LocalOrigin("p"), **known).key == "sha256-" + "a" * 64
+
+
+def test_without_a_digest_the_key_is_the_origin() -> None:
+    bare = wheel()
+    keys = [
+        bare.key,
+        wheel(LocalOrigin("p")).key,
+        wheel(UpstreamOrigin("other", UP.url)).key,
+        wheel(MetadataOrigin(bare)).key,
+        wheel(SignatureOrigin(bare)).key,
+    ]
+    assert len(set(keys)) == 5
+    assert [key.partition("-")[0] for key in keys] == ["url", "path", "url", "metadata", "signature"]
+    assert all("/" not in key for key in keys)
+    assert wheel(UpstreamOrigin("up", UP.url, "elsewhere")).key == bare.key
+
+
+def test_metadata_is_a_file_of_its_own_where_it_is_offered() -> None:
+    assert wheel().metadata() is None
+    assert File(SDIST, UP, core_metadata={}).metadata() is None
+    offered = wheel(core_metadata={"sha256": "b" * 64})
+    sibling = offered.metadata()
+    assert sibling is not None
+    assert (sibling.filename, sibling.sha256) == (WHEEL + ".metadata", "b" * 64)
+    assert sibling.origin == MetadataOrigin(offered)
+    assert not sibling.is_wheel
+
+
+def page(*files: File, **more: object) -> ProjectPage:
+    return ProjectPage(DEMO, files, **more)  # type: ignore[arg-type]
+
+
+def test_a_page_yields_files_and_siblings_by_name() -> None:
+    offered = wheel(core_metadata={})
+    shown = page(offered)
+    assert shown.file(WHEEL) is offered
+    assert shown.file(WHEEL + ".metadata").origin == MetadataOrigin(offered)
+    assert shown.file(WHEEL + ".asc").origin == SignatureOrigin(offered)
+
+
+@pytest.mark.parametrize(
+    "filename", ["other.whl", SDIST, WHEEL + ".metadata", SDIST + ".asc", ".metadata", ".asc", ""]
+)
+def test_nothing_else_is_on_it(filename: str) -> None:
+    with pytest.raises(FileNotOnPage):
+        page(wheel()).file(filename)
+
+
+def test_a_listed_file_wins_over_a_withdrawn_one() -> None:
+    listed, withdrawn = wheel(size=1), wheel(size=2)
+    other = File(SDIST, UP)
+    shown = page(listed, withdrawn=(withdrawn, other))
+    assert shown.file(WHEEL) is listed
+    assert shown.file(SDIST) is other
+
+
+@pytest.mark.parametrize("suffix", ["", ".metadata", ".asc"])
+def test_a_denied_file_is_refused_with_its_siblings(suffix: str) -> None:
+    denial = Denied(WHEEL, "rule", "reason")
+    with pytest.raises(Denied) as caught:
+        page(denied={WHEEL: denial}).file(WHEEL + suffix)
+    assert caught.value is denial
+
+
+def test_a_list_is_sorted_and_without_doubles() -> None:
+    names = [NormalizedName(name) for name in ("b", "a", "b")]
+    assert ProjectList.of(names).names == ("a", "b")
+
+
+def test_patience_is_never_negative() -> None:
+    assert Inquiry(deadline=0.0).remaining() == 0.0
+    assert Inquiry().remaining() == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("problem", "sentence"),
+    [
+        (errors.ConfigError(["one", "two"]), "one\ntwo"),
+        (errors.ProjectNotFound("demo"), "There is no project 'demo' on this index."),
+        (FileNotOnPage("demo", "f"), "Project 'demo' has no file 'f' on this index."),
+        (errors.FileGone("f"), "The source of 'f' says that the file does not exist."),
+        (Denied("demo", "deny x", "bad"), "demo is denied by rule deny x: bad"),
+        (errors.UpstreamError("up", "broke"), "Upstream 'up' broke."),
+        (
+            errors.DigestMismatch("up", "f", expected="a", actual="b"),
+            "Upstream 'up' sent wrong bytes for f: b, not a.",
+        ),
+        (errors.LoopDetected(), "The upstreams of this index lead back to itself."),
+        (errors.StoreError("keep a file", "full"), "The cache could not keep a file: full."),
+    ],
+)
+def test_an_error_is_one_sentence(problem: errors.ProxyindexError, sentence: str) -> None:
+    assert str(problem) == sentence
+
+
+def test_clients_are_told_to_come_back() -> None:
+    assert errors.UpstreamUnavailable("up", "slept").retry_after == 2
+    assert errors.UpstreamUnavailable("up", "slept", asked_pause=20).retry_after == 20
+
+
+def test_times_are_values() -> None:
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    assert wheel(upload_time=moment) == wheel(upload_time=moment)

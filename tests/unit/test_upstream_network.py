@@ -1,0 +1,237 @@
+"""The address that was judged is the address that is connected to, and there is no way around."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpcore
+import httpx
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from proxyindex.errors import UpstreamUnavailable
+from proxyindex.upstream.border import is_closed
+from proxyindex.upstream.client import Client, Connection
+from proxyindex.upstream.network import GuardedBackend
+
+PUBLIC, OTHER_PUBLIC, PRIVATE, METADATA = "192.0.2.7", "192.0.2.8", "10.0.0.5", "169.254.169.254"
+NAMES = {
+    "files.corp.example": [PUBLIC],
+    "two.corp.example": [PUBLIC, OTHER_PUBLIC],
+    "inside.corp.example": [PRIVATE],
+    "mixed.corp.example": [PUBLIC, PRIVATE],
+    "cloud.corp.example": [METADATA],
+    "six.corp.example": ["fe80::1%eth0"],
+    "mapped.corp.example": ["::ffff:127.0.0.1"],
+    "nothing.corp.example": [],
+}
+
+
+class Network:
+    """A name server whose answers are counted, and connections that are written down and made to
+    a loopback server instead."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.resolved: list[str] = []
+        self.connected: list[tuple[str, int]] = []
+
+    async def getaddrinfo(self, host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
+        self.resolved.append(host)
+        if host not in NAMES:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in NAMES[host]]
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[object] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        self.connected.append((host, port))
+        return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.port, timeout)
+
+
+@asynccontextmanager
+async def serving(answers: dict[bytes, bytes]) -> AsyncIterator[int]:
+    """A server on loopback that answers by Host; its port."""
+
+    async def answer(stream: SocketStream) -> None:
+        async with stream:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += await stream.receive()
+            host = head.lower().split(b"\r\nhost: ")[1].split(b"\r\n")[0]
+            await stream.send(answers[host])
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, answer)
+        yield listener.extra(SocketAttribute.local_port)
+        tasks.cancel_scope.cancel()
+
+
+def redirect(url: str) -> bytes:
+    return (
+        f"HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    made = Network(0)
+    monkeypatch.setattr(anyio, "getaddrinfo", made.getaddrinfo)
+    return made
+
+
+def guarded(network: Network, *trusted: str) -> GuardedBackend:
+    backend = GuardedBackend(lambda host: host in trusted, is_closed)
+    backend._inner = network  # type: ignore[assignment]
+    return backend
+
+
+def client_of(network: Network, url: str) -> Client:
+    """A client as built for real, but for the socket below the guard."""
+    client = Client(Connection("up", url, "px"))
+    backend = pool_of(client)._network_backend
+    assert isinstance(backend, GuardedBackend)
+    backend._inner = network  # type: ignore[assignment]
+    return client
+
+
+def pool_of(client: Client) -> httpcore.AsyncConnectionPool:
+    transport = client._http._transport
+    assert isinstance(transport, httpx.AsyncHTTPTransport)
+    pool = transport._pool
+    assert isinstance(pool, httpcore.AsyncConnectionPool)
+    return pool
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "inside.corp.example",
+        "mixed.corp.example",  # one closed address is enough
+        "cloud.corp.example",
+        "six.corp.example",
+        "mapped.corp.example",
+        "nothing.corp.example",
+        "unknown.corp.example",
+    ],
+)
+async def test_a_closed_or_unknown_address_is_never_connected(network: Network, host: str) -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await guarded(network).connect_tcp(host, 443, timeout=1)
+    assert network.resolved == [host]
+    assert network.connected == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "169.254.169.254", "10.0.0.1"])
+async def test_a_literal_closed_address_is_refused_by_the_real_resolver(host: str) -> None:
+    network = Network(0)
+    with pytest.raises(httpcore.ConnectError, match="closed network"):
+        await guarded(network).connect_tcp(host, 443, timeout=1)
+    assert network.connected == []
+
+
+async def test_a_name_that_no_dns_can_hold_is_no_connection() -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await guarded(Network(0)).connect_tcp("x\udcff", 443, timeout=1)
+
+
+async def test_the_address_connected_is_the_one_judged_and_resolved_once(network: Network) -> None:
+    async with serving({}) as network.port:
+        stream = await guarded(network).connect_tcp("two.corp.example", 8443, timeout=1)
+        await stream.aclose()
+    assert network.resolved == ["two.corp.example"]
+    assert network.connected == [(PUBLIC, 8443)]
+
+
+async def test_a_trusted_name_is_connected_as_it_is(network: Network) -> None:
+    async with serving({}) as network.port:
+        backend = guarded(network, "inside.corp.example")
+        stream = await backend.connect_tcp("inside.corp.example", 80, timeout=1)
+        await stream.aclose()
+    assert network.resolved == []
+    assert network.connected == [("inside.corp.example", 80)]
+
+
+async def test_a_name_server_that_is_silent_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    async def silent(*_: object, **__: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(anyio, "getaddrinfo", silent)
+    with pytest.raises(httpcore.ConnectTimeout):
+        await guarded(network).connect_tcp("files.corp.example", 80, timeout=0.01)
+    assert network.connected == []
+
+
+async def test_no_url_leads_to_a_unix_socket(network: Network) -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await guarded(network).connect_unix_socket("/run/docker.sock")
+
+
+async def test_sleeping_is_left_to_the_real_backend() -> None:
+    await GuardedBackend(lambda host: True, is_closed).sleep(0)
+
+
+async def test_the_pool_of_httpx_uses_the_guard() -> None:
+    client = Client(Connection("up", "https://pypi.corp.example/", "px"), max_connections=7)
+    pool = pool_of(client)
+    assert isinstance(pool._network_backend, GuardedBackend)
+    assert pool._max_connections == 7
+    await client.aclose()
+
+
+async def test_a_family_host_is_reached_at_its_checked_address(network: Network) -> None:
+    async with serving({b"files.corp.example": OK}) as network.port:
+        client = client_of(network, "http://pypi.corp.example/")
+        async with client.get("http://files.corp.example/x", {}) as reply:
+            assert await reply.text(10) == b"ok"
+        await client.aclose()
+    assert network.connected == [(PUBLIC, 80)]
+
+
+@pytest.mark.parametrize("host", ["inside.corp.example", "cloud.corp.example"])
+async def test_a_redirect_into_a_closed_network_is_not_followed(
+    network: Network, host: str
+) -> None:
+    answers = {b"files.corp.example": redirect(f"http://{host}/x")}
+    async with serving(answers) as network.port:
+        client = client_of(network, "http://pypi.corp.example/")
+        with pytest.raises(UpstreamUnavailable):
+            async with client.get("http://files.corp.example/x", {}):
+                pass
+        await client.aclose()
+    assert network.resolved == ["files.corp.example", host]
+    assert network.connected == [(PUBLIC, 80)]
+
+
+async def test_a_name_that_moves_between_two_answers_is_judged_again(network: Network) -> None:
+    answers = {b"files.corp.example": OK}
+    async with serving(answers) as network.port:
+        client = client_of(network, "http://pypi.corp.example/")
+        async with client.get("http://files.corp.example/x", {}) as reply:
+            await reply.text(10)
+        NAMES_before, NAMES["files.corp.example"] = NAMES["files.corp.example"], [PRIVATE]
+        try:
+            with pytest.raises(UpstreamUnavailable):
+                async with client.get("http://files.corp.example/x", {}):
+                    pass
+        finally:
+            NAMES["files.corp.example"] = NAMES_before
+        await client.aclose()
+    assert network.connected == [(PUBLIC, 80)]
