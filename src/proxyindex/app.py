@@ -7,9 +7,8 @@ lifespan, passed in explicitly, and closed there.
 import hashlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -30,7 +29,7 @@ from proxyindex.freshness import FreshnessRules
 from proxyindex.metrics import Metrics
 from proxyindex.names import matches_pattern
 from proxyindex.policy import rules
-from proxyindex.policy.verdict import Policy
+from proxyindex.policy.verdict import FileRule, Policy
 from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.kept import Stores, Terms
@@ -42,7 +41,7 @@ from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id
 from proxyindex.store.derived import Derived
 from proxyindex.upstream.breaker import Breaker
-from proxyindex.upstream.client import Connection
+from proxyindex.upstream.client import Connection, Transport
 from proxyindex.upstream.index import Upstream
 from proxyindex.web import health, landing, simple
 from proxyindex.web.access import AccessLog, exchange_of
@@ -69,7 +68,7 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
 _OUTCOMES = {403: "denied", 404: "missing"}
 
 
-def build(settings: Settings, *, transport: Any = None) -> ASGIApp:
+def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
     """The application. `transport` replaces the network to all upstreams in tests."""
     metrics = Metrics()
     via = f"proxyindex-{instance_id(settings.cache_dir)}"
@@ -95,7 +94,7 @@ def build(settings: Settings, *, transport: Any = None) -> ASGIApp:
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, metrics: Metrics, via: str, transport: Any
+    settings: Settings, metrics: Metrics, via: str, transport: Transport | None
 ) -> AsyncIterator[tuple[simple.IndexService, health.Health]]:
     """Everything behind the routes, running; closed in the reverse order."""
     cache = Cache.open(
@@ -181,14 +180,20 @@ def _index(
 def _policy(settings: PolicySettings, reserved: Sequence[str]) -> Policy:
     allow = [rules.Pattern.parse(text) for text in settings.allow]
     deny = [rules.Pattern.parse(text) for text in settings.deny]
+    # every file of every page is judged: rules that cannot object took a tenth of a page's time
+    file_rules: list[FileRule] = [rules.quarantined]
+    if deny:
+        file_rules.append(rules.deny_files(deny))
+    if allow:
+        file_rules.append(rules.allow_files(allow))
     return Policy(
         name_rules=(rules.reserved(reserved), rules.deny_names(deny), rules.allow_names(allow)),
-        file_rules=(rules.quarantined, rules.deny_files(deny), rules.allow_files(allow)),
+        file_rules=tuple(file_rules),
     )
 
 
 def _upstream(
-    configured: UpstreamSettings, settings: Settings, via: str, transport: Any
+    configured: UpstreamSettings, settings: Settings, via: str, transport: Transport | None
 ) -> Upstream:
     connection = Connection(
         name=configured.name,
@@ -254,7 +259,7 @@ async def _finish_fills(downloads: Downloads) -> None:
         await downloads.idle()
 
 
-def _landing(settings: Settings) -> Any:
+def _landing(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> Response:
         exchange_of(request.scope).kind = "other"
         body = landing.render(banner.client_hints(settings))

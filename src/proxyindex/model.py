@@ -177,7 +177,7 @@ class ProjectPage:
         return owner.metadata() if suffix == METADATA_SUFFIX else owner.signature()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ProjectList:
     """The answer to "what projects are there?": normalized names, sorted, without doubles."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -182,12 +183,16 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_096_a_failing_upstream_gives_the_stale_page_or_503(
-    server: ServerFactory, upstream: FakeUpstream, failure: str
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path, failure: str
 ) -> None:
     fail, status = FAILURES[failure]
     spec = wheel_spec("known")
     upstream.project("known", spec)
-    running = server("--page-ttl", "0s", upstream=upstream)
+    config = tmp_path / "proxyindex.toml"  # retries only cost time here
+    config.write_text(f'[[upstream]]\nurl = "{upstream.simple_url}"\nretries = 0\n')
+    running = server("--config", config, "--page-ttl", "0s", is_started=False)
+    running.args.remove("--no-upstream")
+    running.start()
     fresh = page(running, "known")
     fail(upstream)
     stale = page(running, "known")
@@ -206,11 +211,11 @@ def test_096_a_failing_upstream_gives_the_stale_page_or_503(
 
 
 def test_096_what_is_stored_survives_a_restart_without_upstream(
-    server: ServerFactory, upstream: FakeUpstream, workers: int
+    server: ServerFactory, upstream: FakeUpstream
 ) -> None:
     spec = wheel_spec("kept", payload=5_000)
     upstream.project("kept", spec)
-    running = server("--page-ttl", "0s", upstream=upstream, workers=workers)
+    running = server("--page-ttl", "0s", upstream=upstream)
     target = f"/simple/kept/{spec.filename}"
     before = page(running, "kept"), running.get(target)
     upstream.down()

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,21 +24,26 @@ def origin() -> Iterator[FakeUpstream]:
         yield upstream
 
 
-@pytest.fixture(scope="module")
-def pair(
-    tmp_path_factory: pytest.TempPathFactory, origin: FakeUpstream
-) -> Iterator[tuple[ProxyIndex, ProxyIndex]]:
+@contextmanager
+def two_servers(home: Path, upstream: FakeUpstream) -> Iterator[tuple[ProxyIndex, ProxyIndex]]:
     """Two servers that share one cache directory."""
-    home = tmp_path_factory.mktemp("pair")
     with ExitStack() as stack:
         made = []
         for number in range(2):
             server = start_server(
-                home / f"{number}", "--cache-dir", home / "cache", upstream=origin
+                home / f"{number}", "--cache-dir", home / "cache", upstream=upstream
             )
             server.cache_dir = home / "cache"
             made.append(stack.enter_context(server))
         yield made[0], made[1]
+
+
+@pytest.fixture(scope="module")
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, origin: FakeUpstream
+) -> Iterator[tuple[ProxyIndex, ProxyIndex]]:
+    with two_servers(tmp_path_factory.mktemp("pair"), origin) as made:
+        yield made
 
 
 def cache_command(server: ProxyIndex, *arguments: str) -> str:
@@ -121,23 +126,25 @@ def test_an_emptied_cache_is_filled_again_by_running_servers(
 
 @pytest.mark.parametrize("damage", ["garbage", "planted pickles", "removed"])
 def test_servers_serve_on_whatever_happens_to_the_index(
-    pair: tuple[ProxyIndex, ProxyIndex], origin: FakeUpstream, tmp_path: Path, damage: str
+    origin: FakeUpstream, tmp_path: Path, damage: str
 ) -> None:
     name = damage.replace(" ", "-")
     spec, later = offer(origin, name), offer(origin, f"{name}-later")
     marker = tmp_path / "ran"
-    assert fetch(pair[0], name, spec) == spec.body
-    for table in ("pages", "blobs", "absent", "derived"):
-        spoil(pair[0].cache_dir / "index" / table, damage, marker)
-    for server in pair:
-        assert fetch(server, name, spec) == spec.body
-        assert fetch(server, f"{name}-later", later) == later.body
-        assert server.get("/simple/no-such-project/").status == 404
-        assert server.get("/metrics").status == 200
-        assert server.is_running
+    with two_servers(tmp_path, origin) as pair:
+        assert fetch(pair[0], name, spec) == spec.body
+        for table in ("pages", "blobs", "absent", "derived"):
+            spoil(pair[0].cache_dir / "index" / table, damage, marker)
+        for server in pair:
+            assert fetch(server, name, spec) == spec.body
+            assert fetch(server, f"{name}-later", later) == later.body
+            assert server.get("/simple/no-such-project/").status == 404
+            assert server.get("/metrics").status == 200
+        for server in pair:
+            server.stop()  # which writes down what is left to be noted
+        assert "Traceback" not in pair[0].logs + pair[1].logs
     assert origin.count(spec.path) == origin.count(later.path) == 1
     assert not marker.exists()
-    assert "Traceback" not in pair[0].logs + pair[1].logs
 
 
 def spoil(directory: Path, damage: str, marker: Path) -> None:

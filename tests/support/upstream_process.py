@@ -125,7 +125,8 @@ class Upstream:
             self.changed.notify_all()
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.set_write_buffer_limits(0)  # so that "sent" means handed to the kernel
+        # so that "sent" means handed to the kernel; asyncio's TLS never resumes from a limit of 0
+        writer.transport.set_write_buffer_limits(1 if writer.get_extra_info("sslcontext") else 0)
         peer = Peer(next(self.numbers), reader, writer)
         self.peers = self.peers | {peer}
         self.opened += 1

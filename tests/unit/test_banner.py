@@ -95,8 +95,11 @@ def test_poetry_and_docker_lines_name_the_index() -> None:
         "poetry source add --priority=primary proxyindex https://packages.example/simple/"
     )
     docker = snippet("http://127.0.0.1:8080", "Docker", "Dockerfile")
-    assert docker.text.startswith("ARG INDEX_URL=http://127.0.0.1:8080/simple/\nENV PIP_INDEX_URL")
-    assert "PIP_TRUSTED_HOST=127.0.0.1:8080" in docker.text
+    assert docker.text.splitlines() == [
+        "ARG PIP_INDEX_URL=http://127.0.0.1:8080/simple/",
+        "ARG UV_DEFAULT_INDEX=http://127.0.0.1:8080/simple/",
+        "ARG PIP_TRUSTED_HOST=127.0.0.1:8080",
+    ]
     assert "--network=host" in docker.remark
     assert "TRUSTED" not in snippet("https://packages.example", "Docker", "Dockerfile").text
 

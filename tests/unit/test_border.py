@@ -76,7 +76,8 @@ def test_listed_hosts_replace_the_family(url: str, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "index", ["http://index.example/", "http://10.0.0.1/", "http://localhost:8080/", "http://[::1]/"]
+    "index",
+    ["http://index.example/", "http://10.0.0.1/", "http://localhost:8080/", "http://[::1]/"],
 )
 def test_an_index_without_a_parent_domain_has_no_family(index: str) -> None:
     border = Border(index)
@@ -95,7 +96,11 @@ def test_plain_http_upstreams_may_use_both_schemes() -> None:
 def test_credentials_belong_to_one_origin() -> None:
     border = Border(INDEX)
     assert border.is_index_origin("https://PyPI.corp.example/files/x")
-    for other in ("http://pypi.corp.example/", "https://pypi.corp.example:444/", "https://x.example"):
+    for other in (
+        "http://pypi.corp.example/",
+        "https://pypi.corp.example:444/",
+        "https://x.example",
+    ):
         assert not border.is_index_origin(other)
 
 
@@ -107,12 +112,21 @@ def test_named_hosts_are_those_the_operator_wrote_down() -> None:
 
 
 hosts = st.sampled_from(
-    ["pypi.corp.example", "files.corp.example", "corp.example", "evil.example", "127.0.0.1", "[::1]"]
+    [
+        "pypi.corp.example",
+        "files.corp.example",
+        "corp.example",
+        "evil.example",
+        "127.0.0.1",
+        "[::1]",
+    ]
 )
 urls = st.builds(
     "{}{}{}{}{}{}".format,
     st.sampled_from(["https://", "http://", "https:", "//", "ftp://", "HTTPS://", "https:/\\"]),
-    st.sampled_from(["", "user@", "a:b@", "evil.example\\", "evil.example#", "evil.example?", "\t"]),
+    st.sampled_from(
+        ["", "user@", "a:b@", "evil.example\\", "evil.example#", "evil.example?", "\t"]
+    ),
     hosts,
     st.sampled_from(["", ":443", ":80", ":0", ":8443", ":", ":443@evil.example", ".evil.example"]),
     st.sampled_from(["/", "", "/x@evil.example", "#@evil.example", "?@evil.example", "\\@x"]),

@@ -103,18 +103,17 @@ async def test_a_waiter_that_leaves_does_not_end_the_work() -> None:
 async def test_work_cancelled_at_shutdown_leaves_no_waiter_hanging() -> None:
     caught: list[bool] = []
 
-    async with anyio.create_task_group() as waiters:
-        async with anyio.create_task_group() as tasks:
-            flights = Flights[object](tasks)
-            flight, _ = flights.join("key", Work())
+    async with anyio.create_task_group() as waiters, anyio.create_task_group() as tasks:
+        flights = Flights[object](tasks)
+        flight, _ = flights.join("key", Work())
 
-            async def wait() -> None:
-                with pytest.raises(anyio.BrokenResourceError):
-                    await flight.result()
-                caught.append(True)
+        async def wait() -> None:
+            with pytest.raises(anyio.BrokenResourceError):
+                await flight.result()
+            caught.append(True)
 
-            waiters.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
-            tasks.cancel_scope.cancel()
+        waiters.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
     assert caught == [True]
     assert len(flights) == 0

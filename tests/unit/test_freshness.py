@@ -79,7 +79,10 @@ def test_a_page_never_grows_fresher_with_age(
         ({"cache-control": "no-cache, max-age=600"}, 0.0),
         ({"cache-control": "no-store"}, 0.0),
         ({"cache-control": ", ,public"}, None),
-        ({"expires": "Mon, 01 Jan 2024 00:10:00 GMT", "date": "Mon, 01 Jan 2024 00:00:00 GMT"}, 600),
+        (
+            {"expires": "Mon, 01 Jan 2024 00:10:00 GMT", "date": "Mon, 01 Jan 2024 00:00:00 GMT"},
+            600,
+        ),
         ({"expires": "Mon, 01 Jan 2024 00:10:00 GMT", "date": "Mon, 01 Jan 2024 00:20:00 GMT"}, 0),
         ({"expires": "0", "date": "Mon, 01 Jan 2024 00:00:00 GMT"}, 0.0),
         ({"expires": "Mon, 01 Jan 2024 00:10:00 GMT"}, 0.0),

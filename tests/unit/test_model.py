@@ -1,7 +1,5 @@
 """Files, their siblings and keys; pages and what they yield by name."""
 
-from datetime import UTC, datetime
-
 import pytest
 from packaging.utils import NormalizedName
 
@@ -43,7 +41,13 @@ def test_without_a_digest_the_key_is_the_origin() -> None:
         wheel(SignatureOrigin(bare)).key,
     ]
     assert len(set(keys)) == 5
-    assert [key.partition("-")[0] for key in keys] == ["url", "path", "url", "metadata", "signature"]
+    assert [key.partition("-")[0] for key in keys] == [
+        "url",
+        "path",
+        "url",
+        "metadata",
+        "signature",
+    ]
     assert all("/" not in key for key in keys)
     assert wheel(UpstreamOrigin("up", UP.url, "elsewhere")).key == bare.key
 
@@ -129,8 +133,3 @@ def test_an_error_is_one_sentence(problem: errors.ProxyindexError, sentence: str
 def test_clients_are_told_to_come_back() -> None:
     assert errors.UpstreamUnavailable("up", "slept").retry_after == 2
     assert errors.UpstreamUnavailable("up", "slept", asked_pause=20).retry_after == 20
-
-
-def test_times_are_values() -> None:
-    moment = datetime(2024, 1, 1, tzinfo=UTC)
-    assert wheel(upload_time=moment) == wheel(upload_time=moment)

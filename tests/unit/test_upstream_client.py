@@ -311,7 +311,7 @@ async def test_forward_proxies_come_from_settings_or_environment(
     assert client_module._proxy_mounts(connection(), 5) == {}
 
 
-# -- the index ------------------------------------------------------------------------------------
+# -- the index ---
 
 
 def upstream(script: Script, **more: Any) -> Upstream:
@@ -455,13 +455,15 @@ async def test_a_page_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
 async def test_what_a_file_request_may_be_answered(
     status: int, headers: dict[str, str], error: type[Exception] | None
 ) -> None:
-    index = upstream(Script(httpx.Response(status)))
-    try:
-        async with index.download(BASE + "/f", filename="f", headers=headers) as reply:
-            assert error is None
+    asked = upstream(Script(httpx.Response(status))).download(
+        BASE + "/f", filename="f", headers=headers
+    )
+    if error is None:
+        async with asked as reply:
             assert reply.status == status
-    except ProxyindexError as problem:
-        assert type(problem) is error
+    else:
+        with pytest.raises(error):
+            await asked.__aenter__()
 
 
 async def test_files_are_asked_for_unencoded() -> None:

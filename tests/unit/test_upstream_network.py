@@ -220,18 +220,16 @@ async def test_a_redirect_into_a_closed_network_is_not_followed(
     assert network.connected == [(PUBLIC, 80)]
 
 
-async def test_a_name_that_moves_between_two_answers_is_judged_again(network: Network) -> None:
-    answers = {b"files.corp.example": OK}
-    async with serving(answers) as network.port:
+async def test_a_name_that_moves_between_two_answers_is_judged_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving({b"files.corp.example": OK}) as network.port:
         client = client_of(network, "http://pypi.corp.example/")
         async with client.get("http://files.corp.example/x", {}) as reply:
             await reply.text(10)
-        NAMES_before, NAMES["files.corp.example"] = NAMES["files.corp.example"], [PRIVATE]
-        try:
-            with pytest.raises(UpstreamUnavailable):
-                async with client.get("http://files.corp.example/x", {}):
-                    pass
-        finally:
-            NAMES["files.corp.example"] = NAMES_before
+        monkeypatch.setitem(NAMES, "files.corp.example", [PRIVATE])
+        with pytest.raises(UpstreamUnavailable):
+            async with client.get("http://files.corp.example/x", {}):
+                pass
         await client.aclose()
     assert network.connected == [(PUBLIC, 80)]

@@ -90,7 +90,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "page_ttl",
         kinds.DURATION,
-        "How long a page counts as fresh when its upstream does not say.",
+        "How long a page counts as fresh at most, and when its upstream does not say.",
     ),
     Option(
         "stale_while_revalidate",

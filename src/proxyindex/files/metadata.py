@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.abc import TaskGroup
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _MISSES_TO_GIVE_UP = 5  # an upstream without sidecars is not asked for one per wheel
 _GIVE_UP_SECONDS = 3600.0
+# threads of their own: waiting for the network in the common ones, they would keep pages from
+# being parsed (seen as 503s for pages while 400 projects were resolved)
+_TAIL_THREADS = 32
 
 
 class MetadataFinder:
@@ -44,6 +48,7 @@ class MetadataFinder:
         self._downloads = downloads
         self._flights: Flights[bytes] = Flights(tasks)
         self._sidecars = _SidecarMemory()
+        self._tail_threads = anyio.CapacityLimiter(_TAIL_THREADS)
 
     async def find(self, wheel: File, upstream: Upstream) -> tuple[bytes, bool]:
         """The metadata, and whether this call led the search.
@@ -133,7 +138,9 @@ class MetadataFinder:
             return anyio.from_thread.run(read_range, wheel, upstream, start, stop)
 
         remote = cast(BinaryIO, RangedFile(size, fetch))
-        return await anyio.to_thread.run_sync(read_metadata, remote, wheel.filename)
+        return await anyio.to_thread.run_sync(
+            read_metadata, remote, wheel.filename, limiter=self._tail_threads
+        )
 
     async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         transfer, _ = self._downloads.join(wheel, upstream)

@@ -30,6 +30,14 @@ class Copy(Generic[T]):
     document: T
 
 
+class _Loading:
+    """A stored document being read; `is_in_vain` if it turned out broken."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.is_in_vain = False
+
+
 class Copies(Generic[T]):
     """Copies of one upstream's documents by key, least recently used dropped first.
 
@@ -51,7 +59,7 @@ class Copies(Generic[T]):
         self._weigh = weigh
         self._memo: OrderedDict[str, Copy[T]] = OrderedDict()
         self._memo_weight = 0
-        self._loading: dict[str, anyio.Event] = {}
+        self._loading: dict[str, _Loading] = {}
 
     async def get(self, key: str) -> Copy[T] | None:
         """The stored document, from memory while its file is unchanged."""
@@ -66,13 +74,17 @@ class Copies(Generic[T]):
                 return None
             if (loading := self._loading.get(key)) is None:
                 break
-            await loading.wait()  # a herd parses once
-        done = self._loading[key] = anyio.Event()
+            await loading.done.wait()  # a herd reads and parses once
+            if loading.is_in_vain:
+                return None
+        loading = self._loading[key] = _Loading()
         try:
-            return await self._load(key, signature, known)
+            copy = await self._load(key, signature, known)
+            loading.is_in_vain = copy is None
         finally:
             del self._loading[key]
-            done.set()
+            loading.done.set()
+        return copy
 
     async def _load(self, key: str, signature: Signature, known: Copy[T] | None) -> Copy[T] | None:
         if known is not None:  # renewed by another process, most likely

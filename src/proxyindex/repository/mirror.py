@@ -110,13 +110,15 @@ class Mirror:
         )
 
     def _parse_page(self, body: bytes, content_type: str, url: str, key: str) -> ProjectPage:
-        return simple.parse_page(
+        page = simple.parse_page(
             body,
             content_type,
             project=NormalizedName(key),
             base_url=url,
             upstream=self._id,
         )
+        # what holds without facts is done once, and its files are shared by every completed page
+        return complete(page, {}, upstream=self._id, offers_metadata=self._offers_metadata)
 
 
 def _parse_list(body: bytes, content_type: str, url: str, key: str) -> ProjectList:

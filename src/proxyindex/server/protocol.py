@@ -10,7 +10,8 @@ import asyncio
 import enum
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -210,17 +211,28 @@ class BoundedProtocol(HttpToolsProtocol):
     async def _answer(
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
+        is_begun = is_ended = False
+
         async def send_with_reason(message: "ASGISendEvent") -> None:
+            nonlocal is_begun, is_ended
             if message["type"] == "http.response.start":
+                is_begun = True
                 headers = list(message.get("headers", ()))
                 reasons = [v for k, v in headers if k.lower() == REASON_HEADER]
                 if reasons:
                     kept = [(k, v) for k, v in headers if k.lower() != REASON_HEADER]
                     message = {**message, "headers": kept}
                     self._lines.announce(message["status"], reason_phrase(reasons[0]))
+            elif message["type"] == "http.response.body":
+                is_ended = not message.get("more_body", False)
             await send(message)
 
         await self._application(scope, receive, send_with_reason)
+        if is_begun and not is_ended:
+            # Left unfinished on purpose, and logged where that was decided: uvicorn would log a
+            # fault of the program. `self.cycle` is another one if a request was pipelined.
+            cast(MethodType, send).__self__.disconnected = True
+            self.transport.close()
 
 
 def head_fault(headers: Sequence[Header], version: str) -> str | None:

@@ -7,7 +7,6 @@ unlink a file that is being read; the descriptor still reads to the end.
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +15,9 @@ from pathlib import Path
 from proxyindex.errors import StoreError
 from proxyindex.events import Events
 from proxyindex.store import disk
+from proxyindex.store.budget import Budgeted
 from proxyindex.store.index import Recency
 from proxyindex.store.partials import Partial
-from proxyindex.store.trim import evict
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +36,10 @@ class Blob:
         os.close(self.fd)
 
 
-class BlobStore:
-    """Blobs by hex sha256 under `root`, at most `limit` bytes. Synchronous and thread-safe.
+class BlobStore(Budgeted):
+    """Blobs by hex sha256 under `root`."""
 
-    `pinned` names the blobs that are never evicted; it is asked at each trim.
-    """
+    kind = "blobs"
 
     def __init__(
         self,
@@ -52,13 +50,8 @@ class BlobStore:
         pinned: Callable[[], Collection[str]] = tuple,
         events: Events,
     ) -> None:
+        super().__init__(recency, limit=limit, pinned=pinned, events=events)
         self._root = root
-        self._recency = recency
-        self._limit = limit
-        self._pinned = pinned
-        self._events = events
-        self._touched: dict[str, int] = {}
-        self._touched_lock = threading.Lock()
 
     def open(self, sha256: str, size: int | None = None) -> Blob | None:
         """The blob, or `None`; one whose size is not `size` is broken, removed, and a miss."""
@@ -71,8 +64,7 @@ class BlobStore:
             log.warning("stored blob %s has %d bytes, not %d: removed", sha256, stat.st_size, size)
             self.remove(sha256)
             return None
-        with self._touched_lock:
-            self._touched[sha256] = stat.st_size
+        self.touch(sha256, stat.st_size)
         return Blob(fd, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
     def has(self, sha256: str) -> bool:
@@ -87,51 +79,28 @@ class BlobStore:
             os.rename(partial.path, path)
         except OSError as problem:
             raise StoreError("adopt a file", problem.strerror or str(problem)) from problem
-        with self._touched_lock:
-            self._touched[sha256] = partial.length()
+        self.touch(sha256, partial.length())
 
     def put(self, sha256: str, data: bytes) -> None:
         """Store small verified bytes. Raises `StoreError`."""
         disk.write_whole(self._path(sha256), data)
-        with self._touched_lock:
-            self._touched[sha256] = len(data)
+        self.touch(sha256, len(data))
 
     def remove(self, sha256: str) -> bool:
         """Forget a blob; whether there was one."""
-        self._recency.forget([sha256])
-        return disk.remove(self._path(sha256))
+        return self.forget(sha256)
+
+    def unlink(self, key: str) -> bool:
+        return disk.remove(self._path(key))
 
     def make_room(self, size: int) -> None:
         """Trim before a download of `size` bytes. Raises `StoreError` if the disk is too full."""
         if size + _RESERVE <= self._free():
             return
         self.flush()
-        self._evict(max(0, self._recency.total() - size - _RESERVE))
+        self._evict(max(0, self.total() - size - _RESERVE))
         if size + _RESERVE > self._free():
             raise StoreError("keep a file", f"{size} bytes do not fit on the disk")
-
-    def flush(self) -> None:
-        """Write the noted accesses to the index."""
-        with self._touched_lock:
-            touched, self._touched = self._touched, {}
-        if touched and not self._recency.touch(touched.items()):
-            with self._touched_lock:  # the index is busy: a blob it never hears of is never evicted
-                self._touched = touched | self._touched
-
-    def trim(self) -> int:
-        """Evict least recently used blobs until the limit holds; bytes freed."""
-        self.flush()
-        if self._recency.is_new():
-            self.recount()
-        return self._evict(self._limit) if self._recency.total() > self._limit else 0
-
-    def recount(self) -> None:
-        """Fill a lost or incomplete index by walking the blobs, oldest first."""
-        known = set(self._recency.keys())
-        found = sorted((mtime, name, size) for name, size, mtime in self.walk())
-        self._recency.touch([(name, size) for _, name, size in found if name not in known])
-        self._recency.forget(known - {name for _, name, _ in found})
-        self._recency.counted()
 
     def walk(self) -> Iterator[tuple[str, int, float]]:
         """Every stored blob: sha256, size in bytes, time of adoption."""
@@ -148,19 +117,6 @@ class BlobStore:
     def path(self, sha256: str) -> Path:
         """Where the blob lies, for tools that verify it."""
         return self._path(sha256)
-
-    def total(self) -> int:
-        """Bytes stored, by the index."""
-        return self._recency.total()
-
-    def _evict(self, limit: int) -> int:
-        freed = evict(
-            self._recency, limit, self._pinned(), lambda key: disk.remove(self._path(key))
-        )
-        if freed:
-            self._events.trim("blobs", freed)
-            log.info("evicted %d bytes of files", freed)
-        return freed
 
     def _free(self) -> int:
         try:

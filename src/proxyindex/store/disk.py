@@ -70,6 +70,14 @@ def open_regular(path: Path) -> tuple[int, os.stat_result] | None:
     return fd, found
 
 
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted, without what is not whole yet; nothing if there is none."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
 def files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Every file below `root` with its state; those that vanish meanwhile are left out."""
     for folder, _, names in os.walk(root):

@@ -117,16 +117,11 @@ class Facts:
 
     def projects(self, upstream: str) -> list[str]:
         """Every project of which something was learned."""
-        try:
-            return sorted(p.name for p in (self._root / upstream).iterdir())
-        except OSError:
-            return []
+        return disk.names(self._root / upstream)
 
     def upstreams(self) -> list[str]:
-        try:
-            return sorted(p.name for p in self._root.iterdir() if p.is_dir())
-        except OSError:
-            return []
+        """The ids of all upstreams of whose files something was learned."""
+        return disk.names(self._root)
 
     def _lines(self, upstream: str, project: str) -> Iterator[tuple[int, bytes]]:
         try:

@@ -8,17 +8,16 @@ digest is a miss.
 import hashlib
 import json
 import logging
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from proxyindex.events import Events
 from proxyindex.store import disk
+from proxyindex.store.budget import Budgeted
 from proxyindex.store.disk import Signature
 from proxyindex.store.index import Recency
-from proxyindex.store.trim import evict
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +54,14 @@ class StoredPage:
     body: bytes
 
 
-class PageStore:
-    """Pages by upstream id and normalized name (or another safe key). Synchronous.
+class PageStore(Budgeted):
+    """Pages by upstream id and normalized name (or another safe key).
 
-    A budget of their own (`limit` bytes): large files must not push out the pages that keep us
-    alive while upstream is down. `pinned` names the keys (`upstream/name`) never evicted.
+    A budget of their own: large files must not push out the pages that keep us alive while
+    upstream is down. There their keys are `upstream/name`.
     """
+
+    kind = "pages"
 
     def __init__(
         self,
@@ -71,13 +72,8 @@ class PageStore:
         pinned: Callable[[], Collection[str]] = tuple,
         events: Events,
     ) -> None:
+        super().__init__(recency, limit=limit, pinned=pinned, events=events)
         self._root = root
-        self._recency = recency
-        self._limit = limit
-        self._pinned = pinned
-        self._events = events
-        self._touched: dict[str, int] = {}
-        self._touched_lock = threading.Lock()
 
     def signature(self, upstream: str, key: str) -> Signature | None:
         """Changes whenever the stored page does; one `stat`."""
@@ -101,45 +97,17 @@ class PageStore:
 
         `length` is that of the whole stored file, in bytes.
         """
-        with self._touched_lock:
-            self._touched[f"{upstream}/{key}"] = length
+        self.touch(f"{upstream}/{key}", length)
 
-    def flush(self) -> None:
-        """Write the noted uses to the index."""
-        with self._touched_lock:
-            touched, self._touched = self._touched, {}
-        if touched and not self._recency.touch(touched.items()):
-            with self._touched_lock:  # the index is busy: a page it never hears of is never evicted
-                self._touched = touched | self._touched
-
-    def trim(self) -> int:
-        """Evict least recently used pages until the limit holds; bytes freed."""
-        self.flush()
-        if self._recency.is_new():
-            self.recount()
-        if self._recency.total() <= self._limit:
-            return 0
-        freed = evict(
-            self._recency, self._limit, self._pinned(), lambda key: disk.remove(self._root / key)
-        )
-        self._events.trim("pages", freed)
-        return freed
-
-    def recount(self) -> None:
-        """Fill a lost or incomplete index by walking the pages, oldest first."""
-        known = set(self._recency.keys())
-        found = []
+    def walk(self) -> Iterator[tuple[str, int, float]]:
+        """Every stored page: `upstream/name`, size in bytes, time of storing."""
         for upstream in self.upstreams():
             for key in self.keys(upstream):
                 if seen := self.signature(upstream, key):
-                    found.append((seen[1], f"{upstream}/{key}", seen[2]))
-        self._recency.touch([(name, size) for _, name, size in sorted(found) if name not in known])
-        self._recency.forget(known - {name for _, name, _ in found})
-        self._recency.counted()
+                    yield f"{upstream}/{key}", seen[2], seen[1] / 1e9
 
-    def total(self) -> int:
-        """Bytes stored, by the index."""
-        return self._recency.total()
+    def unlink(self, key: str) -> bool:
+        return disk.remove(self._root / key)
 
     def read_head(self, upstream: str, key: str) -> PageHead | None:
         """Only the head, unverified: to see whether the body is the one already parsed."""
@@ -160,22 +128,15 @@ class PageStore:
 
     def remove(self, upstream: str, key: str) -> bool:
         """Forget the page; whether there was one."""
-        self._recency.forget([f"{upstream}/{key}"])
-        return disk.remove(self._path(upstream, key))
+        return self.forget(f"{upstream}/{key}")
 
     def keys(self, upstream: str) -> list[str]:
         """Every stored key of an upstream."""
-        folder = self._root / upstream
-        try:
-            return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-        except OSError:
-            return []
+        return disk.names(self._root / upstream)
 
     def upstreams(self) -> list[str]:
-        try:
-            return sorted(p.name for p in self._root.iterdir() if p.is_dir())
-        except OSError:
-            return []
+        """The ids of all upstreams with pages."""
+        return disk.names(self._root)
 
     def _path(self, upstream: str, key: str) -> Path:
         # both parts are ours: a configured id, and a normalized name or a fixed word

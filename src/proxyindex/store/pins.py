@@ -15,10 +15,7 @@ class Pins:
         self._facts = facts
 
     def names(self) -> list[str]:
-        try:
-            return sorted(path.name for path in self._root.iterdir())
-        except OSError:
-            return []
+        return disk.names(self._root)
 
     def add(self, project: str) -> None:
         """Raises `StoreError`."""

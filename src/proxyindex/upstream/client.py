@@ -28,6 +28,7 @@ from proxyindex.upstream.network import GuardedBackend
 
 log = logging.getLogger(__name__)
 
+Transport = httpx.AsyncBaseTransport  # what stands in for the network in tests
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPALIVE_SECONDS = 60.0
@@ -110,7 +111,7 @@ class Client:
         connection: Connection,
         *,
         max_connections: int | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._connection = connection
         self.border = Border(connection.url, connection.file_hosts)

@@ -5,11 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
-import httpx
 
 from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.freshness import upstream_lifetime
-from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply
+from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply, Transport
 from proxyindex.upstream.retry import pause_before
 
 # JSON first; decided by what is answered, never by what was asked
@@ -69,7 +68,7 @@ class Upstream:
         max_page_size: int = 64 * 1024**2,
         max_transfers: int = 32,
         forbidden_is_missing: bool = False,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.name = connection.name
         self._url = connection.url.rstrip("/") + "/"

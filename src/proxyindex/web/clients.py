@@ -80,15 +80,14 @@ def _pip(hints: ClientHints) -> Snippet:
 
 
 def _docker(hints: ClientHints) -> Snippet:
-    trusted = f" PIP_TRUSTED_HOST={_netloc(hints)}" if _is_plain(hints) else ""
-    text = (
-        f"ARG INDEX_URL={hints.index_url}\n"
-        f"ENV PIP_INDEX_URL=$INDEX_URL{trusted} UV_DEFAULT_INDEX=$INDEX_URL"
-    )
+    # ARG and not ENV: the build uses the index, the image does not remember it
+    lines = [f"ARG PIP_INDEX_URL={hints.index_url}", f"ARG UV_DEFAULT_INDEX={hints.index_url}"]
+    if _is_plain(hints):
+        lines.append(f"ARG PIP_TRUSTED_HOST={_netloc(hints)}")
     remark = ""
     if _is_loopback(hints):
         remark = "Build with --network=host: in a container this address is the container's own."
-    return Snippet("Docker", "Dockerfile", text, remark)
+    return Snippet("Docker", "Dockerfile", "\n".join(lines), remark)
 
 
 def _netloc(hints: ClientHints) -> str:

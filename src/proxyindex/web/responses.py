@@ -145,12 +145,8 @@ class StreamResponse(Response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except ProxyindexError as problem:
             log.warning("a file was broken off: %s", problem)
-            raise BrokenOff from problem
+            return  # an answer left without its end is cut off there (server/protocol.py)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class BrokenOff(Exception):
-    """The body cannot be completed; the connection is to be closed as it is."""
 
 
 async def _watch(receive: Receive, scope: anyio.CancelScope) -> None:

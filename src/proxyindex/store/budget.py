@@ -1,0 +1,93 @@
+"""Keeping stored files within a number of bytes: exact LRU, the same for files and pages."""
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+
+from proxyindex.events import Events
+from proxyindex.store.index import Recency
+
+log = logging.getLogger(__name__)
+
+
+class Budgeted(ABC):
+    """A store of files by key, at most `limit` bytes of them. Synchronous and thread-safe.
+
+    Uses are noted in memory and written to the index in batches. `pinned` names the keys that are
+    never evicted; it is asked at each trim. `kind` is what the store is called in metrics.
+    """
+
+    kind: str
+
+    def __init__(
+        self,
+        recency: Recency,
+        *,
+        limit: int,
+        pinned: Callable[[], Collection[str]] = tuple,
+        events: Events,
+    ) -> None:
+        self._recency = recency
+        self._limit = limit
+        self._pinned = pinned
+        self._events = events
+        self._touched: dict[str, int] = {}
+        self._touched_lock = threading.Lock()
+
+    @abstractmethod
+    def walk(self) -> Iterator[tuple[str, int, float]]:
+        """Every stored file: key, size in bytes, time of storing."""
+
+    @abstractmethod
+    def unlink(self, key: str) -> bool:
+        """Remove the file from the disk only; whether there was one."""
+
+    def touch(self, key: str, size: int) -> None:
+        """Note that a file of `size` bytes was stored or used."""
+        with self._touched_lock:
+            self._touched[key] = size
+
+    def flush(self) -> None:
+        """Write what was noted to the index."""
+        with self._touched_lock:
+            touched, self._touched = self._touched, {}
+        if touched and not self._recency.touch(touched.items()):
+            with self._touched_lock:  # the index is busy: a file it never hears of is never evicted
+                self._touched = touched | self._touched
+
+    def trim(self) -> int:
+        """Evict least recently used files until the limit holds; bytes freed."""
+        self.flush()
+        if self._recency.is_new():
+            self.recount()
+        return self._evict(self._limit)
+
+    def recount(self) -> None:
+        """Fill a lost or incomplete index from what lies on the disk, oldest first."""
+        known = set(self._recency.keys())
+        found = sorted((mtime, key, size) for key, size, mtime in self.walk())
+        self._recency.touch([(key, size) for _, key, size in found if key not in known])
+        self._recency.forget(known - {key for _, key, _ in found})
+        self._recency.counted()
+
+    def total(self) -> int:
+        """Bytes stored, by the index."""
+        return self._recency.total()
+
+    def forget(self, key: str) -> bool:
+        """Remove a file and its place in the index; whether there was one."""
+        self._recency.forget([key])
+        return self.unlink(key)
+
+    def _evict(self, limit: int) -> int:
+        freed, total = 0, self._recency.total()
+        if total <= limit:
+            return 0
+        pinned = self._pinned()
+        while batch := self._recency.shed(limit, pinned, self.unlink):
+            freed += batch
+        if freed:
+            self._events.trim(self.kind, freed)
+            log.info("evicted %d bytes of %s", freed, self.kind)
+        return freed

@@ -1,0 +1,246 @@
+"""What every repository promises, whatever it is made of: one suite for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import Denied, FileNotOnPage, ProjectNotFound, UpstreamUnavailable
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import ProjectPage
+from proxyindex.policy import rules
+from proxyindex.policy.verdict import Policy
+from proxyindex.repository.base import Repository
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.local import Local
+from proxyindex.repository.mirror import Mirror
+from proxyindex.repository.priority import Priority
+from proxyindex.store.derived import Derived
+from proxyindex.store.facts import Fact
+from tests.support.builders import put_sdist, put_wheel
+from tests.support.mirrors import Source, Workplace, answer, workplace
+from tests.support.pages import JSON_TYPE, json_list, json_page, sdist_spec, wheel_spec
+
+FILES = ["demo-1.0.tar.gz", "demo-1.0-py3-none-any.whl", "demo-2.0-py3-none-any.whl"]
+NOTHING = Policy()
+
+
+def upstream_of(request: httpx.Request) -> httpx.Response:
+    specs = [wheel_spec("demo", "1.0"), wheel_spec("demo", "2.0"), sdist_spec("demo", "1.0")]
+    bodies = {
+        "/simple/demo/": json_page("demo", specs),
+        "/simple/other/": json_page("other", []),
+        "/simple/": json_list(["demo", "other"]),
+    }
+    body = bodies.get(request.url.path)
+    return answer(404) if body is None else answer(200, body, content_type=JSON_TYPE)
+
+
+def folder_of(root: Path) -> Path:
+    folder = root / "packages"
+    put_wheel(folder / "demo", "demo", "1.0")
+    put_wheel(folder / "demo", "demo", "2.0")
+    put_sdist(folder / "demo", "demo", "1.0")
+    (folder / "other").mkdir()
+    return folder
+
+
+def local(root: Path, place: Workplace) -> Repository:
+    return Local([folder_of(root)], Derived(place.cache.derived, place.cache.worker))
+
+
+def mirror(root: Path, place: Workplace, *, is_offline: bool = False) -> Mirror:
+    cache = place.cache
+    terms = place.terms(is_offline=is_offline)
+    return Mirror(terms, cache.facts, cache.blobs, place.tasks, lists_all=True)
+
+
+KINDS: dict[str, Callable[[Path, Workplace], Repository]] = {
+    "local": local,
+    "mirror": mirror,
+    "priority": lambda root, place: Priority([local(root, place), mirror(root, place)]),
+    "merged": lambda root, place: Priority(
+        [local(root, place), mirror(root, place)], lambda name: True
+    ),
+    "filtered": lambda root, place: Filtered(local(root, place), NOTHING),
+    "index": lambda root, place: Filtered(
+        Priority([local(root, place), Filtered(mirror(root, place), NOTHING)]), NOTHING
+    ),
+}
+
+
+@asynccontextmanager
+async def made(kind: str, root: Path) -> AsyncIterator[Repository]:
+    async with workplace(root / "cache", Source(upstream_of)) as place:
+        yield KINDS[kind](root, place)
+
+
+@dataclass(frozen=True)
+class Maker:
+    kind: str
+    root: Path
+
+    def __call__(self) -> AbstractAsyncContextManager[Repository]:
+        return made(self.kind, self.root)
+
+
+@pytest.fixture(params=KINDS)
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+    """Makes a repository with the projects `demo` (three files) and `other` (none)."""
+    return Maker(request.param, tmp_path)
+
+
+async def page(repository: Repository, name: str = "demo") -> ProjectPage:
+    return await repository.project(NormalizedName(name), Inquiry())
+
+
+async def test_a_page_lists_the_files_by_version_and_name(repository: Maker) -> None:
+    async with repository() as made:
+        found = await page(made)
+    assert found.name == "demo"
+    assert [file.filename for file in found.files] == sorted(FILES)
+    assert set(found.versions) == {"1.0", "2.0"}
+    assert not found.is_gone
+
+
+async def test_every_file_can_be_had_by_name_with_what_clients_check(repository: Maker) -> None:
+    async with repository() as made:
+        found = await page(made)
+    for name in FILES:
+        file = found.file(name)
+        assert file.filename == name
+        assert file.sha256 is not None
+        assert file.size
+        if file.is_wheel:
+            assert found.file(name + ".metadata").filename == name + ".metadata"
+
+
+async def test_a_file_that_is_not_listed_cannot_be_had(repository: Maker) -> None:
+    async with repository() as made:
+        found = await page(made)
+    for name in ("demo-3.0.tar.gz", "../demo-1.0.tar.gz", "demo-1.0.tar.gz.metadata", ""):
+        with pytest.raises(FileNotOnPage):
+            found.file(name)
+
+
+async def test_a_project_without_files_is_an_empty_page(repository: Maker) -> None:
+    async with repository() as made:
+        assert (await page(made, "other")).files == ()
+
+
+async def test_an_unknown_project_is_not_found(repository: Maker) -> None:
+    async with repository() as made:
+        for _ in range(2):
+            with pytest.raises(ProjectNotFound):
+                await page(made, "unknown")
+
+
+async def test_the_list_is_sorted_and_has_no_doubles(repository: Maker) -> None:
+    async with repository() as made:
+        listed = await made.projects(Inquiry())
+    assert listed.names == ("demo", "other")
+
+
+async def test_an_unchanged_page_is_equal_each_time(repository: Maker) -> None:
+    async with repository() as made:
+        assert (await page(made)).files == (await page(made)).files
+
+
+async def test_every_answer_says_where_it_came_from(repository: Maker) -> None:
+    async with repository() as made:
+        inquiry = Inquiry()
+        await made.project(NormalizedName("demo"), inquiry)
+    assert inquiry.outcome is not None
+
+
+async def test_many_at_once_get_the_same(repository: Maker) -> None:
+    pages: list[ProjectPage] = []
+
+    async with repository() as made:
+
+        async def one() -> None:
+            pages.append(await page(made))
+
+        async with anyio.create_task_group() as clients:
+            for _ in range(20):
+                clients.start_soon(one)
+    assert len(pages) == 20
+    assert all(found.files == pages[0].files for found in pages)
+
+
+# -- mirrors ---
+
+
+async def test_a_mirror_lists_nothing_unless_told(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(upstream_of)) as place:
+        quiet = Mirror(place.terms(), place.cache.facts, place.cache.blobs, place.tasks)
+        assert (await quiet.projects(Inquiry())).names == ()
+        assert place.source.count == 0
+
+
+async def test_an_upstream_without_a_list_has_none(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(lambda request: answer(404))) as place:
+        assert (await mirror(tmp_path, place).projects(Inquiry())).names == ()
+
+
+async def test_a_completed_page_is_the_same_object_until_something_is_learned(
+    tmp_path: Path,
+) -> None:
+    async with workplace(tmp_path, Source(upstream_of)) as place:
+        made = mirror(tmp_path, place)
+        first = await page(made)
+        assert await page(made) is first
+        place.cache.facts.learn("up-1", "demo", FILES[0], Fact(url="u", sha256="a" * 64, size=1))
+        changed = await page(made)
+        assert changed.file(FILES[0]).sha256 == "a" * 64
+        assert place.events.alarms == ["changed-file"]
+
+
+async def test_a_project_removed_upstream_leaves_its_files(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(lambda request: answer(404))) as place:
+        place.cache.facts.learn("up-1", "demo", FILES[0], Fact(url="u", sha256="a" * 64))
+        found = await page(mirror(tmp_path, place))
+    assert found.is_gone
+    assert found.file(FILES[0]).sha256 == "a" * 64
+
+
+async def test_offline_only_files_on_disk_are_shown(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(upstream_of)) as place:
+        await page(mirror(tmp_path, place))
+        place.cache.blobs.put("a" * 64, b"bytes")
+        place.cache.facts.learn("up-1", "demo", FILES[0], Fact(url="u", sha256="a" * 64, size=5))
+        offline = mirror(tmp_path, place, is_offline=True)
+        found = await page(offline)
+        assert [file.filename for file in found.files] == [FILES[0]]
+        with pytest.raises(UpstreamUnavailable):
+            await page(offline, "unknown")
+        assert place.source.count == 1
+
+
+# -- the whole tree ---
+
+
+async def test_a_local_or_reserved_name_never_leaves_the_house(tmp_path: Path) -> None:
+    async with workplace(tmp_path / "cache", Source(upstream_of)) as place:
+        private = Policy(name_rules=(rules.reserved(["acme"]),))
+        tree = Priority([local(tmp_path, place), Filtered(mirror(tmp_path, place), private)])
+        await page(tree)
+        with pytest.raises(ProjectNotFound):
+            await page(tree, "acme-core")
+        assert place.source.count == 0
+
+
+async def test_a_denied_project_does_not_fall_through(tmp_path: Path) -> None:
+    async with workplace(tmp_path / "cache", Source(upstream_of)) as place:
+        deny = Policy(name_rules=(rules.deny_names([rules.Pattern.parse("demo")]),))
+        tree = Priority([Filtered(local(tmp_path, place), deny), mirror(tmp_path, place)])
+        with pytest.raises(Denied):
+            await page(tree)
+        assert place.source.count == 0

@@ -1,0 +1,160 @@
+"""A repository seen through a policy: verdicts carried out, failing closed."""
+
+import logging
+
+import pytest
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import Denied, FileNotOnPage, ProjectNotFound
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
+from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.remembered import Remembered
+
+DEMO = NormalizedName("demo")
+BAD = Deny("no-bad", "it is bad")
+
+
+def file(name: str) -> File:
+    return File(f"demo-{name}.tar.gz", LocalOrigin(name), core_metadata={})
+
+
+class Pages:
+    """A repository of fixed pages that counts."""
+
+    def __init__(self, *pages: ProjectPage) -> None:
+        self.pages = {page.name: page for page in pages}
+        self.asked: list[str] = []
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        return ProjectList.of(self.pages)
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        self.asked.append(name)
+        if name not in self.pages:
+            raise ProjectNotFound(name)
+        return self.pages[name]
+
+
+def by_name(**verdicts: object) -> NameRule:
+    return lambda name: verdicts.get(name, ALLOW)  # type: ignore[return-value]
+
+
+def by_file(**verdicts: object) -> FileRule:
+    return lambda file, subject: verdicts.get(file.origin.path, ALLOW)  # type: ignore[return-value, union-attr]
+
+
+async def ask(filtered: Filtered, name: str = "demo") -> ProjectPage:
+    return await filtered.project(NormalizedName(name), Inquiry())
+
+
+async def test_a_hidden_name_is_absent_and_never_asked_for() -> None:
+    source = Pages(ProjectPage(DEMO, ()))
+    with pytest.raises(ProjectNotFound):
+        await ask(Filtered(source, Policy(name_rules=(by_name(demo=HIDE),))))
+    assert source.asked == []
+
+
+async def test_a_denied_name_stops_the_search() -> None:
+    source = Pages(ProjectPage(DEMO, ()))
+    with pytest.raises(Denied) as caught:
+        await ask(Filtered(source, Policy(name_rules=(by_name(demo=BAD),))))
+    assert (caught.value.rule, caught.value.reason) == ("no-bad", "it is bad")
+    assert source.asked == []
+
+
+async def test_the_list_shows_what_may_be_had() -> None:
+    names = [ProjectPage(NormalizedName(name), ()) for name in ("a", "b", "c")]
+    rules = Policy(name_rules=(by_name(a=HIDE, b=BAD),))
+    assert (await Filtered(Pages(*names), rules).projects(Inquiry())).names == ("c",)
+
+
+async def test_a_page_nobody_objects_to_stays_the_same_object() -> None:
+    page = ProjectPage(DEMO, (file("a"),))
+    filtered = Filtered(Pages(page), Policy(file_rules=(by_file(),)))
+    assert await ask(filtered) is page
+
+
+async def test_hidden_files_are_absent_and_denied_ones_refused() -> None:
+    page = ProjectPage(
+        DEMO,
+        (file("a"), file("b"), file("c")),
+        versions=("1",),
+        status=Status("archived"),
+        withdrawn=(file("d"), file("e")),
+        is_gone=True,
+    )
+    rules = Policy(file_rules=(by_file(b=HIDE, c=BAD, d=BAD),))
+    shown = await ask(Filtered(Pages(page), rules))
+    assert [f.filename for f in shown.files] == ["demo-a.tar.gz"]
+    assert [f.filename for f in shown.withdrawn] == ["demo-e.tar.gz"]
+    assert (shown.versions, shown.status, shown.is_gone) == (("1",), Status("archived"), True)
+    with pytest.raises(FileNotOnPage):
+        shown.file("demo-b.tar.gz")
+    for name in ("c", "d"):
+        with pytest.raises(Denied, match="no-bad"):
+            shown.file(f"demo-{name}.tar.gz")
+
+
+async def test_denials_of_an_inner_policy_are_kept() -> None:
+    page = ProjectPage(DEMO, (file("a"), file("b")), denied={"x": Denied("x", "inner", "r")})
+    shown = await ask(Filtered(Pages(page), Policy(file_rules=(by_file(b=BAD),))))
+    assert set(shown.denied) == {"x", "demo-b.tar.gz"}
+
+
+async def test_a_page_without_files_left_is_empty_not_absent() -> None:
+    shown = await ask(
+        Filtered(Pages(ProjectPage(DEMO, (file("a"),))), Policy((), (by_file(a=BAD),)))
+    )
+    assert shown.files == ()
+
+
+async def test_rules_that_raise_deny(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> object:
+        raise RuntimeError("a bug")
+
+    source = Pages(ProjectPage(DEMO, (file("a"),)))
+    with caplog.at_level(logging.ERROR):
+        with pytest.raises(Denied, match="a rule of this index failed"):
+            await ask(Filtered(source, Policy(name_rules=(broken,))))  # type: ignore[arg-type]
+        by_files = Filtered(source, Policy(file_rules=(broken,)))  # type: ignore[arg-type]
+        shown = await ask(by_files)
+    assert shown.files == ()
+    assert set(shown.denied) == {"demo-a.tar.gz"}
+    assert len(caplog.records) == 2
+
+
+async def test_the_rules_are_asked_once_per_page() -> None:
+    asked: list[str] = []
+
+    def rule(file: File, subject: object) -> Deny:
+        asked.append(file.filename)
+        return BAD
+
+    source = Pages(ProjectPage(DEMO, (file("a"),)))
+    filtered = Filtered(source, Policy(file_rules=(rule,)))
+    assert await ask(filtered) is await ask(filtered)
+    assert len(asked) == 1
+    source.pages[DEMO] = ProjectPage(DEMO, (file("b"),))
+    await ask(filtered)
+    assert len(asked) == 2
+
+
+def test_remembered_pages_are_bounded_by_their_files() -> None:
+    memo: Remembered[str] = Remembered(limit=10)
+
+    def put(name: str, files: int) -> None:
+        page = ProjectPage(NormalizedName(name), tuple(file(str(n)) for n in range(files)))
+        memo.put(name, name, page)
+
+    put("a", 3)
+    put("b", 3)
+    assert memo.get("a") is not None  # now the latest used
+    put("c", 3)
+    assert [memo.get(name) is not None for name in "abc"] == [True, False, True]
+    put("a", 1)
+    put("b", 3)
+    assert [memo.get(name) is not None for name in "abc"] == [True, True, True]
+    put("huge", 100)
+    assert [memo.get(name) is not None for name in ("a", "b", "c", "huge")] == [False] * 3 + [True]

@@ -1,0 +1,436 @@
+"""Files over HTTP: cold, warm, in ranges, with siblings, and what must not be served."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+
+import anyio
+import httpx
+import pytest
+
+from proxyindex.settings import PolicySettings
+from tests.support.builders import make_wheel, metadata, noise, put, put_wheel, wheel_name
+from tests.support.mirrors import answer
+from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.reply import sha256_of
+from tests.web.conftest import UPSTREAM, House
+
+DEMO = wheel_spec("demo", "1.0", payload=3000)
+SDIST = sdist_spec("demo", "1.0")
+URL = f"/simple/demo/{DEMO.filename}"
+BODY = DEMO.body
+assert isinstance(BODY, bytes)
+TAG = f'"{sha256_of(BODY)}"'
+
+
+def counted(house: House, path: str) -> int:
+    return sum(call.request.url.path == path for call in house.router.calls)
+
+
+async def test_a_cold_file_is_fetched_once_and_then_a_hit(house: House) -> None:
+    page = house.project("demo", DEMO)
+    client = await house.client()
+    cold = await client.get(URL)
+    warm = await client.get(URL)
+    for reply, outcome in ((cold, "fetched"), (warm, "hit")):
+        assert (reply.status_code, reply.content) == (200, BODY)
+        assert reply.headers["x-proxyindex"] == outcome
+        assert reply.headers["content-length"] == str(len(BODY))
+        assert reply.headers["etag"] == TAG
+        assert reply.headers["cache-control"] == "public, max-age=365000000, immutable"
+        assert reply.headers["accept-ranges"] == "bytes"
+        assert reply.headers["content-type"] == "application/octet-stream"
+        assert reply.headers["last-modified"] == "Wed, 17 Jan 2024 16:53:12 GMT"
+        assert "content-encoding" not in reply.headers
+    assert (page.call_count, counted(house, DEMO.path)) == (1, 1)
+
+
+async def test_a_herd_for_a_cold_file_is_one_download(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    bodies: list[bytes] = []
+
+    async def one() -> None:
+        bodies.append((await client.get(URL)).content)
+
+    async with anyio.create_task_group() as clients:
+        for _ in range(20):
+            clients.start_soon(one)
+    assert bodies == [BODY] * 20
+    assert counted(house, DEMO.path) == 1
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+@pytest.mark.parametrize(
+    ("header", "status", "content_range", "part"),
+    [
+        ("bytes=0-99", 206, "bytes 0-99/{}", slice(0, 100)),
+        ("bytes=100-", 206, "bytes 100-{last}/{}", slice(100, None)),
+        ("bytes=-100", 206, "bytes {tail}-{last}/{}", slice(-100, None)),
+        ("bytes=5-2", 200, None, slice(None)),
+        ("bytes=0-1,5-6", 200, None, slice(None)),
+    ],
+)
+async def test_ranges(
+    house: House, is_warm: bool, header: str, status: int, content_range: str | None, part: slice
+) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    if is_warm:
+        await client.get(URL)
+    reply = await client.get(URL, headers={"range": header})
+    size = len(BODY)
+    assert (reply.status_code, reply.content) == (status, BODY[part])
+    expected = content_range and content_range.format(size, last=size - 1, tail=size - 100)
+    assert reply.headers.get("content-range") == expected
+
+
+@pytest.mark.parametrize("header", ["bytes=999999-", "bytes=-0"])
+async def test_a_range_outside_is_416_and_asks_nobody(house: House, header: str) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    reply = await client.get(URL, headers={"range": header})
+    assert reply.status_code == 416
+    assert reply.headers["content-range"] == f"bytes */{len(BODY)}"
+    assert reply.headers["cache-control"] == "no-store"
+    assert counted(house, DEMO.path) == 0
+
+
+async def test_a_range_of_another_version_is_the_whole_file(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    for condition, status in ((TAG, 206), ('"x"', 200), ("W/" + TAG, 200)):
+        headers = {"range": "bytes=0-9", "if-range": condition}
+        assert (await client.get(URL, headers=headers)).status_code == status
+
+
+async def test_a_far_range_of_a_cold_file_is_passed_through(house: House) -> None:
+    body = noise(3 * 1024**2, seed="big")
+    big = FileSpec(filename="demo-2.0.tar.gz", body=body)
+    house.project("demo", big)
+
+    def ranged(request: httpx.Request) -> httpx.Response:
+        start, stop = request.headers["range"].removeprefix("bytes=").split("-")
+        part = body[int(start) : int(stop) + 1]
+        return answer(206, part, content_range=f"bytes {start}-{stop}/{len(body)}")
+
+    house.router.get(UPSTREAM + big.path).mock(side_effect=ranged)
+    client = await house.client()
+    reply = await client.get(f"/simple/demo/{big.filename}", headers={"range": "bytes=-1000"})
+    assert (reply.status_code, reply.content) == (206, body[-1000:])
+    assert counted(house, big.path) == 1
+
+
+async def test_a_far_range_without_ranges_upstream_waits_for_the_file(house: House) -> None:
+    body = noise(3 * 1024**2, seed="big")
+    big = FileSpec(filename="demo-2.0.tar.gz", body=body)
+    house.project("demo", big)
+    client = await house.client()
+    reply = await client.get(f"/simple/demo/{big.filename}", headers={"range": "bytes=-1000"})
+    assert (reply.status_code, reply.content) == (206, body[-1000:])
+
+
+async def test_head_of_a_cold_file_downloads_nothing(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    head = await client.head(URL, headers={"range": "bytes=0-1"})
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(BODY)))
+    assert head.headers["etag"] == TAG
+    assert counted(house, DEMO.path) == 0
+
+
+@pytest.mark.parametrize("status", [200, 206])
+async def test_an_unknown_size_is_learned_with_one_byte(house: House, status: int) -> None:
+    spec = replace(DEMO, size=None)
+    house.project("demo", spec)
+    headers = (
+        {"content_range": f"bytes 0-0/{len(BODY)}"}
+        if status == 206
+        else {"content_length": str(len(BODY))}
+    )
+    house.serves(spec.path, b"P", status, **headers)
+    client = await house.client()
+    head = await client.head(URL)
+    assert head.headers["content-length"] == str(len(BODY))
+    assert house.router.calls.last.request.headers["range"] == "bytes=0-0"
+
+
+async def test_an_unknown_size_does_not_stop_a_download(house: House) -> None:
+    spec = replace(DEMO, size=None, hashes={})
+    house.project("demo", spec)
+    client = await house.client()
+    cold = await client.get(URL)
+    assert cold.content == BODY
+    assert cold.headers["cache-control"] == "max-age=0, must-revalidate"
+    warm = await client.get(URL)
+    assert (warm.content, warm.headers["etag"]) == (BODY, TAG)
+    assert counted(house, DEMO.path) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"if-none-match": TAG},
+        {"if-none-match": f'"x", W/{TAG}'},
+        {"if-none-match": "*"},
+        {"if-modified-since": "Wed, 17 Jan 2024 16:53:12 GMT"},
+        {"if-none-match": TAG, "range": "bytes=0-1"},
+    ],
+)
+async def test_the_copy_of_a_client_is_confirmed_without_asking(
+    house: House, headers: dict[str, str]
+) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    reply = await client.get(URL, headers=headers)
+    assert (reply.status_code, reply.content) == (304, b"")
+    assert reply.headers["etag"] == TAG
+    assert "immutable" in reply.headers["cache-control"]
+    assert counted(house, DEMO.path) == 0
+
+
+async def test_a_date_that_overflows_is_ignored(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    date = "Wed, 17 Jan 2024 16:53:12 +99999999999999999999"
+    for name in ("if-modified-since", "if-range"):
+        reply = await client.get(URL, headers={name: date, "range": "bytes=0-1"})
+        assert reply.status_code in (200, 206)
+
+
+async def test_wrong_bytes_never_arrive_whole_and_are_not_kept(house: House) -> None:
+    house.project("demo", DEMO)
+    house.serves(DEMO.path, noise(len(BODY), seed="evil"))
+    client = await house.client()
+    for expected in (1, 2):
+        try:
+            reply = await client.get(URL)
+            assert len(reply.content) < len(BODY)
+        except httpx.HTTPError:
+            pass
+        assert counted(house, DEMO.path) == expected
+    house.serves(DEMO.path, BODY)
+    assert (await client.get(URL)).content == BODY
+
+
+async def test_a_file_that_upstream_refuses_us_is_502(house: House) -> None:
+    house.project("demo", DEMO)
+    house.serves(DEMO.path, status=403)
+    client = await house.client()
+    assert (await client.get(URL)).status_code == 502
+
+
+async def test_a_file_upstream_that_fails_is_503(house: House) -> None:
+    house.project("demo", DEMO)
+    house.serves(DEMO.path, status=503, retry_after="7")
+    client = await house.client()
+    reply = await client.get(URL)
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "7")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/f", "http://evil.example/f", "http://127.0.0.1:22/f"]
+)
+async def test_a_link_over_the_border_is_not_asked(house: House, url: str) -> None:
+    house.project("demo", replace(DEMO, url=url + "/" + DEMO.filename))
+    client = await house.client()
+    reply = await client.get(URL)
+    assert reply.status_code in (404, 502)
+    assert {call.request.url.host for call in house.router.calls} == {"up.example"}
+
+
+async def test_a_file_may_come_from_a_listed_host(house: House) -> None:
+    elsewhere = "http://files.example/" + DEMO.filename
+    house.project("demo", replace(DEMO, url=elsewhere))
+    house.router.get(elsewhere).mock(side_effect=lambda request: answer(200, BODY))
+    client = await house.client(upstream={"file_hosts": ("files.example",), "username": "me"})
+    assert (await client.get(URL)).content == BODY
+    sent = {call.request.url.host: call.request.headers for call in house.router.calls}
+    assert "authorization" in sent["up.example"]
+    assert "authorization" not in sent["files.example"]
+
+
+async def test_an_encoded_answer_is_decoded_once(house: House) -> None:
+    house.project("demo", SDIST)
+    assert isinstance(SDIST.body, bytes)
+    house.serves(SDIST.path, gzip.compress(SDIST.body), content_encoding="gzip")
+    client = await house.client()
+    assert (await client.get(f"/simple/demo/{SDIST.filename}")).content == SDIST.body
+
+
+# -- siblings ---
+
+
+async def test_metadata_is_passed_through_and_kept(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    for outcome in ("fetched", "hit"):
+        reply = await client.get(URL + ".metadata")
+        assert (reply.status_code, reply.content) == (200, DEMO.metadata)
+        assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+        assert reply.headers["x-proxyindex"] == outcome
+    assert counted(house, DEMO.path + ".metadata") == 1
+    assert counted(house, DEMO.path) == 0
+
+
+async def test_an_encoded_sidecar_on_a_fresh_cache_is_decoded(house: House) -> None:
+    house.project("demo", DEMO)
+    assert DEMO.metadata is not None
+    packed = gzip.compress(DEMO.metadata)
+    house.serves(DEMO.path + ".metadata", packed, content_encoding="gzip")
+    client = await house.client()
+    assert (await client.get(URL + ".metadata")).content == DEMO.metadata
+
+
+@pytest.mark.parametrize("sidecar", [404, 500, 200])
+async def test_metadata_that_upstream_cannot_give_is_made(house: House, sidecar: int) -> None:
+    house.project("demo", DEMO)
+    house.serves(DEMO.path + ".metadata", b"wrong", sidecar)
+    client = await house.client()
+    assert (await client.get(URL + ".metadata")).content == DEMO.metadata
+
+
+async def test_metadata_that_nobody_advertised_is_found_and_then_advertised(house: House) -> None:
+    house.project("demo", replace(DEMO, core_metadata=False, metadata=None))
+    client = await house.client()
+    json = {"accept": "application/vnd.pypi.simple.v1+json"}
+    before = (await client.get("/simple/demo/", headers=json)).json()["files"][0]
+    assert before["core-metadata"] is True
+    house.serves(DEMO.path + ".metadata", status=404)
+    found = await client.get(URL + ".metadata")
+    assert found.content == metadata("demo", "1.0")
+    after = (await client.get("/simple/demo/", headers=json)).json()["files"][0]
+    assert after["core-metadata"] == {"sha256": sha256_of(found.content)}
+
+
+async def test_a_wheel_without_metadata_is_not_advertised_again(house: House) -> None:
+    broken = FileSpec(filename=DEMO.filename, body=b"no zip at all" * 100)
+    house.project("demo", broken)
+    house.serves(broken.path + ".metadata", status=404)
+    client = await house.client()
+    assert (await client.get(URL + ".metadata")).status_code == 404
+    json = {"accept": "application/vnd.pypi.simple.v1+json"}
+    page = (await client.get("/simple/demo/", headers=json)).json()
+    assert page["files"][0]["core-metadata"] is False
+
+
+async def test_a_missing_signature_is_remembered(house: House) -> None:
+    house.project("demo", SDIST)
+    route = house.serves(SDIST.path + ".asc", status=404)
+    client = await house.client()
+    for _ in range(2):
+        reply = await client.get(f"/simple/demo/{SDIST.filename}.asc")
+        assert reply.status_code == 404
+    assert route.call_count == 1
+
+
+async def test_a_signature_is_passed_through(house: House) -> None:
+    house.project("demo", SDIST)
+    house.serves(SDIST.path + ".asc", b"-----BEGIN PGP SIGNATURE-----")
+    client = await house.client()
+    reply = await client.get(f"/simple/demo/{SDIST.filename}.asc")
+    assert reply.content.startswith(b"-----BEGIN")
+    assert reply.headers["content-type"] == "application/pgp-signature"
+    assert reply.headers["cache-control"] == "max-age=0, must-revalidate"
+
+
+async def test_an_endless_signature_is_refused(house: House) -> None:
+    house.project("demo", SDIST)
+    house.serves(SDIST.path + ".asc", b"x" * 100_000)
+    client = await house.client()
+    assert (await client.get(f"/simple/demo/{SDIST.filename}.asc")).status_code == 502
+
+
+# -- local files ---
+
+
+async def test_a_local_file_with_its_siblings(house: House) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    put(house.folder, path.name + ".asc", b"signed")
+    client = await house.client()
+    file = await client.get(f"/simple/mine/{path.name}")
+    assert (file.content, file.headers["x-proxyindex"]) == (path.read_bytes(), "local")
+    part = await client.get(f"/simple/mine/{path.name}", headers={"range": "bytes=-10"})
+    assert part.content == path.read_bytes()[-10:]
+    assert (await client.get(f"/simple/mine/{path.name}.metadata")).content == metadata("mine")
+    assert (await client.get(f"/simple/mine/{path.name}.asc")).content == b"signed"
+    assert not house.router.calls
+
+
+async def test_a_local_file_without_signature_is_404(house: House) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    client = await house.client()
+    assert (await client.get(f"/simple/mine/{path.name}.asc")).status_code == 404
+
+
+# -- what must not be served ---
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/simple/demo/other-1.0.tar.gz",
+        "/simple/demo/..%2F..%2Fetc%2Fpasswd",
+        "/simple/demo/%2e%2e/x.whl",
+        "/simple/demo/..%5Cx.whl",
+        "/simple/demo/x.whl%00",
+        "/simple/-demo/x.whl",
+    ],
+)
+async def test_what_is_not_on_the_page_is_not_served(house: House, target: str) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    assert (await client.get(target)).status_code in (400, 404)
+    assert all(call.request.url.path == "/simple/demo/" for call in house.router.calls)
+
+
+async def test_a_denied_file_is_refused_also_when_it_is_stored(house: House) -> None:
+    house.project("demo", DEMO)
+    await (await house.client()).get(URL)
+    client = await house.client(policy=PolicySettings(deny=("demo<2",)))
+    for suffix in ("", ".metadata", ".asc"):
+        reply = await client.get(URL + suffix)
+        assert reply.status_code == 403
+        assert "demo<2" in reply.headers["x-proxyindex-reason"]
+
+
+async def test_a_file_withdrawn_upstream_is_served_from_the_cache(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client(page_ttl=0)
+    await client.get(URL)
+    house.project("demo", SDIST)
+    assert DEMO.filename not in (await client.get("/simple/demo/")).text
+    assert (await client.get(URL)).content == BODY
+    await client.get("/simple/demo/")  # ends what that request has started behind it
+    house.serves("/simple/demo/", status=404)
+    assert (await client.get("/simple/demo/")).status_code == 404
+    assert (await client.get(URL)).content == BODY
+
+
+async def test_a_new_file_is_found_although_the_page_is_old(house: House) -> None:
+    house.project("demo", SDIST)
+    client = await house.client(page_ttl=0)
+    await client.get("/simple/demo/")
+    house.project("demo", SDIST, DEMO)
+    assert (await client.get(URL)).content == BODY
+
+
+async def test_plus_and_its_escape_are_one_file(house: House) -> None:
+    spec = wheel_spec("demo", "1.0+cpu", filename=wheel_name("demo", "1.0+cpu"))
+    house.project("demo", spec)
+    client = await house.client()
+    for spelled in ("1.0+cpu", "1.0%2Bcpu"):
+        reply = await client.get(f"/simple/demo/demo-{spelled}-py3-none-any.whl")
+        assert reply.content == make_wheel("demo", "1.0+cpu")
+
+
+async def test_offline_serves_stored_files_and_makes_their_metadata(house: House) -> None:
+    house.project("demo", DEMO, SDIST)
+    await (await house.client()).get(URL)
+    asked = len(house.router.calls)
+    client = await house.client(offline=True)
+    assert (await client.get(URL)).content == BODY
+    assert (await client.get(URL + ".metadata")).content == DEMO.metadata
+    assert (await client.get(f"/simple/demo/{SDIST.filename}")).status_code == 404
+    assert len(house.router.calls) == asked

@@ -1,0 +1,47 @@
+"""Alive, ready, counted."""
+
+import shutil
+
+from tests.support.pages import wheel_spec
+from tests.web.conftest import House
+
+
+async def test_alive_and_ready(house: House) -> None:
+    client = await house.client()
+    for path, text in (("/health", "alive\n"), ("/ready", "ready\n")):
+        reply = await client.get(path)
+        assert (reply.status_code, reply.text) == (200, text)
+        assert reply.headers["cache-control"] == "no-store"
+        assert (await client.head(path)).status_code == 200
+
+
+async def test_not_ready_tells_why_without_paths(house: House) -> None:
+    client = await house.client()
+    shutil.rmtree(house.folder)
+    (house.root / "cache").rename(house.root / "elsewhere")
+    (house.root / "cache").write_text("in the way")
+    reply = await client.get("/ready")
+    assert reply.status_code == 503
+    assert "The cache cannot be written" in reply.text
+    assert "Package folder 1 cannot be read" in reply.text
+    assert str(house.root) not in reply.text
+    assert (await client.get("/health")).status_code == 200
+
+
+async def test_requests_are_counted(house: House) -> None:
+    house.project("demo", wheel_spec("demo"))
+    client = await house.client()
+    await client.get("/simple/demo/")
+    reply = await client.get("/metrics")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("text/plain")
+    assert 'kind="page"' in reply.text
+
+
+async def test_a_loop_is_refused_before_anything_is_asked(house: House) -> None:
+    house.project("demo", wheel_spec("demo"))
+    client = await house.client()
+    await client.get("/simple/demo/")
+    via = house.router.calls.last.request.headers["via"]
+    reply = await client.get("/simple/demo/", headers={"via": via})
+    assert reply.status_code == 508
