@@ -27,11 +27,13 @@ class Inquiry:
     `deadline` is a `time.monotonic()` instant: whoever waits for an upstream on behalf of this
     request stops then and answers with what it has. It bounds page look-ups, never the transfer
     of a file's bytes. `accepts_stale`: an expired page will do, if it has what is looked for.
+    `via`: the servers of our kind it came through, passed on so that each knows itself in a ring.
     """
 
     revalidate: bool = False
     accepts_stale: bool = False
     deadline: float = math.inf
+    via: str = ""
     outcome: Outcome | None = None
 
     def remaining(self) -> float:

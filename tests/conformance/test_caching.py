@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.upstream import FakeUpstream, json_reply
 
 BUDGET = 8.0  # seconds to the first byte of a page, whatever upstream does
 JSON = {"Accept": JSON_TYPE}
-NO_VALIDATORS = {"etag": None, "last_modified": None, "conditional": False}
+NO_VALIDATORS: dict[str, Any] = {"etag": None, "last_modified": None, "conditional": False}
 
 
 def page(running: ProxyIndex | Index, name: str, **headers: str) -> http.Response:

@@ -21,7 +21,7 @@ from tests.support.upstream import FakeUpstream, html_reply, json_reply
 JSON = {"Accept": JSON_TYPE}
 HTML = {"Accept": "text/html"}
 bounded = settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
@@ -54,7 +54,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 # what upstreams list
 
-SIDECARS = {  # what is advertised, and whether it is there
+SIDECARS: dict[
+    str, tuple[bool | dict[str, str] | None, bool]
+] = {  # what is advertised, and whether it is there
     "hash": (None, True),
     "true": (True, True),
     "empty": ({}, True),
@@ -62,7 +64,8 @@ SIDECARS = {  # what is advertised, and whether it is there
     "missing": (True, False),
     "none": (False, False),
 }
-UNSAFE = ["..", ".x-1.0.tar.gz", "-x-1.0.tar.gz", "a b-1.0.tar.gz", "n\x01-1.0-py3-none-any.whl", "x.whl.metadata"]
+UNSAFE = ["..", ".x-1.0.tar.gz", "-x-1.0.tar.gz", "a b-1.0.tar.gz", "x.whl.metadata"]
+UNSAFE += ["n\x01-1.0-py3-none-any.whl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +228,8 @@ def test_no_answer_tells_where_upstream_is(
             house.upstream.script(spec.path, Reply(status=403, body=b"/files/", etag=None))
     targets = [segment(spec.filename) + end for spec in placed.specs for end in SIBLINGS]
     for target in ["", "no-7.7.tar.gz", *targets]:
-        for headers in (JSON, HTML, {"Range": "bytes=0-9"}):
-            ask(house, placed, target, headers)
+        ask(house, placed, target, HTML)
+        ask(house, placed, target, {"Range": "bytes=0-9", **JSON})
     for answer in placed.answers:
         told = repr(answer.headers) + answer.body.decode("latin-1")
         if answer.header("content-encoding") == "gzip":

@@ -303,7 +303,7 @@ def test_a_killed_writer_is_taken_over_by_another_worker(
     cargo = Cargo(running, upstream)
     cargo.hold(300_000, then=(cargo.whole,))
     with ExitStack() as stack:
-        answers = []
+        answers: list[http.Response] = []
         # until the kernel has handed connections to at least two workers
         while len(processes_with_open(running.cache_dir / "partials")) < 2:
             assert len(answers) < 200

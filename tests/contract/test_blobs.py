@@ -85,11 +85,11 @@ def test_a_partial_that_was_removed_cannot_be_adopted(make: Made, tmp_path: Path
     partial.close()
 
 
-def test_a_blob_of_the_wrong_size_is_removed(make: Made) -> None:
+def test_a_blob_of_another_size_than_wanted_is_a_miss_and_stays(make: Made) -> None:
     blobs, content = make(), data("a", 100)
     blobs.put(sha256(content), content)
     assert blobs.open(sha256(content), 99) is None
-    assert not blobs.has(sha256(content))
+    assert read(blobs, sha256(content), 100) == content
 
 
 def test_a_link_is_never_followed(make: Made, tmp_path: Path) -> None:

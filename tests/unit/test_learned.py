@@ -6,7 +6,7 @@ import pytest
 from packaging.utils import NormalizedName
 
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
-from proxyindex.repository.learned import changed_files, complete, gone
+from proxyindex.repository.learned import changed_files, complete, gone, offering_metadata
 from proxyindex.store.facts import NO_METADATA, Fact
 
 DEMO = NormalizedName("demo")
@@ -22,9 +22,10 @@ def file(filename: str = WHEEL, **facts: Any) -> File:
 def completed(
     *files: File, facts: dict[str, Fact] | None = None, offers_metadata: bool = True
 ) -> ProjectPage:
-    return complete(
-        ProjectPage(DEMO, files), facts or {}, upstream="up", offers_metadata=offers_metadata
-    )
+    page = ProjectPage(DEMO, files)
+    if offers_metadata:
+        page = offering_metadata(page)
+    return complete(page, facts or {}, upstream="up", offers_metadata=offers_metadata)
 
 
 def only(*files: File, **more: Any) -> File:
@@ -88,6 +89,15 @@ def test_first_bytes_stay_and_other_hashes_of_the_new_ones_go() -> None:
     facts = {WHEEL: Fact(sha256=A, size=7)}
     found = only(changed, facts=facts)
     assert (found.hashes, found.size) == ({"sha256": A}, 7)
+
+
+def test_metadata_advertised_for_changed_bytes_is_not_advertised_for_the_first() -> None:
+    changed = file(hashes={"sha256": B}, core_metadata={"sha256": M})
+    assert only(changed, facts={WHEEL: Fact(sha256=A)}).core_metadata == {}
+
+
+def test_a_file_listed_with_other_bytes_counts_as_changed() -> None:
+    changed, facts = file(hashes={"sha256": B}), {WHEEL: Fact(sha256=A)}
     assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [WHEEL]
 
 

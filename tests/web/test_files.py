@@ -206,9 +206,9 @@ async def test_wrong_bytes_never_arrive_whole_and_are_not_kept(house: House) -> 
     for expected in (1, 2):
         try:
             reply = await client.get(URL)
-            assert len(reply.content) < len(BODY)
-        except httpx.HTTPError:
-            pass
+        except AssertionError:
+            reply = None  # the in-process transport asserts that an answer has its end
+        assert reply is None or len(reply.content) < len(BODY)
         assert counted(house, DEMO.path) == expected
     house.serves(DEMO.path, BODY)
     assert (await client.get(URL)).content == BODY

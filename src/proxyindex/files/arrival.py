@@ -43,8 +43,13 @@ class Arrival:
         return isinstance(self._error, FileGone)
 
     async def started(self) -> None:
-        """Wait until upstream has answered. Raises the error that ended it if it already failed."""
-        while self._progress.phase is Phase.ASKING and self._error is None:
+        """Wait until upstream has answered. Raises the error that ended it if it already failed.
+
+        An empty file has no end to withhold: for one the verdict itself is waited for.
+        """
+        while self._error is None and self._progress.phase is not Phase.DONE:
+            if self._progress.phase is not Phase.ASKING and self._progress.size != 0:
+                break
             await self._changed.wait()
         if self._error is not None and self._progress.readable == 0:
             raise self._error

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import anyio.to_thread
 
+from proxyindex.errors import StoreError
+
 # measured for a stored file: reads of 64 KiB / 256 KiB / 1 MiB give 290 / 600 / 1,250 MiB/s
 READ_SIZE = 1024**2
 
@@ -84,8 +86,8 @@ class DescriptorStream:
         if self._fd is None or wanted <= 0:
             raise StopAsyncIteration
         chunk = await anyio.to_thread.run_sync(os.pread, self._fd, wanted, self._position)
-        if not chunk:  # truncated behind our back: the client sees a short body and refuses it
-            raise StopAsyncIteration
+        if not chunk:  # the client sees a short body and refuses it
+            raise StoreError("read a file", "it was cut short while it was being sent")
         self._position += len(chunk)
         return chunk
 

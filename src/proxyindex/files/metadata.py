@@ -94,7 +94,8 @@ class MetadataFinder:
         try:
             data = await self._download(url, wheel, upstream)
         except FileGone:
-            self._sidecars.missed(upstream.name)
+            if not is_advertised:
+                self._sidecars.missed(upstream.name)
             return None
         except UpstreamError as problem:
             log.debug("no sidecar of %s: %s", wheel.filename, problem)
@@ -152,14 +153,7 @@ class MetadataFinder:
         known = (
             fact.metadata if fact and fact.metadata else (wheel.core_metadata or {}).get("sha256")
         )
-        blob = self._shop.blobs.open(known) if known else None
-        if blob is None:
-            return None
-        try:
-            data = os.pread(blob.fd, blob.size, 0)
-        finally:
-            blob.close()
-        return data if hashlib.sha256(data).hexdigest() == known else None
+        return self._shop.blobs.read(known, MAX_METADATA) if known else None
 
     def _extract_stored(self, wheel: File) -> bytes | None:
         fact = self._fact(wheel)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from proxyindex.store.blobs import BlobStore
 from proxyindex.store.index import Notes
 from proxyindex.store.worker import Worker
 from proxyindex.upstream.index import Upstream
-from proxyindex.wheel import InvalidArchive
+from proxyindex.wheel import MAX_METADATA, InvalidArchive
 
 _MAX_SIGNATURE = 64 * 1024
 _NO_SIGNATURE_SECONDS = 3600.0
@@ -99,9 +100,11 @@ class FileService:
         if isinstance(wheel.origin, LocalOrigin):
             inquiry.outcome = Outcome.LOCAL
             return await _open_local_metadata(wheel, Path(wheel.origin.path))
-        if file.sha256 and (stored := self._stored(file)):
-            inquiry.outcome = Outcome.HIT
-            return stored
+        if file.sha256:
+            held = await anyio.to_thread.run_sync(self._blobs.read, file.sha256, MAX_METADATA)
+            if held is not None:
+                inquiry.outcome = Outcome.HIT
+                return _in_memory(held)
         assert isinstance(wheel.origin, UpstreamOrigin)
         upstream = self._upstreams[wheel.origin.upstream]
         if self._is_offline and not (wheel.sha256 and self._blobs.has(wheel.sha256)):
@@ -131,12 +134,16 @@ class FileService:
 
 def _open_local(file: File, path: str) -> Stored:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # a named pipe must not hang us
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as problem:
         raise FileGone(file.filename) from problem
     except OSError as problem:
         raise StoreError("read a package", problem.strerror or str(problem)) from problem
     found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise FileGone(file.filename)
     if file.size is not None and found.st_size != file.size:
         os.close(fd)  # replaced since it was listed: its digest is not the one we promised
         raise StoreError("read a package", f"{file.filename} is being changed")

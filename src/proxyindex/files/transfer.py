@@ -108,6 +108,7 @@ class Transfer(Arrival):
         if self._progress.phase is Phase.DONE or await self._use_stored():
             return
         if self._partial is None:
+            self._check_size(self.file.size)  # before room is made for what upstream only claims
             await self._shop.worker.run(self._shop.blobs.make_room, self.file.size or 0)
             self._attach(await anyio.to_thread.run_sync(self._shop.partials.create, self.file.key))
         elif not self._may_continue():
@@ -179,8 +180,7 @@ class Transfer(Arrival):
             size = self._writing.accept(reply)
         except ValueError as problem:  # this answer cannot be joined to what we have
             raise UpstreamUnavailable(self._upstream.name, str(problem)) from problem
-        if size is not None and size > self._shop.max_file_size:
-            raise UpstreamInvalid(self._upstream.name, f"offers a file of {size} bytes: too large")
+        self._check_size(size)
         self._publish(partial, 0)
         body = identity(
             reply,
@@ -194,12 +194,17 @@ class Transfer(Arrival):
                 written = await anyio.to_thread.run_sync(self._writing.add, partial, chunk)
             except ValueError as problem:
                 raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
-            if self._writing.written > (self.size or self._shop.max_file_size):
+            most = self._shop.max_file_size if self.size is None else self.size
+            if self._writing.written > most:
                 raise UpstreamInvalid(self._upstream.name, "sent more bytes than announced")
             if written:
                 self._publish(partial, written)
         if self.size is not None and self._writing.written < self.size:
             raise UpstreamUnavailable(self._upstream.name, "cut the file short")
+
+    def _check_size(self, size: int | None) -> None:
+        if size is not None and size > self._shop.max_file_size:
+            raise UpstreamInvalid(self._upstream.name, f"offers a file of {size} bytes: too large")
 
     def _publish(self, partial: Partial, newest: int) -> None:
         """Let readers have what may be read: never the end before the digest has matched."""

@@ -131,7 +131,7 @@ class Kept(Generic[T]):
             return self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
         flight, led = self._flights.join(
-            f"{self._id} {key}", partial(self._refresh, key, path, seen)
+            f"{self._id} {key}", partial(self._refresh, key, path, seen, inquiry.via)
         )
         self._events.flight("page", "led" if led else "joined")
         will_do = state is Freshness.STALE or inquiry.accepts_stale
@@ -213,7 +213,7 @@ class Kept(Generic[T]):
 
     # -- the flight -------------------------------------------------------------------------
 
-    async def _refresh(self, key: str, path: str, seen: float) -> _Landing[T]:
+    async def _refresh(self, key: str, path: str, seen: float, via: str) -> _Landing[T]:
         """Ask upstream once for all processes, and keep the answer.
 
         `seen` is when the inquiry's copy (or its 404) was validated, 0 if it had none. Whatever is
@@ -226,7 +226,7 @@ class Kept(Generic[T]):
             if learned is not None and learned > seen:
                 return _Landing(copy.document if copy else None, was_ours=False)
             try:
-                document = await self._ask(key, path, copy)
+                document = await self._ask(key, path, copy, via)
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise
@@ -234,12 +234,12 @@ class Kept(Generic[T]):
         self._resting.pop(key, None)
         return _Landing(document, was_ours=True)
 
-    async def _ask(self, key: str, path: str, copy: Copy[T] | None) -> T | None:
+    async def _ask(self, key: str, path: str, copy: Copy[T] | None, via: str) -> T | None:
         head = copy.head if copy else None
         validators = Validators(head.etag, head.last_modified) if head else Validators()
-        answer = await self._upstream.page(path, validators)
+        answer = await self._upstream.page(path, validators, via=via)
         if isinstance(answer, NotModified) and head and _contradicts(answer.etag, head.etag):
-            answer = await self._upstream.page(path, Validators())
+            answer = await self._upstream.page(path, Validators(), via=via)
         match answer:
             case NotModified() if copy is not None:
                 return await self._renew(key, copy, answer)

@@ -1,6 +1,6 @@
 """A page as upstream gave it, completed by what we learned: pure."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from packaging.utils import NormalizedName
@@ -10,29 +10,37 @@ from proxyindex.names import parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 
 
+def offering_metadata(page: ProjectPage) -> ProjectPage:
+    """The page with core metadata offered for every wheel: found or made on request."""
+    files = (
+        replace(file, core_metadata={}) if file.is_wheel and file.core_metadata is None else file
+        for file in page.files
+    )
+    return replace(page, files=tuple(files))
+
+
 def complete(
     page: ProjectPage, facts: Mapping[str, Fact], *, upstream: str, offers_metadata: bool
 ) -> ProjectPage:
     """The page with gaps filled, first bytes pinned, and withdrawn files remembered.
 
-    `offers_metadata`: advertise core metadata for every wheel, found or made on request.
+    Only files of which there are facts are made anew: pages have thousands, and each fact learned
+    completes the page again. `offers_metadata` goes for withdrawn wheels; see `offering_metadata`.
     """
-    files = tuple(
-        _complete(file, page.name, facts.get(file.filename), offers_metadata) for file in page.files
-    )
-    listed = {file.filename for file in page.files}
-    return replace(
-        page,
-        files=files,
-        withdrawn=_withdrawn(page.name, listed, facts, upstream, offers_metadata),
-    )
+    files = list(page.files)
+    listed = {file.filename: place for place, file in enumerate(files)}
+    for filename, fact in facts.items():
+        if (place := listed.get(filename)) is not None:
+            files[place] = _complete(files[place], fact)
+    withdrawn = _withdrawn(page.name, listed, facts, upstream, offers_metadata)
+    return replace(page, files=tuple(files), withdrawn=withdrawn)
 
 
 def gone(
     project: NormalizedName, facts: Mapping[str, Fact], *, upstream: str, offers_metadata: bool
 ) -> ProjectPage:
     """The page of a project that upstream has removed: nothing but what we still may hold."""
-    withdrawn = _withdrawn(project, set(), facts, upstream, offers_metadata)
+    withdrawn = _withdrawn(project, (), facts, upstream, offers_metadata)
     return ProjectPage(name=project, files=(), withdrawn=withdrawn, is_gone=True)
 
 
@@ -48,36 +56,21 @@ def changed_files(page: ProjectPage, facts: Mapping[str, Fact]) -> list[str]:
     ]
 
 
-def _complete(file: File, project: str, fact: Fact | None, offers_metadata: bool) -> File:
-    if fact is None:
-        if file.core_metadata is None and offers_metadata and file.is_wheel:
-            return replace(file, core_metadata={})
-        return file
-    hashes = file.hashes
+def _complete(file: File, fact: Fact) -> File:
+    hashes, metadata = file.hashes, file.core_metadata if file.is_wheel else None
     if fact.sha256 and fact.sha256 != file.sha256:
-        # weaker hashes of the page stay only where they speak of the same bytes
+        # what the page says of other bytes than ours, it says of other metadata, too
         hashes = {"sha256": fact.sha256} if file.sha256 else {**hashes, "sha256": fact.sha256}
-    return replace(
-        file,
-        hashes=hashes,
-        size=file.size if fact.size is None else fact.size,  # we counted; upstream only says
-        core_metadata=_metadata(file, fact, offers_metadata),
-    )
-
-
-def _metadata(file: File, fact: Fact, offers_metadata: bool) -> Mapping[str, str] | None:
-    if not file.is_wheel:
-        return None
-    if fact.metadata:
-        return {"sha256": fact.metadata}
-    if fact.metadata == NO_METADATA:
-        return None
-    return {} if file.core_metadata is None and offers_metadata else file.core_metadata
+        metadata = {} if file.sha256 and metadata else metadata
+    if fact.metadata is not None and file.is_wheel:
+        metadata = None if fact.metadata == NO_METADATA else {"sha256": fact.metadata}
+    size = file.size if fact.size is None else fact.size  # we counted; upstream only says
+    return replace(file, hashes=hashes, size=size, core_metadata=metadata)
 
 
 def _withdrawn(
     project: NormalizedName,
-    listed: set[str],
+    listed: Container[str],
     facts: Mapping[str, Fact],
     upstream: str,
     offers_metadata: bool,
@@ -90,6 +83,7 @@ def _withdrawn(
             filename=filename,
             origin=UpstreamOrigin(upstream, fact.url, project),
             version=parse_filename(filename, project).version,
+            core_metadata={} if offers_metadata and filename.endswith(".whl") else None,
         )
-        remembered.append(_complete(bare, project, fact, offers_metadata))
+        remembered.append(_complete(bare, fact))
     return tuple(remembered)

@@ -11,7 +11,7 @@ from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
-from proxyindex.repository.learned import changed_files, complete, gone
+from proxyindex.repository.learned import changed_files, complete, gone, offering_metadata
 from proxyindex.repository.remembered import Remembered
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.disk import Signature
@@ -118,7 +118,7 @@ class Mirror:
             upstream=self._id,
         )
         # what holds without facts is done once, and its files are shared by every completed page
-        return complete(page, {}, upstream=self._id, offers_metadata=self._offers_metadata)
+        return offering_metadata(page) if self._offers_metadata else page
 
 
 def _parse_list(body: bytes, content_type: str, url: str, key: str) -> ProjectList:

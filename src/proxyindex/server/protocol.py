@@ -10,7 +10,6 @@ import asyncio
 import enum
 from collections.abc import Sequence
 from http import HTTPStatus
-from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -231,7 +230,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if is_begun and not is_ended:
             # Left unfinished on purpose, and logged where that was decided: uvicorn would log a
             # fault of the program. `self.cycle` is another one if a request was pipelined.
-            cast(MethodType, send).__self__.disconnected = True
+            cast(Any, send).__self__.disconnected = True
             self.transport.close()
 
 

@@ -4,6 +4,7 @@ Opening asks no database: the file is there or it is not. Recency is noted in ba
 unlink a file that is being read; the descriptor still reads to the end.
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -54,18 +55,32 @@ class BlobStore(Budgeted):
         self._root = root
 
     def open(self, sha256: str, size: int | None = None) -> Blob | None:
-        """The blob, or `None`; one whose size is not `size` is broken, removed, and a miss."""
+        """The blob, or `None`; one whose size is not `size` is a miss.
+
+        It stays: the blob may be sound and the size a lie; if not, the next adoption replaces it.
+        """
         found = disk.open_regular(self._path(sha256))
         if found is None:
             return None
         fd, stat = found
         if size is not None and stat.st_size != size:
             os.close(fd)
-            log.warning("stored blob %s has %d bytes, not %d: removed", sha256, stat.st_size, size)
-            self.remove(sha256)
+            log.warning("stored blob %s has %d bytes, not %d: ignored", sha256, stat.st_size, size)
             return None
         self.touch(sha256, stat.st_size)
         return Blob(fd, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
+    def read(self, sha256: str, limit: int) -> bytes | None:
+        """The bytes of a small blob, verified; `None` if they are damaged or more than `limit`.
+
+        For blobs whose size no page tells, so that one cut short would show in nothing else.
+        """
+        blob = self.open(sha256)
+        if blob is None:
+            return None
+        with os.fdopen(blob.fd, "rb") as stream:
+            data = stream.read(limit + 1) if blob.size <= limit else b""
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def has(self, sha256: str) -> bool:
         return self._path(sha256).is_file()
@@ -98,7 +113,9 @@ class BlobStore(Budgeted):
         if size + _RESERVE <= self._free():
             return
         self.flush()
-        self._evict(max(0, self.total() - size - _RESERVE))
+        # what would not fit into an empty cache is not worth emptying it for
+        if size + _RESERVE <= self._free() + self.total():
+            self._evict(max(0, self.total() - size - _RESERVE))
         if size + _RESERVE > self._free():
             raise StoreError("keep a file", f"{size} bytes do not fit on the disk")
 

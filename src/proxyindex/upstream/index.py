@@ -71,6 +71,7 @@ class Upstream:
         transport: Transport | None = None,
     ) -> None:
         self.name = connection.name
+        self._via = f"1.1 {connection.via}"
         self._url = connection.url.rstrip("/") + "/"
         self._retries = retries
         self._max_page_size = max_page_size
@@ -79,15 +80,18 @@ class Upstream:
         # of their own, so that long downloads never keep a page waiting for a connection
         self._files = Client(connection, max_connections=2 * max_transfers, transport=transport)
 
-    async def page(self, project: str, validators: Validators) -> Fetched | NotModified | Absent:
+    async def page(
+        self, project: str, validators: Validators, *, via: str = ""
+    ) -> Fetched | NotModified | Absent:
         """The page of a project; `project` is a normalized name, `""` asks for the project list.
 
+        `via`: servers that the request has come through before us (RFC 9110, 7.6.3).
         Raises `UpstreamUnavailable` after the retries, `UpstreamInvalid` for an unusable answer.
         """
         url = f"{self._url}{project}/" if project else self._url
         try:
             with anyio.fail_after(_FETCH_SECONDS):
-                return await self._retried(url, validators)
+                return await self._retried(url, validators, via)
         except TimeoutError as problem:
             raise UpstreamUnavailable(self.name, "did not finish its page in time") from problem
 
@@ -111,10 +115,12 @@ class Upstream:
         await self._pages.aclose()
         await self._files.aclose()
 
-    async def _retried(self, url: str, validators: Validators) -> Fetched | NotModified | Absent:
+    async def _retried(
+        self, url: str, validators: Validators, via: str
+    ) -> Fetched | NotModified | Absent:
         for attempt in range(self._retries + 1):
             try:
-                return await self._ask(url, validators)
+                return await self._ask(url, validators, via)
             except UpstreamUnavailable as problem:
                 pause = pause_before(problem, attempt)
                 if attempt == self._retries or pause is None:
@@ -122,8 +128,12 @@ class Upstream:
                 await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _ask(self, url: str, validators: Validators) -> Fetched | NotModified | Absent:
+    async def _ask(
+        self, url: str, validators: Validators, via: str
+    ) -> Fetched | NotModified | Absent:
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip", **validators.headers()}
+        if via:
+            headers["Via"] = f"{via}, {self._via}"
         try:
             async with self._pages.get(url, headers, same_origin=True) as reply:
                 return await self._answer(reply, validators)

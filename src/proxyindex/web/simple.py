@@ -24,6 +24,8 @@ from proxyindex.web.responses import REVALIDATE, file_response
 
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _REDIRECT_AGE = 86400
+_HOP = re.compile(r"1\.1 proxyindex-[\w.-]{1,40}", re.ASCII)
+_MAX_HOPS = 20  # servers in a ring that is noticed
 _FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
 _HTML_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -102,14 +104,15 @@ async def _listed(
     repository: Repository, name: NormalizedName, filename: str, inquiry: Inquiry
 ) -> File:
     """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
-    hasty = Inquiry(accepts_stale=True, deadline=inquiry.deadline)
+    hasty = Inquiry(accepts_stale=True, deadline=inquiry.deadline, via=inquiry.via)
     page: ProjectPage = await repository.project(name, hasty)
     try:
         return page.file(filename)
     except FileNotOnPage:
         if hasty.outcome is not Outcome.STALE:
             raise
-    page = await repository.project(name, Inquiry(deadline=inquiry.deadline))
+    patient = Inquiry(deadline=inquiry.deadline, via=inquiry.via)
+    page = await repository.project(name, patient)
     return page.file(filename)
 
 
@@ -166,6 +169,7 @@ def _inquiry(request: Request) -> Inquiry:
     return Inquiry(
         revalidate=bool(control and _FORCES.search(control)),
         deadline=time.monotonic() + PAGE_SECONDS,
+        via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
     )
 
 
