@@ -175,6 +175,16 @@ def test_room_is_made_only_where_it_is_needed(make: Made) -> None:
     assert blobs.has(sha256(content))
     with pytest.raises(StoreError, match="do not fit"):
         blobs.make_room(2**62)
+    assert blobs.has(sha256(content)), "what cannot fit anyway is no reason to evict"
+
+
+def test_a_small_blob_is_read_only_if_it_is_small_and_sound(make: Made) -> None:
+    blobs, content = make(), data("a", 100)
+    blobs.put(sha256(content), content)
+    assert blobs.read(sha256(content), 100) == content
+    assert blobs.read(sha256(content), 99) is None
+    blobs.path(sha256(content)).write_bytes(content[:-1])
+    assert blobs.read(sha256(content), 100) is None
 
 
 def test_accesses_wait_while_the_index_is_busy(make: Made, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from packaging.utils import NormalizedName
 
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
-from proxyindex.repository.learned import changed_files, complete, gone, offering_metadata
+from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.store.facts import NO_METADATA, Fact
 
 DEMO = NormalizedName("demo")
@@ -23,20 +23,12 @@ def completed(
     *files: File, facts: dict[str, Fact] | None = None, offers_metadata: bool = True
 ) -> ProjectPage:
     page = ProjectPage(DEMO, files)
-    if offers_metadata:
-        page = offering_metadata(page)
     return complete(page, facts or {}, upstream="up", offers_metadata=offers_metadata)
 
 
 def only(*files: File, **more: Any) -> File:
     (found,) = completed(*files, **more).files
     return found
-
-
-def test_a_wheel_without_metadata_is_offered_with_it() -> None:
-    assert only(file()).core_metadata == {}
-    assert only(file(), offers_metadata=False).core_metadata is None
-    assert only(file(SDIST)).core_metadata is None
 
 
 def test_what_upstream_advertises_stays_as_it_is() -> None:
@@ -51,7 +43,6 @@ def test_what_upstream_advertises_stays_as_it_is() -> None:
         (WHEEL, None, M, False, {"sha256": M}),
         (WHEEL, {"sha256": A}, M, True, {"sha256": M}),  # ours is what will be served
         (WHEEL, {"sha256": A}, NO_METADATA, True, None),
-        (WHEEL, None, None, True, {}),
         (WHEEL, None, None, False, None),
         (WHEEL, {}, None, False, {}),
         (SDIST, {"sha256": A}, M, True, None),

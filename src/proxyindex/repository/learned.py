@@ -10,22 +10,13 @@ from proxyindex.names import parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 
 
-def offering_metadata(page: ProjectPage) -> ProjectPage:
-    """The page with core metadata offered for every wheel: found or made on request."""
-    files = (
-        replace(file, core_metadata={}) if file.is_wheel and file.core_metadata is None else file
-        for file in page.files
-    )
-    return replace(page, files=tuple(files))
-
-
 def complete(
     page: ProjectPage, facts: Mapping[str, Fact], *, upstream: str, offers_metadata: bool
 ) -> ProjectPage:
     """The page with gaps filled, first bytes pinned, and withdrawn files remembered.
 
     Only files of which there are facts are made anew: pages have thousands, and each fact learned
-    completes the page again. `offers_metadata` goes for withdrawn wheels; see `offering_metadata`.
+    completes the page again. `offers_metadata` goes for withdrawn wheels.
     """
     files = list(page.files)
     listed = {file.filename: place for place, file in enumerate(files)}

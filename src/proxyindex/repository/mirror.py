@@ -11,7 +11,7 @@ from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
-from proxyindex.repository.learned import changed_files, complete, gone, offering_metadata
+from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.repository.remembered import Remembered
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.disk import Signature
@@ -110,15 +110,14 @@ class Mirror:
         )
 
     def _parse_page(self, body: bytes, content_type: str, url: str, key: str) -> ProjectPage:
-        page = simple.parse_page(
+        return simple.parse_page(
             body,
             content_type,
             project=NormalizedName(key),
             base_url=url,
             upstream=self._id,
+            offers_metadata=self._offers_metadata,
         )
-        # what holds without facts is done once, and its files are shared by every completed page
-        return offering_metadata(page) if self._offers_metadata else page
 
 
 def _parse_list(body: bytes, content_type: str, url: str, key: str) -> ProjectList:

@@ -226,7 +226,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 is_ended = not message.get("more_body", False)
             await send(message)
 
-        await self._application(scope, receive, send_with_reason)
+        try:
+            await self._application(scope, receive, send_with_reason)
+        except asyncio.CancelledError:  # the grace period of a stop is over
+            is_begun = True
         if is_begun and not is_ended:
             # Left unfinished on purpose, and logged where that was decided: uvicorn would log a
             # fault of the program. `self.cycle` is another one if a request was pipelined.

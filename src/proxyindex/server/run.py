@@ -1,6 +1,7 @@
 """Serving: checks, sockets, one process or several, signals, drain. uvicorn run from our code."""
 
 import asyncio
+import gc
 import math
 import os
 import resource
@@ -160,6 +161,7 @@ def _work(
         application = (build or _build)(settings)
     except OSError as error:
         raise StartError(f"The application cannot start: {error}.") from error
+    _calm_collector()
     server = _Server(_config(settings, application), on_started, lifeline)
     try:
         server.run(sockets=sockets)
@@ -200,6 +202,16 @@ def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.grace),
     )
+
+
+def _calm_collector() -> None:
+    """Let the garbage collector look less often, and never at what the start has made.
+
+    Parsed pages are tens of thousands of values without a cycle among them; looking for one doubled
+    the time it took to parse a page of 11,000 files (170 ms against 95 ms).
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def raise_descriptor_limit() -> int:

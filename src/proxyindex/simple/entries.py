@@ -5,8 +5,9 @@ entry the entry, never the page: uv rejects a whole page for one `size: null` (m
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote_to_bytes, urljoin
 
@@ -28,6 +29,8 @@ MAX_SIZE = 2**53  # beyond this JSON numbers are not exact everywhere
 
 # what clients check; uv rejects the page for any other length
 HASH_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128, "md5": 32}
+
+_OFFERED: Mapping[str, str] = {}  # one for all: core metadata without a hash
 
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _API_VERSION = re.compile(r"([0-9]{1,4})(?:\.[0-9]{1,4})?\Z")
@@ -78,11 +81,15 @@ class Entry(msgspec.Struct, rename="kebab", gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Whose page it is: the project asked for, the page's final URL, the upstream's name."""
+    """Whose page it is: the project asked for, the page's final URL, the upstream's name.
+
+    `offers_metadata`: its wheels have core metadata even where it does not say so.
+    """
 
     project: NormalizedName
     base_url: str
     upstream: str
+    offers_metadata: bool = False
 
 
 def build_page(
@@ -95,7 +102,7 @@ def build_page(
     than `MAX_FILES` entries.
     """
     directory = join(_USERINFO.sub(r"\1", source.base_url), ".")
-    source = Source(source.project, directory, source.upstream)
+    source = replace(source, base_url=directory)
     files: dict[str, File] = {}
     for count, entry in enumerate(entries):
         if count >= MAX_FILES:
@@ -134,12 +141,13 @@ def build_file(entry: Entry, source: Source) -> File | None:
         filename=filename,
         origin=UpstreamOrigin(source.upstream, url, source.project),
         hashes=read_hashes(entry.hashes),
-        version=parsed.version,
+        # thousands of files share few versions and specifiers
+        version=sys.intern(parsed.version) if parsed.version else None,
         size=_read_size(entry.size),
         upload_time=_read_time(entry.upload_time),
         requires_python=_read_specifier(entry.requires_python),
         yanked=_read_yanked(entry.yanked),
-        core_metadata=_read_metadata(entry) if filename.endswith(".whl") else None,
+        core_metadata=_core_metadata(entry, source) if filename.endswith(".whl") else None,
         provenance=_read_provenance(entry.provenance),
         has_signature=entry.gpg_sig is True,
     )
@@ -251,11 +259,16 @@ def _read_specifier(value: object) -> str | None:
     # a specifier cut short would say something else, so an overlong one goes
     if not isinstance(value, str) or len(value) > MAX_SPECIFIER:
         return None
-    return " ".join(_CONTROL.sub(" ", value).split()) or None
+    return sys.intern(" ".join(_CONTROL.sub(" ", value).split())) or None
 
 
 def _read_yanked(value: object) -> str | None:
     return _read_text(value) if value or value == "" else None
+
+
+def _core_metadata(entry: Entry, source: Source) -> Mapping[str, str] | None:
+    told = _read_metadata(entry)
+    return _OFFERED if told is None and source.offers_metadata else told
 
 
 def _read_metadata(entry: Entry) -> dict[str, str] | None:

@@ -6,7 +6,7 @@ may say is judged in `entries`, exactly as for JSON.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from html import escape
 from urllib.parse import unquote, urlsplit
@@ -64,21 +64,20 @@ class _Document:
         return self.has_index_title or _VERSION_META in self.metas
 
 
-def parse_project(
-    body: bytes, *, project: NormalizedName, base_url: str, upstream: str
-) -> ProjectPage:
-    """The page an upstream sent for `project`, be it an index page or a directory listing.
+def parse_project(body: bytes, source: Source) -> ProjectPage:
+    """The page an upstream sent, be it an index page or a directory listing.
 
-    Links are relative to the first `<base>`, that to `base_url`. Names come from the links' paths,
-    never from their texts, which web servers cut short. Raises `InvalidPage` for version 2 or later
-    of the API, too many links, a page that ends within a tag, and a page that neither lists a file
-    of the project nor calls itself an index (a portal's log-in page must not empty a project).
+    Links are relative to the first `<base>`, that to the source's `base_url`. Names come from the
+    links' paths, never from their texts, which web servers cut short. Raises `InvalidPage` for
+    version 2 or later of the API, too many links, a page that ends within a tag, and a page that
+    neither lists a file of the project nor calls itself an index (a portal's log-in page must not
+    empty a project).
     """
     document = _read(body, most_links=MAX_FILES)
     metas = document.metas
     page = build_page(
         map(_entry, document.links),
-        Source(project, _base(document.base, base_url), upstream),
+        replace(source, base_url=_base(document.base, source.base_url)),
         status=read_status(metas.get(_STATUS_META), metas.get(_REASON_META)),
     )
     # only names that tell the project have a version here

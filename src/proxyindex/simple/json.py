@@ -68,10 +68,8 @@ class _FileOut(msgspec.Struct, rename="kebab", omit_defaults=True, gc=False):
     gpg_sig: bool | None = None
 
 
-def parse_project(
-    body: bytes, *, project: NormalizedName, base_url: str, upstream: str
-) -> ProjectPage:
-    """The page an upstream sent for `project`; links are relative to `base_url`.
+def parse_project(body: bytes, source: Source) -> ProjectPage:
+    """The page an upstream sent; links are relative to the source's `base_url`.
 
     Unacceptable entries are left out. Raises `InvalidPage` for what is no such page, has more than
     `MAX_FILES` files, or speaks version 2 or later of the API.
@@ -83,7 +81,7 @@ def parse_project(
         raise InvalidPage(f"it lists more than {MAX_FILES} files")
     return build_page(
         _each(page.files, Entry),
-        Source(project, base_url, upstream),
+        source,
         versions=page.versions,
         # the specification's example has it under `meta`, its text and PyPI at the top
         status=_status(page.project_status or meta.get("project-status")),

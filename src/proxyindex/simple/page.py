@@ -8,7 +8,7 @@ from packaging.utils import NormalizedName
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.simple import html, json
 from proxyindex.simple.accept import MediaType
-from proxyindex.simple.entries import InvalidPage
+from proxyindex.simple.entries import InvalidPage, Source
 
 
 def relative_href(file: File) -> str:
@@ -17,15 +17,22 @@ def relative_href(file: File) -> str:
 
 
 def parse_page(
-    body: bytes, content_type: str, *, project: NormalizedName, base_url: str, upstream: str
+    body: bytes,
+    content_type: str,
+    *,
+    project: NormalizedName,
+    base_url: str,
+    upstream: str,
+    offers_metadata: bool = False,
 ) -> ProjectPage:
     """The page an upstream sent for `project`, read by its `Content-Type`, not by what was asked.
 
-    `base_url` is the page's final URL, after redirects; `upstream` the configured name put into
-    each file's origin. Raises `InvalidPage` for any other content type and for unusable bodies.
+    `base_url` is the page's final URL, after redirects; `upstream` the name put into each file's
+    origin. With `offers_metadata`, wheels have core metadata even where the page does not say so.
+    Raises `InvalidPage` for any other content type and for unusable bodies.
     """
     parse = json.parse_project if _is_json(content_type) else html.parse_project
-    return parse(body, project=project, base_url=base_url, upstream=upstream)
+    return parse(body, Source(project, base_url, upstream, offers_metadata))
 
 
 def render_page(

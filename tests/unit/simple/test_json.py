@@ -585,3 +585,16 @@ def test_arbitrary_entries_never_cost_the_page(entries, rest):
 
 def test_names_in_lists_are_normalized_names():
     assert parse_list(b'{"projects": [{"name": "A.B"}]}', JSON).names == (normalize("a-b"),)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [({}, {}), ({"core-metadata": False}, {}), ({"core-metadata": True}, {})]
+)
+def test_metadata_can_be_offered_for_wheels_whose_upstream_does_not(told, expected):
+    entries = [
+        {"filename": name, "url": name, "hashes": {}, **told} for name in (WHEEL, "foo-1.zip")
+    ]
+    body = json.dumps({"files": entries}).encode()
+    by_name = {f.filename: f for f in parse_page(body, JSON, **SOURCE, offers_metadata=True).files}
+    assert by_name[WHEEL].core_metadata == expected
+    assert by_name["foo-1.zip"].core_metadata is None

@@ -1,0 +1,5 @@
+"""Fixtures of the fault tests: real servers, scripted upstreams."""
+
+from tests.support.fixtures import index, server, upstream, upstream_process
+
+__all__ = ["index", "server", "upstream", "upstream_process"]
