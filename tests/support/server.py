@@ -121,6 +121,8 @@ class ProxyIndex:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+        if self.url:  # its workers die a moment after it, and with them the listening socket
+            wait_until(lambda: _refuses(self.url), "the end of its workers")
 
     def restart(self, *args: str | Path) -> Self:
         """Stop if running, then start on the same port, with more arguments if given."""
@@ -165,6 +167,16 @@ class ProxyIndex:
             if url not in given and _is_healthy(url, self.base_path + "/health"):
                 return str(url)
         return None
+
+
+def _refuses(url: str) -> bool:
+    try:
+        http.Connection(url.replace("https:", "http:"), timeout=1.0).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_healthy(url: str, path: str) -> bool:

@@ -53,6 +53,7 @@ class Peer:
         finally:
             wanted.cancel()
             gone.cancel()
+            await asyncio.wait({wanted, gone})  # only then may the stream be read again
 
     def reset(self) -> None:
         """Close with an RST."""

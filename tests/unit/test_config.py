@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxyindex.config import OPTIONS, UPSTREAM_OPTIONS, Loaded, NotReady, Option, load
@@ -529,6 +529,7 @@ def test_variables_set_by_kubernetes_and_others_are_left_alone() -> None:
     assert load({}, environ).settings == load().settings
 
 
+@example({"config": "\0"})
 @given(st.dictionaries(st.sampled_from(sorted(BY_KEY)), st.text(max_size=20), max_size=4))
 def test_any_flags_load_or_raise_config_error(flags: dict[str, str]) -> None:
     given_flags = {key: as_flag(BY_KEY[key], text) for key, text in flags.items()}

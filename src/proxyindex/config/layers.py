@@ -77,6 +77,8 @@ def from_file(path: Path, named_by: Place, mistakes: Mistakes) -> Layer:
         mistakes.say(Place(Rank.FILE, "the file", path), "is not UTF-8 text")
     except tomllib.TOMLDecodeError as problem:
         mistakes.wrong.append(f"{path}: not valid TOML: {problem}.")
+    except ValueError:  # how Python refuses to open a path with a NUL in it
+        mistakes.value(named_by, str(path), "a path without control characters")
     else:
         options = [option for option in OPTIONS if option.in_file]
         return dict(table_keys(table, options, path, mistakes))
