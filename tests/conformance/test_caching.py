@@ -1,4 +1,4 @@
-"""Pages and their freshness: protocol.md §8, checks 93 to 98 and 100 to 102."""
+"""Pages and their freshness: docs/conformance.md, checks 93 to 98 and 100 to 102."""
 
 from __future__ import annotations
 

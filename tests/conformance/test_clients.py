@@ -1,4 +1,4 @@
-"""Real installers through the real server: protocol.md §8, check 132."""
+"""Real installers through the real server: docs/conformance.md, check 132."""
 
 from __future__ import annotations
 

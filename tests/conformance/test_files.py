@@ -1,4 +1,4 @@
-"""Files over the wire: protocol.md §8, checks 65 to 67 and 80 to 85."""
+"""Files over the wire: docs/conformance.md, checks 65 to 67 and 80 to 85."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose a name is: protocol.md §8, checks 103, 104, 107 to 109."""
+"""Whose a name is: docs/conformance.md, checks 103, 104, 107 to 109."""
 
 from __future__ import annotations
 

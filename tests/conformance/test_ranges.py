@@ -1,4 +1,4 @@
-"""Ranges: protocol.md §8, checks 68 to 75."""
+"""Ranges: docs/conformance.md, checks 68 to 75."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forged links, hosts, headers and leaking secrets: protocol.md §8, 126 to 129 and 131."""
+"""Forged links, hosts, headers and leaking secrets: docs/conformance.md, 126 to 129 and 131."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Core metadata, signatures, provenance: protocol.md §8, checks 86 to 92."""
+"""Core metadata, signatures, provenance: docs/conformance.md, checks 86 to 92."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cold files on their way: protocol.md §8, checks 76 to 79, resuming, leaving, taking over."""
+"""Cold files on their way: docs/conformance.md, checks 76 to 79, resuming, leaving, taking over."""
 
 from __future__ import annotations
 
