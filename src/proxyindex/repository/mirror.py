@@ -71,11 +71,13 @@ class Mirror:
             return await self._remains(name)
         signature = self._facts.signature(self._id, name)
         known = self._memo.get(name)
-        if known is not None and not self._is_offline:
-            (made_from, facts_then), page = known
-            if made_from is parsed and facts_then == signature:
-                return page
+        (made_from, facts_then), earlier = known or ((None, None), None)
+        is_current = made_from is parsed and facts_then == signature
+        if earlier is not None and is_current and not self._is_offline:
+            return earlier
         page = await anyio.to_thread.run_sync(self._completed, parsed)
+        if earlier is not None and is_current and earlier.files == page.files:
+            return earlier  # offline, nothing evicted since: what was rendered from it stays good
         self._memo.put(name, (parsed, signature), page)
         return page
 
