@@ -25,7 +25,7 @@ class FreshnessRules:
 
     page_ttl: float = 600.0
     stale_while_revalidate: float = 300.0
-    stale_if_error: float = 7 * 86400.0
+    stale_if_error: float = 365 * 86400.0
     negative_ttl: float = 60.0
 
 

@@ -100,7 +100,8 @@ class Settings:
     offline: bool = False
     page_ttl: float = 600.0
     stale_while_revalidate: float = 300.0
-    stale_if_error: float = 7 * 86400.0
+    # whatever installed before the network went away shall install again
+    stale_if_error: float = 365 * 86400.0
     negative_ttl: float = 60.0
     max_file_size: int = 5 * GIGABYTE
     max_page_size: int = 64 * MEBIBYTE
