@@ -52,6 +52,7 @@ class ProxyIndex:
         self.url = ""
         self._log = workdir / "proxyindex.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._leash: subprocess.Popen[bytes] | None = None
 
     @property
     def base_path(self) -> str:
@@ -91,6 +92,7 @@ class ProxyIndex:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that `kill` reaches the workers too
             )
+        self._leash = _leash(self._process.pid)
         try:
             self.url = wait_until(
                 lambda: self._serving_url(self.logs[seen:]), "serving", timeout=START_SECONDS
@@ -111,6 +113,7 @@ class ProxyIndex:
             self.kill()
             raise AssertionError(f"did not end within {STOP_SECONDS} s\n{self.logs}") from exc
         self._process = None
+        self._unleash()
         return Stopped(code, self.logs)
 
     def kill(self) -> None:
@@ -121,8 +124,17 @@ class ProxyIndex:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+        self._unleash()
         if self.url:  # its workers die a moment after it, and with them the listening socket
             wait_until(lambda: _refuses(self.url), "the end of its workers")
+
+    def _unleash(self) -> None:
+        if self._leash is not None:
+            self._leash.kill()
+            self._leash.wait()
+            assert self._leash.stdin
+            self._leash.stdin.close()
+            self._leash = None
 
     def restart(self, *args: str | Path) -> Self:
         """Stop if running, then start on the same port, with more arguments if given."""
@@ -167,6 +179,17 @@ class ProxyIndex:
             if url not in given and _is_healthy(url, self.base_path + "/health"):
                 return str(url)
         return None
+
+
+def _leash(group: int) -> subprocess.Popen[bytes]:
+    """Something that ends a process group when we are gone, however we went: it reads from us."""
+    return subprocess.Popen(
+        ["sh", "-c", "cat; kill -9 -$0", str(group)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _refuses(url: str) -> bool:
