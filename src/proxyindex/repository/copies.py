@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MEMO_WEIGHT = 60_000  # parsed files held in memory, about 0.7 KB each
+_MEMO_WEIGHT = 60_000  # parsed files held in memory, about 1 KB each
 _THREAD_SIZE = 32 * 1024  # smaller bodies parse faster than a thread hop
 
 

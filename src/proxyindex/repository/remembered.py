@@ -7,7 +7,7 @@ from proxyindex.model import ProjectPage
 
 S = TypeVar("S")
 
-_MOST_FILES = 60_000  # in all remembered pages, about 0.7 KB each where they are not shared
+_MOST_FILES = 60_000  # in all remembered pages, about 1 KB each where they are not shared
 
 
 class Remembered(Generic[S]):
