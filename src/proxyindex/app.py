@@ -7,7 +7,7 @@ lifespan, passed in explicitly, and closed there.
 import hashlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from proxyindex import banner, errors
@@ -39,7 +38,7 @@ from proxyindex.repository.priority import Priority
 from proxyindex.settings import PolicySettings, Settings, UpstreamSettings
 from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id
-from proxyindex.store.derived import Derived
+from proxyindex.store.derived import DerivedNotes
 from proxyindex.upstream.breaker import Breaker
 from proxyindex.upstream.client import Connection, Transport
 from proxyindex.upstream.index import Upstream
@@ -79,7 +78,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
             yield {"index": index, "health": status}
 
     return Starlette(
-        routes=[Route("/", _landing(settings)), *simple.ROUTES, *health.ROUTES],
+        routes=[landing.route(banner.client_hints(settings)), *simple.ROUTES, *health.ROUTES],
         middleware=[
             Middleware(AccessLog, metrics=metrics),
             Middleware(PathGuard, base_path=settings.base_path, via=via),
@@ -143,7 +142,7 @@ def _index(
     """The tree of repositories: own folders first, then each upstream through its policy."""
     sources: list[Repository] = []
     if settings.folders:
-        sources.append(Local(settings.folders, Derived(cache.derived, cache.worker)))
+        sources.append(Local(settings.folders, DerivedNotes(cache.derived, cache.worker)))
     stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks)
     freshness_rules = FreshnessRules(
         page_ttl=settings.page_ttl,
@@ -259,33 +258,14 @@ async def _finish_fills(downloads: Downloads) -> None:
         await downloads.idle()
 
 
-def _landing(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
-    async def page(request: Request) -> Response:
-        exchange_of(request.scope).kind = "other"
-        body = landing.render(banner.client_hints(settings))
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": landing.content_security_policy(),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "max-age=0, must-revalidate",
-        }
-        return Response(body, headers=headers)
-
-    return page
-
-
 async def _on_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, errors.ProxyindexError)
     status = next(STATUSES[kind] for kind in type(problem).__mro__ if kind in STATUSES)
     exchange = exchange_of(request.scope)
     exchange.outcome = _OUTCOMES.get(status, "failed")
-    reason = retry_after = None
-    if isinstance(problem, errors.Denied):
-        reason = str(problem)
-    if status == 503:
-        retry_after = getattr(problem, "retry_after", 2)
-    response = error_response(status, problem, reason=reason, retry_after=retry_after or 0)
+    reason = str(problem) if isinstance(problem, errors.Denied) else None
+    retry_after = getattr(problem, "retry_after", 2) if status == 503 else 0
+    response = error_response(status, problem, reason=reason, retry_after=retry_after)
     response.headers["Vary"] = "Accept"
     return response
 

@@ -1,10 +1,11 @@
-"""Every error proxyindex raises on purpose.
+"""The errors that rooms tell each other, and the root of all raised on purpose.
 
     ProxyindexError
     ├─ ConfigError               start-up; exit code 2; names file and key
     ├─ NotFound                  404
     │  ├─ ProjectNotFound        the only error `Priority` falls through on
-    │  └─ FileNotOnPage
+    │  ├─ FileNotOnPage
+    │  └─ FileGone            listed, but its source no longer has it
     ├─ Denied                    403; carries the rule's name and its reason
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
@@ -13,7 +14,8 @@
     ├─ LoopDetected              508; the upstream chain leads back to this server
     └─ StoreError                503 on writing; on reading it is a miss
 
-Constructors take values; the sentence is made here. `app.py` maps each class to its status.
+Errors of one room only (`InvalidPage`, `StartError`, …) are defined there. Constructors take
+values; the sentence is made here. `app.py` maps each class that can reach it to its status.
 """
 
 

@@ -38,6 +38,11 @@ class UpstreamOrigin:
     url: str
     project: str = ""
 
+    def sibling(self, suffix: str) -> str:
+        """The URL of what lies beside the file under its name and `suffix`; a query is kept."""
+        path, mark, query = self.url.partition("?")
+        return f"{path}{suffix}{mark}{query}"
+
 
 @dataclass(frozen=True, slots=True)
 class MetadataOrigin:

@@ -83,7 +83,10 @@ class FileName:
     kind: Kind
 
     def is_foreign_to(self, project: NormalizedName) -> bool:
-        """Whether this is a wheel or sdist of another project; other kinds never are."""
+        """Whether this is a wheel or sdist of another project; other kinds never are.
+
+        Nor is a name that cannot be parsed: old projects have hundreds of them.
+        """
         return self.kind != "other" and self.project not in {None, project}
 
 
@@ -103,14 +106,6 @@ def parse_filename(filename: str, project: NormalizedName | None = None) -> File
         if filename.endswith(suffix):
             return _parse_other(filename.removesuffix(suffix), project)
     return FileName(None, None, "other")
-
-
-def belongs_to(filename: str, project: NormalizedName) -> bool:
-    """Whether a file may be on the page of `project`: a foreign wheel or sdist may not.
-
-    A name that cannot be parsed stays: old projects have hundreds of them.
-    """
-    return not parse_filename(filename, project).is_foreign_to(project)
 
 
 @lru_cache(maxsize=16384)

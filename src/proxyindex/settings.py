@@ -1,6 +1,6 @@
 """The effective configuration as values: what can be set, its type, its default.
 
-How the values are found (flags, environment, TOML file) is `config.py`; what they do is wherever
+How the values are found (flags, environment, TOML file) is `config/`; what they do is wherever
 `app.py` passes them. Nothing below floor 5 reads this module.
 """
 

@@ -22,7 +22,7 @@ from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.local import Local
 from proxyindex.repository.mirror import Mirror
 from proxyindex.repository.priority import Priority
-from proxyindex.store.derived import Derived
+from proxyindex.store.derived import DerivedNotes
 from proxyindex.store.facts import Fact
 from tests.support.builders import put_sdist, put_wheel
 from tests.support.mirrors import Source, Workplace, answer, workplace
@@ -53,7 +53,7 @@ def folder_of(root: Path) -> Path:
 
 
 def local(root: Path, place: Workplace) -> Repository:
-    return Local([folder_of(root)], Derived(place.cache.derived, place.cache.worker))
+    return Local([folder_of(root)], DerivedNotes(place.cache.derived, place.cache.worker))
 
 
 def mirror(root: Path, place: Workplace, *, is_offline: bool = False) -> Mirror:

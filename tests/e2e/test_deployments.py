@@ -7,11 +7,11 @@ import json
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.clients import Workbench
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
@@ -22,49 +22,6 @@ from tests.support.upstream import FakeUpstream
 USER, PASSWORD = "px-reader", "s3cr3t+/täglich"
 TOLD = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 INSTALLED = {"px-app": "1.0", "px-lib": "1.5"}
-
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """A private authority, and a certificate for loopback that it signed."""
-
-    authority: Path
-    cert: Path
-    key: Path
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    home = tmp_path_factory.mktemp("certificates")
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    (home / "leaf.ext").write_text(
-        "subjectAltName=DNS:localhost,IP:127.0.0.1\n"
-        "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-    )
-    authority = "-x509 -days 2 -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.pem"
-    for command in (
-        ["req", *kind, "-subj", "/CN=PX Authority", *authority.split()],
-        ["req", *kind, "-subj", "/CN=localhost", "-new", "-keyout", "leaf.key", "-out", "leaf.csr"],
-        [
-            "x509",
-            "-req",
-            "-in",
-            "leaf.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "leaf.ext",
-            "-out",
-            "leaf.pem",
-        ],
-    ):
-        subprocess.run(["openssl", *command], cwd=home, check=True, capture_output=True)
-    return Certificates(home / "ca.pem", home / "leaf.pem", home / "leaf.key")
 
 
 def offer(upstream: FakeUpstream, file_host: FakeUpstream | None = None) -> None:

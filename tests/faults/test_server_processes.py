@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from proxyindex.server import StartError
 from proxyindex.server.listen import addresses, bind_tcp, close_all, unix_socket
 from proxyindex.server.run import check, raise_descriptor_limit
 from proxyindex.server.workers import GIVE_UP_AFTER
 from proxyindex.settings import Settings
+from tests.support.certificates import Certificates
 
 # An application of few words: `/` is its process id, `/slow` ends when told to through `release`.
 PROGRAM = """
@@ -391,23 +398,11 @@ def test_unwritable_cache_folder_is_explained(tmp_path: Path) -> None:
         check(Settings(cache_dir=tmp_path / "file" / "cache"))
 
 
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(
-        ["openssl", "req", *options.split(), *names, "-keyout", key, "-out", cert],
-        check=True,
-        capture_output=True,
-    )
-    return cert, key
-
-
 def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
-    cert, key = make_certificate(tmp_path, "one")
-    with started(tmp_path, tls_cert=str(cert), tls_key=str(key)) as server:
+    made = Certificates.make(tmp_path)
+    with started(tmp_path, tls_cert=str(made.cert), tls_key=str(made.key)) as server:
         assert server.urls[0].startswith("https://")
-        context = ssl.create_default_context(cafile=str(cert))
+        context = ssl.create_default_context(cafile=str(made.authority))
         with (
             socket.create_connection(("127.0.0.1", server.port), timeout=30) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as sock,
@@ -417,13 +412,13 @@ def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
 
 
 def test_unusable_tls_files_are_explained(tmp_path: Path) -> None:
-    cert, key = make_certificate(tmp_path, "one")
-    _, other = make_certificate(tmp_path, "two")
+    made = Certificates.make(tmp_path)
+    cert, key, other = made.cert, made.key, made.client_key
     locked = tmp_path / "locked.key"
-    subprocess.run(
-        ["openssl", "pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", "pass:secret"],
-        check=True,
-        capture_output=True,
+    locked.write_bytes(
+        load_pem_private_key(key.read_bytes(), None).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
     )
     cases = [
         ((cert, other), "belong together"),

@@ -9,7 +9,6 @@ from proxyindex.names import (
     MAX_NAME,
     FileName,
     InvalidName,
-    belongs_to,
     is_reserved,
     is_safe_filename,
     matches_pattern,
@@ -186,7 +185,8 @@ def test_no_file_name_raises(filename, project):
     ],
 )
 def test_only_wheels_and_sdists_of_others_do_not_belong(filename, expected):
-    assert belongs_to(filename, normalize("foo")) is expected
+    foo = normalize("foo")
+    assert parse_filename(filename, foo).is_foreign_to(foo) is not expected
 
 
 def test_versions_of_all_ages_have_one_order():

@@ -31,6 +31,7 @@ def kind(verdict: Verdict) -> str:
         ("torch >= 1, != 1.5", "torch", "!=1.5,>=1"),
         ("evil-*", "evil-*", None),
         ("Foo.[ab]?~=1.0", "Foo.[ab]?", "~=1.0"),
+        ("[!a]*!=1.0", "[!a]*", "!=1.0"),
     ],
 )
 def test_a_pattern_is_a_glob_and_perhaps_a_specifier(

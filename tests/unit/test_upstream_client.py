@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -193,6 +194,7 @@ async def test_leaving_the_origin_is_told_apart_where_it_must_not_be_left(target
         (httpx.ConnectError("x"), UpstreamUnavailable, "cannot be reached"),
         (httpx.ReadError("x"), UpstreamUnavailable, "broke the connection"),
         (httpx.RemoteProtocolError("x"), UpstreamUnavailable, "broke the connection"),
+        (ssl.SSLError("alert certificate required"), UpstreamUnavailable, "broke the connection"),
         (httpx.DecodingError("x"), UpstreamInvalid, "broken encoding"),
         (httpx.UnsupportedProtocol("x"), UpstreamInvalid, "unusable link"),
         (httpx.InvalidURL("x"), UpstreamInvalid, "unusable link"),

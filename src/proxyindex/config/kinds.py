@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from proxyindex import units
+from proxyindex.policy.rules import RULE
 from proxyindex.settings import Secret
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
@@ -26,7 +27,6 @@ _HOST_AND_PORT = re.compile(
 )
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _UPSTREAM_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
-_RULE = re.compile(r"((?:[A-Za-z0-9._*?\[\]-]|!(?!=))+)\s*(.*)", re.ASCII | re.DOTALL)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -227,7 +227,7 @@ def _read_upstream_name(value: object) -> str:
 
 def _read_pattern(value: object) -> str:
     expected = "a project name or glob such as acme-* (without a version)"
-    match = _RULE.fullmatch(_text(value, expected))
+    match = RULE.match(_text(value, expected))
     if not match or match[2]:
         raise Unfit(expected)
     return match[1]
@@ -235,7 +235,7 @@ def _read_pattern(value: object) -> str:
 
 def _read_rule(value: object) -> str:
     expected = "a project pattern with an optional version specifier, such as evil-* or torch<2.1"
-    if not (match := _RULE.fullmatch(_text(value, expected))):
+    if not (match := RULE.match(_text(value, expected))):
         raise Unfit(expected)
     try:
         SpecifierSet(match[2])

@@ -43,7 +43,7 @@ def build(entries: Given, environ: Mapping[str, str], mistakes: Mistakes) -> Ups
         if len(listed) > 1 or isinstance(entry, dict):
             place = Place(place.rank, f"{place.name}[{number}]", place.file)
         values = _values(entry, place, mistakes)
-        if not (upstream := _upstream(values, place, environ, mistakes)):
+        if not (upstream := _upstream(values, environ, mistakes)):
             continue
         if upstream.name in found:
             mistakes.say(place, f"a second upstream named {upstream.name!r}; give it another name")
@@ -73,7 +73,7 @@ def _values(entry: object, place: Place, mistakes: Mistakes) -> Values:
 
 
 def _upstream(
-    values: Values, place: Place, environ: Mapping[str, str], mistakes: Mistakes
+    values: Values, environ: Mapping[str, str], mistakes: Mistakes
 ) -> UpstreamSettings | None:
     if "url" not in values:
         return None

@@ -7,7 +7,7 @@ from datetime import datetime
 from proxyindex.errors import UpstreamInvalid, UpstreamUnavailable
 from proxyindex.files.content import ByteStream
 from proxyindex.files.downloads import Downloads
-from proxyindex.files.writing import content_range
+from proxyindex.files.writing import content_length, content_range
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.upstream.client import Reply
@@ -135,9 +135,7 @@ async def probe_size(file: File, upstream: Upstream) -> int | None:
     async with upstream.download(file.origin.url, filename=file.filename, headers=headers) as reply:
         if reply.status == 206:
             return content_range(reply.headers.get("content-range", ""))[1]
-        length = reply.headers.get("content-length", "")
-        is_whole = reply.status == 200 and "content-encoding" not in reply.headers
-        return int(length) if is_whole and length.isdigit() else None
+        return content_length(reply) if reply.status == 200 else None
 
 
 async def read_range(file: File, upstream: Upstream, start: int, stop: int) -> bytes:

@@ -90,7 +90,7 @@ class MetadataFinder:
         if not is_advertised and self._sidecars.is_hopeless(upstream.name):
             return None
         assert isinstance(wheel.origin, UpstreamOrigin)
-        url = _sidecar_url(wheel.origin.url)
+        url = wheel.origin.sibling(METADATA_SUFFIX)
         try:
             data = await self._download(url, wheel, upstream)
         except FileGone:
@@ -211,11 +211,6 @@ def local_metadata(path: Path, filename: str) -> bytes:
     """The core metadata of a wheel on disk. Raises `InvalidArchive` and `OSError`."""
     with open(path, "rb") as archive:
         return read_metadata(archive, filename)
-
-
-def _sidecar_url(url: str) -> str:
-    path, mark, query = url.partition("?")
-    return f"{path}{METADATA_SUFFIX}{mark}{query}"
 
 
 def _objection(data: bytes, wheel: File) -> str | None:

@@ -16,6 +16,7 @@ from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder, local_metadata
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import (
+    METADATA_SUFFIX,
     SIGNATURE_SUFFIX,
     File,
     LocalOrigin,
@@ -89,10 +90,10 @@ class FileService:
             return None
         return Stored(blob.fd, blob.size, sha256=file.sha256, modified=blob.modified)
 
-    def _upstream(self, file: File) -> Upstream:
+    def _upstream(self, file: File, *, to_ask: bool = True) -> Upstream:
         assert isinstance(file.origin, UpstreamOrigin)
         upstream = self._upstreams[file.origin.upstream]
-        if self._is_offline:
+        if to_ask and self._is_offline:
             raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
         return upstream
 
@@ -105,10 +106,8 @@ class FileService:
             if held is not None:
                 inquiry.outcome = Outcome.HIT
                 return _in_memory(held)
-        assert isinstance(wheel.origin, UpstreamOrigin)
-        upstream = self._upstreams[wheel.origin.upstream]
-        if self._is_offline and not (wheel.sha256 and self._blobs.has(wheel.sha256)):
-            self._upstream(wheel)  # raises: extracting needs the wheel on disk
+        is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
+        upstream = self._upstream(wheel, to_ask=not is_on_disk)  # else METADATA is extracted
         data, led = await self._metadata.find(wheel, upstream)
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         return _in_memory(data)
@@ -160,7 +159,7 @@ async def _open_local_metadata(wheel: File, path: Path) -> InMemory:
     try:
         data = await anyio.to_thread.run_sync(local_metadata, path, wheel.filename)
     except (OSError, InvalidArchive) as problem:
-        raise FileGone(wheel.filename + ".metadata") from problem
+        raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
     return _in_memory(data)
 
 
@@ -171,8 +170,7 @@ def _in_memory(data: bytes, *, is_immutable: bool = True) -> InMemory:
 
 async def _fetch_signature(file: File, signed: File, upstream: Upstream) -> bytes:
     assert isinstance(signed.origin, UpstreamOrigin)
-    path, mark, query = signed.origin.url.partition("?")
-    url = f"{path}{SIGNATURE_SUFFIX}{mark}{query}"
+    url = signed.origin.sibling(SIGNATURE_SUFFIX)
     async with upstream.download(url, filename=file.filename) as reply:
         data = b""
         async for chunk in reply.raw():

@@ -9,7 +9,6 @@ follow the growing file, and take over when the writer dies.
 import logging
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from proxyindex.errors import (
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 MAX_RESUMES = 10
 _GONE_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
 _POLL_SECONDS = 0.01
-_INLINE = 256 * 1024  # bytes just written are in the page cache: a thread hop costs more
 
 
 class Transfer(Arrival):
@@ -140,8 +138,6 @@ class Transfer(Arrival):
             fact = facts.get(self.file.filename)
             sha256 = fact.sha256 if fact else None
         return self._shop.blobs.open(sha256, self.file.size) if sha256 else None
-
-    # -- writing ----------------------------------------------------------------------------
 
     async def _fetch(self) -> None:
         partial = self._partial

@@ -73,7 +73,7 @@ class Writing:
             self._ranges_fail = True
             raise ValueError("refused to continue the file")
         else:
-            total = None if is_encoded(reply) else _length(reply)
+            total = content_length(reply)
             if self.size is not None and total not in (None, self.size):
                 raise ValueError(f"announced {total} bytes, not {self.size}")
             self._skip, self._skipped = self.written, hashlib.sha256()
@@ -131,7 +131,10 @@ def content_range(header: str) -> tuple[int | None, int | None]:
     return int(first), int(total) if total.isdigit() else None
 
 
-def _length(reply: Reply) -> int | None:
+def content_length(reply: Reply) -> int | None:
+    """Bytes of the whole file that a 200 announces; `None` if it does not, or is encoded."""
+    if is_encoded(reply):
+        return None
     text = reply.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else None
 

@@ -12,7 +12,8 @@ from proxyindex.model import File
 from proxyindex.names import is_reserved, matches_pattern
 from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Subject, Verdict
 
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9._*?\[\]-]+)\s*(.*?)\s*\Z", re.DOTALL)
+# a glob over names, and the text of a specifier, which may be empty
+RULE = re.compile(r"\s*((?:[A-Za-z0-9._*?\[\]-]|!(?!=))+)\s*(.*?)\s*\Z", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Pattern:
     @classmethod
     def parse(cls, text: str) -> "Pattern":
         """Raises `ValueError` naming what is wrong."""
-        match = _REQUIREMENT.match(text)
+        match = RULE.match(text)
         if match is None or not match[1]:
             raise ValueError(f"{text!r} does not start with a project name or glob")
         try:

@@ -23,6 +23,7 @@ import anyio.to_thread
 from proxyindex.errors import StoreError
 from proxyindex.repository.scan import RACY_NS, Found
 from proxyindex.sdist import check_whole, read_pkg_info
+from proxyindex.store.disk import is_sha256
 from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,11 @@ MEMO_SIZE = 50_000
 _FORMAT = 1  # of the remembered values; raised when they change
 _READERS = 4  # files read at the same time: disks and two cores gain nothing from more
 _PKG_INFO_ENDS = (".tar.gz", ".tgz", ".zip")
-_HEX = frozenset("0123456789abcdef")
 
 V = TypeVar("V")
 
 
-class Remembered(Protocol):
+class DerivedStore(Protocol):
     """Small values that outlive the process and may be lost at any time."""
 
     async def recall(self, key: str) -> bytes | None:
@@ -108,7 +108,9 @@ class Examiner:
     bear the same stamp. `clock` tells nanoseconds since the epoch.
     """
 
-    def __init__(self, remembered: Remembered, *, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, remembered: DerivedStore, *, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self._remembered = remembered
         self._clock = clock
         self._memo: Memo[Derived | None] = Memo(MEMO_SIZE)
@@ -256,12 +258,8 @@ def _from_json(value: bytes) -> Derived | None:
     except (ValueError, TypeError, RecursionError):
         return None
     texts = (derived.requires_python, derived.metadata_sha256)
-    if not _is_digest(derived.sha256) or not all(t is None or isinstance(t, str) for t in texts):
+    if not is_sha256(derived.sha256) or not all(t is None or isinstance(t, str) for t in texts):
         return None
-    if derived.metadata_sha256 is not None and not _is_digest(derived.metadata_sha256):
+    if derived.metadata_sha256 is not None and not is_sha256(derived.metadata_sha256):
         return None
     return derived
-
-
-def _is_digest(text: object) -> bool:
-    return isinstance(text, str) and len(text) == 64 and _HEX.issuperset(text)

@@ -1,6 +1,7 @@
 """A repository seen through a policy. Rules judge; here the verdicts are carried out."""
 
 import logging
+from dataclasses import replace
 from typing import assert_never
 
 from packaging.utils import NormalizedName
@@ -65,15 +66,7 @@ class Filtered:
         withdrawn = self._allowed(page.withdrawn, subject, denied)
         if len(files) == len(page.files) and len(withdrawn) == len(page.withdrawn):
             return page
-        return ProjectPage(
-            name=page.name,
-            files=files,
-            versions=page.versions,
-            status=page.status,
-            withdrawn=withdrawn,
-            denied=denied,
-            is_gone=page.is_gone,
-        )
+        return replace(page, files=files, withdrawn=withdrawn, denied=denied)
 
     def _allowed(
         self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]

@@ -31,7 +31,7 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.repository.copies import Copies, Copy
 from proxyindex.store.index import Notes
 from proxyindex.store.locks import Locks
-from proxyindex.store.pages import PageHead, PageStore
+from proxyindex.store.pages import PageHead, PageStore, absent_note
 from proxyindex.store.worker import Worker
 from proxyindex.upstream.breaker import Breaker
 from proxyindex.upstream.index import Absent, Fetched, NotModified, Upstream, Validators
@@ -211,8 +211,6 @@ class Kept(Generic[T]):
             return UpstreamUnavailable(name, "failed a moment ago")
         return None
 
-    # -- the flight -------------------------------------------------------------------------
-
     async def _refresh(self, key: str, path: str, seen: float, via: str) -> _Landing[T]:
         """Ask upstream once for all processes, and keep the answer.
 
@@ -307,7 +305,7 @@ class Kept(Generic[T]):
         await self._stores.worker.run(self._stores.pages.remove, self._id, key)
         await self._stores.worker.run(
             self._stores.notes.remember,
-            f"absent {self._id}/{key}",
+            absent_note(self._id, key),
             str(self._clock()).encode(),
             self._rules.negative_ttl,
         )
@@ -330,7 +328,8 @@ class Kept(Generic[T]):
         return not forced or self._clock() - since < _FORCE_INTERVAL
 
     async def _absent_since(self, key: str) -> float | None:
-        noted = await self._stores.worker.run(self._stores.notes.recall, f"absent {self._id}/{key}")
+        note = absent_note(self._id, key)
+        noted = await self._stores.worker.run(self._stores.notes.recall, note)
         return None if noted is None else float(noted)
 
 

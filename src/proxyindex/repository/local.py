@@ -14,11 +14,11 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage
-from proxyindex.names import version_key
-from proxyindex.repository.examine import Derived, Examiner, Memo, Remembered, Sighting, sight
+from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo, Sighting, sight
 from proxyindex.repository.scan import Catalogue, FolderUnavailable, Scanner
+from proxyindex.simple import order_files
 
-__all__ = ["FolderUnavailable", "Local", "Remembered"]
+__all__ = ["DerivedStore", "FolderUnavailable", "Local"]
 
 _PAGES = 256
 
@@ -34,7 +34,7 @@ class Local:
     def __init__(
         self,
         folders: Sequence[Path],
-        remembered: Remembered,
+        remembered: DerivedStore,
         *,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -87,10 +87,11 @@ class Local:
 def _page(
     name: NormalizedName, sightings: Sequence[Sighting], derived: Sequence[Derived | None]
 ) -> ProjectPage:
-    files = [_file(s, known) for s, known in zip(sightings, derived, strict=True) if known]
-    files.sort(key=lambda file: (version_key(file.version), file.filename))
+    files = order_files(
+        _file(s, known) for s, known in zip(sightings, derived, strict=True) if known
+    )
     versions = dict.fromkeys(file.version for file in files if file.version)
-    return ProjectPage(name, tuple(files), tuple(versions))
+    return ProjectPage(name, files, tuple(versions))
 
 
 def _file(sighting: Sighting, derived: Derived) -> File:

@@ -1,6 +1,7 @@
 """A repository that answers for one upstream through the cache."""
 
 import logging
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
@@ -103,13 +104,8 @@ class Mirror:
 
     def _on_disk(self, page: ProjectPage) -> ProjectPage:
         """Only what can be served without asking anybody."""
-        return ProjectPage(
-            name=page.name,
-            files=tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256)),
-            versions=page.versions,
-            status=page.status,
-            withdrawn=page.withdrawn,
-        )
+        files = tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256))
+        return replace(page, files=files)
 
     def _parse_page(self, body: bytes, content_type: str, url: str, key: str) -> ProjectPage:
         return simple.parse_page(

@@ -9,6 +9,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
 from proxyindex.repository.base import Repository
+from proxyindex.simple import order_files
 
 
 class Priority:
@@ -70,7 +71,7 @@ def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:
     first = pages[0]
     return ProjectPage(
         name=first.name,
-        files=tuple(sorted(files.values(), key=lambda f: (version_key(f.version), f.filename))),
+        files=order_files(files.values()),
         versions=tuple(sorted(versions, key=version_key)),
         status=first.status,
         withdrawn=tuple(withdrawn.values()),

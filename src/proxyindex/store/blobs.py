@@ -8,16 +8,14 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from proxyindex.errors import StoreError
-from proxyindex.events import Events
 from proxyindex.store import disk
 from proxyindex.store.budget import Budgeted
-from proxyindex.store.index import Recency
 from proxyindex.store.partials import Partial
 
 log = logging.getLogger(__name__)
@@ -42,24 +40,12 @@ class BlobStore(Budgeted):
 
     kind = "blobs"
 
-    def __init__(
-        self,
-        root: Path,
-        recency: Recency,
-        *,
-        limit: int,
-        pinned: Callable[[], Collection[str]] = tuple,
-        events: Events,
-    ) -> None:
-        super().__init__(recency, limit=limit, pinned=pinned, events=events)
-        self._root = root
-
     def open(self, sha256: str, size: int | None = None) -> Blob | None:
         """The blob, or `None`; one whose size is not `size` is a miss.
 
         It stays: the blob may be sound and the size a lie; if not, the next adoption replaces it.
         """
-        found = disk.open_regular(self._path(sha256))
+        found = disk.open_regular(self.path(sha256))
         if found is None:
             return None
         fd, stat = found
@@ -83,11 +69,11 @@ class BlobStore(Budgeted):
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def has(self, sha256: str) -> bool:
-        return self._path(sha256).is_file()
+        return self.path(sha256).is_file()
 
     def adopt(self, partial: Partial, sha256: str) -> None:
         """Move a verified partial into place: one rename, no second write. Raises `StoreError`."""
-        path = self._path(sha256)
+        path = self.path(sha256)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.utime(partial.fd)  # leftovers keep old times; an adopted file is new
@@ -98,15 +84,11 @@ class BlobStore(Budgeted):
 
     def put(self, sha256: str, data: bytes) -> None:
         """Store small verified bytes. Raises `StoreError`."""
-        disk.write_whole(self._path(sha256), data)
+        disk.write_whole(self.path(sha256), data)
         self.touch(sha256, len(data))
 
-    def remove(self, sha256: str) -> bool:
-        """Forget a blob; whether there was one."""
-        return self.forget(sha256)
-
     def unlink(self, key: str) -> bool:
-        return disk.remove(self._path(key))
+        return disk.remove(self.path(key))
 
     def make_room(self, size: int) -> None:
         """Trim before a download of `size` bytes. Raises `StoreError` if the disk is too full."""
@@ -132,17 +114,14 @@ class BlobStore(Budgeted):
                 yield entry.name, stat.st_size, stat.st_mtime
 
     def path(self, sha256: str) -> Path:
-        """Where the blob lies, for tools that verify it."""
-        return self._path(sha256)
+        """Where the blob lies, or would."""
+        return self._root / sha256[:2] / sha256
 
     def _free(self) -> int:
         try:
             return shutil.disk_usage(self._root if self._root.exists() else self._root.parent).free
         except OSError:
             return 0
-
-    def _path(self, sha256: str) -> Path:
-        return self._root / sha256[:2] / sha256
 
 
 def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:

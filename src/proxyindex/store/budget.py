@@ -4,6 +4,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
 from proxyindex.events import Events
 from proxyindex.store.index import Recency
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Budgeted(ABC):
-    """A store of files by key, at most `limit` bytes of them. Synchronous and thread-safe.
+    """A store of files below `root` by key, at most `limit` bytes. Synchronous and thread-safe.
 
     Uses are noted in memory and written to the index in batches. `pinned` names the keys that are
     never evicted; it is asked at each trim. `kind` is what the store is called in metrics.
@@ -22,12 +23,14 @@ class Budgeted(ABC):
 
     def __init__(
         self,
+        root: Path,
         recency: Recency,
         *,
         limit: int,
         pinned: Callable[[], Collection[str]] = tuple,
         events: Events,
     ) -> None:
+        self._root = root
         self._recency = recency
         self._limit = limit
         self._pinned = pinned

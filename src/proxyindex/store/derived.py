@@ -1,11 +1,11 @@
-"""Facts of local files, remembered over restarts: digests and metadata hashes by file identity."""
+"""What was derived from local files, remembered over restarts; losing it costs computing again."""
 
 from proxyindex.store.index import Notes
 from proxyindex.store.worker import Worker
 
 
-class Derived:
-    """What `Local` remembers, kept in the derived index; losing it costs computing again."""
+class DerivedNotes:
+    """Implements `repository.examine.DerivedStore` in the index beside the cache."""
 
     def __init__(self, notes: Notes, worker: Worker) -> None:
         self._notes = notes

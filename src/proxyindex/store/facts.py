@@ -35,6 +35,11 @@ class Fact:
     size: int | None = None
     metadata: str | None = None
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """Of the blobs it tells of: the file and its metadata."""
+        return frozenset(digest for digest in (self.sha256, self.metadata) if digest)
+
     def merged(self, later: "Fact") -> "Fact":
         """Both lines together. First bytes win; a later word on metadata replaces the earlier."""
         return replace(

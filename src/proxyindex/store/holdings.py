@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from proxyindex.errors import NotFound
 from proxyindex.store import disk
 from proxyindex.store.cache import Cache
-from proxyindex.store.facts import Fact
 
 
 class NotHeld(NotFound):
@@ -122,11 +121,8 @@ def holders(cache: Cache, project: str) -> list[str]:
 
 def digests(cache: Cache, upstream: str, project: str) -> set[str]:
     """Digests of all files and metadata a project is known to have."""
-    return {
-        digest
-        for fact in cache.facts.read(upstream, project).values()
-        for digest in _digests_of(fact)
-    }
+    facts = cache.facts.read(upstream, project)
+    return {digest for fact in facts.values() for digest in fact.digests}
 
 
 def referred(cache: Cache) -> set[str]:
@@ -161,7 +157,3 @@ def _holding(
         is_pinned=is_pinned,
         validated_at=head.validated_at if head else None,
     )
-
-
-def _digests_of(fact: Fact) -> list[str]:
-    return [digest for digest in (fact.sha256, fact.metadata) if digest]

@@ -8,16 +8,14 @@ digest is a miss.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proxyindex.events import Events
 from proxyindex.store import disk
 from proxyindex.store.budget import Budgeted
 from proxyindex.store.disk import Signature
-from proxyindex.store.index import Recency
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +60,6 @@ class PageStore(Budgeted):
     """
 
     kind = "pages"
-
-    def __init__(
-        self,
-        root: Path,
-        recency: Recency,
-        *,
-        limit: int,
-        pinned: Callable[[], Collection[str]] = tuple,
-        events: Events,
-    ) -> None:
-        super().__init__(recency, limit=limit, pinned=pinned, events=events)
-        self._root = root
 
     def signature(self, upstream: str, key: str) -> Signature | None:
         """Changes whenever the stored page does; one `stat`."""
@@ -141,6 +127,11 @@ class PageStore(Budgeted):
     def _path(self, upstream: str, key: str) -> Path:
         # both parts are ours: a configured id, and a normalized name or a fixed word
         return self._root / upstream / key
+
+
+def absent_note(upstream: str, key: str) -> str:
+    """The key of the note that an upstream says it has no such page."""
+    return f"absent {upstream}/{key}"
 
 
 def _parse_head(line: bytes) -> PageHead:

@@ -36,7 +36,7 @@ class Pins:
         for upstream in self._facts.upstreams() if names else ():
             for name in names:
                 for fact in self._facts.read(upstream, name).values():
-                    digests.update(d for d in (fact.sha256, fact.metadata) if d)
+                    digests |= fact.digests
         return frozenset(digests)
 
     def pages(self) -> frozenset[str]:

@@ -18,6 +18,7 @@ from proxyindex.events import SILENT
 from proxyindex.store import disk
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
 from proxyindex.store.holdings import NotHeld, digests, holders, referred, upstreams
+from proxyindex.store.pages import absent_note
 
 Advance = Callable[[int], None]  # told how many bytes more have been looked at
 
@@ -142,7 +143,7 @@ def purge(cache: Cache, project: str) -> Purged:
     removed = [_remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
     sizes = [size for size in removed if size is not None]
     for upstream in upstreams(cache):
-        cache.absent.forget(f"absent {upstream}/{project}")
+        cache.absent.forget(absent_note(upstream, project))
     return Purged(pages, len(sizes), sum(sizes))
 
 
@@ -164,14 +165,14 @@ def _remove_orphans(cache: Cache, instant: float) -> list[int]:
 def _remove_blob(cache: Cache, name: str) -> int | None:
     """The bytes freed, or `None` if there is no such file."""
     found = disk.signature(cache.blobs.path(name))
-    return found[2] if found and cache.blobs.remove(name) else None
+    return found[2] if found and cache.blobs.forget(name) else None
 
 
 def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
     for name, size, _ in cache.blobs.walk():
         if problem := _blob_problem(cache.blobs.path(name), name):
             if repair:
-                cache.blobs.remove(name)
+                cache.blobs.forget(name)
             yield Damage("file", name, problem)
         advance(size)
 

@@ -125,7 +125,7 @@ class Client:
                 pool=connection.read_timeout,
             ),
             follow_redirects=False,
-            trust_env=False,  # netrc and CA variables are read where the configuration is
+            trust_env=False,  # netrc is read by the configuration, proxies and CA below
             headers={"User-Agent": "proxyindex", "Via": f"1.1 {connection.via}"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # httpx would keep them
         )
@@ -225,7 +225,8 @@ class _mapped:  # noqa: N801 - a context manager used like a function
                 raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem
             case httpx.ConnectError():
                 raise UpstreamUnavailable(self._upstream, "cannot be reached") from problem
-            case httpx.HTTPError() | httpx.StreamError():
+            # a TLS alert after the handshake (no client certificate, say) comes as it is
+            case httpx.HTTPError() | httpx.StreamError() | OSError():
                 raise UpstreamUnavailable(self._upstream, "broke the connection") from problem
 
 

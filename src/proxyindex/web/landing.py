@@ -9,7 +9,12 @@ import base64
 import hashlib
 from html import escape
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from proxyindex.web.clients import PLACEHOLDER_HOST, ClientHints, Snippet, snippets
+from proxyindex.web.responses import REVALIDATE
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2433;--dim:#5b6475;--paper:#f6f7f9;--card:#fff;
@@ -31,6 +36,23 @@ pre{margin:0;padding:.85rem 1rem;background:var(--card);border:1px solid var(--l
 border-radius:.6rem;overflow-x:auto;user-select:all;
 font:.875rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 """
+
+
+def route(hints: ClientHints) -> Route:
+    """`GET /`: the page, the same for everybody."""
+    body = render(hints)
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": content_security_policy(),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": REVALIDATE,
+    }
+
+    async def page(request: Request) -> Response:
+        return Response(body, headers=headers)
+
+    return Route("/", page)
 
 
 def content_security_policy() -> str:
