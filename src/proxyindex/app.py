@@ -61,8 +61,10 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
     errors.UpstreamError: 502,
     errors.LoopDetected: 508,
     errors.StoreError: 503,
+    errors.FileUnreadable: 503,
     FolderUnavailable: 503,
     NotAcceptable: 406,
+    errors.ProxyindexError: 500,  # one that nobody expected here
 }
 _OUTCOMES = {403: "denied", 404: "missing"}
 
@@ -261,6 +263,8 @@ async def _finish_fills(downloads: Downloads) -> None:
 async def _on_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, errors.ProxyindexError)
     status = next(STATUSES[kind] for kind in type(problem).__mro__ if kind in STATUSES)
+    if status == 500:
+        log.error("no status for %s", type(problem).__name__, exc_info=problem)
     exchange = exchange_of(request.scope)
     exchange.outcome = _OUTCOMES.get(status, "failed")
     reason = str(problem) if isinstance(problem, errors.Denied) else None

@@ -5,13 +5,14 @@
     ├─ NotFound                  404
     │  ├─ ProjectNotFound        the only error `Priority` falls through on
     │  ├─ FileNotOnPage
-    │  └─ FileGone            listed, but its source no longer has it
+    │  └─ FileGone               listed, but its source no longer has it
     ├─ Denied                    403; carries the rule's name and its reason
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
     │  └─ DigestMismatch         502 before the body; an aborted connection after
     ├─ LoopDetected              508; the upstream chain leads back to this server
+    ├─ FileUnreadable            503; an own file that is being changed or may not be read
     └─ StoreError                503 on writing; on reading it is a miss
 
 Errors of one room only (`InvalidPage`, `StartError`, …) are defined there. Constructors take
@@ -109,6 +110,14 @@ class LoopDetected(ProxyindexError):
 
     def __init__(self) -> None:
         super().__init__("The upstreams of this index lead back to itself.")
+
+
+class FileUnreadable(ProxyindexError):
+    """A file of our own folders cannot be sent now: it is being changed, or may not be read."""
+
+    def __init__(self, filename: str, problem: str) -> None:
+        super().__init__(f"Our own file {filename!r} {problem}.")
+        self.filename = filename
 
 
 class StoreError(ProxyindexError):

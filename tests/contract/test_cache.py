@@ -190,7 +190,7 @@ def test_a_cache_that_cannot_be_written_is_still_read(open_folder: Path) -> None
     reader = child(code, open_folder / "cache")
     assert finish(reader).splitlines() == [
         *("100", "page of demo", "1", "True False"),
-        *("keep a page", "keep a page", "begin a file", "pin a project"),
+        *("keep a page", "keep core metadata", "begin a file", "pin a project"),
         "True",
     ]
 

@@ -20,10 +20,9 @@ _GONE_SECONDS = 5.0  # a listed file that upstream denies is soon asked for agai
 class Downloads:
     """Starts transfers in the application's task group and lets latecomers join them."""
 
-    def __init__(self, workshop: Workshop, tasks: TaskGroup, *, retries: int = 3) -> None:
+    def __init__(self, workshop: Workshop, tasks: TaskGroup) -> None:
         self._workshop = workshop
         self._tasks = tasks
-        self._retries = retries
         self._running: dict[str, Transfer] = {}
         self._gone: OrderedDict[str, float] = OrderedDict()
 
@@ -38,7 +37,7 @@ class Downloads:
             return transfer, False
         if time.monotonic() < self._gone.get(file.key, 0.0):
             raise FileGone(file.filename)
-        transfer = Transfer(file, upstream, self._workshop, self._retries)
+        transfer = Transfer(file, upstream, self._workshop)
         self._running[file.key] = transfer
         self._tasks.start_soon(self._run, transfer, name=f"transfer {file.filename}")
         self._workshop.events.flight("file", "led")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from proxyindex.errors import FileGone, StoreError, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import FileGone, FileUnreadable, UpstreamError, UpstreamUnavailable
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
@@ -60,7 +60,7 @@ class FileService:
         """The file's content, to be closed; sets the inquiry's outcome.
 
         `whole`: the client wants all of it, so an unknown size may be learned by fetching.
-        Raises `FileGone`, `UpstreamError`, `StoreError`.
+        Raises `FileGone`, `FileUnreadable`, `UpstreamError`, `StoreError`.
         """
         match file.origin:
             case LocalOrigin(path):
@@ -138,14 +138,14 @@ def _open_local(file: File, path: str) -> Stored:
     except FileNotFoundError as problem:
         raise FileGone(file.filename) from problem
     except OSError as problem:
-        raise StoreError("read a package", problem.strerror or str(problem)) from problem
+        raise FileUnreadable(file.filename, f"cannot be read: {problem.strerror}") from problem
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         raise FileGone(file.filename)
     if file.size is not None and found.st_size != file.size:
         os.close(fd)  # replaced since it was listed: its digest is not the one we promised
-        raise StoreError("read a package", f"{file.filename} is being changed")
+        raise FileUnreadable(file.filename, "is being changed")
     return Stored(
         fd,
         found.st_size,

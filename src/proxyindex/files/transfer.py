@@ -42,14 +42,13 @@ _POLL_SECONDS = 0.01
 class Transfer(Arrival):
     """The arrival of one upstream file. `run()` it in the application's task group, once."""
 
-    def __init__(self, file: File, upstream: Upstream, workshop: Workshop, retries: int) -> None:
+    def __init__(self, file: File, upstream: Upstream, workshop: Workshop) -> None:
         assert isinstance(file.origin, UpstreamOrigin)
         super().__init__(file.size)
         self.file = file
         self._origin = file.origin
         self._upstream = upstream
         self._shop = workshop
-        self._retries = retries
         self._writing = Writing(file)
 
     async def run(self) -> None:
@@ -165,7 +164,7 @@ class Transfer(Arrival):
                 failures += 1
                 began = self._writing.written > 0
                 pause = pause_before(problem, failures - 1)
-                if failures > (MAX_RESUMES if began else self._retries) or pause is None:
+                if failures > (MAX_RESUMES if began else self._upstream.retries) or pause is None:
                     raise
                 log.info("%s; resuming %s at %d", problem, self.file.filename, before)
                 self._shop.events.transfer(self._upstream.name, "resumed", 0)

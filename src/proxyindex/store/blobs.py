@@ -84,7 +84,7 @@ class BlobStore(Budgeted):
 
     def put(self, sha256: str, data: bytes) -> None:
         """Store small verified bytes. Raises `StoreError`."""
-        disk.write_whole(self.path(sha256), data)
+        disk.write_whole(self.path(sha256), data, what="core metadata")
         self.touch(sha256, len(data))
 
     def unlink(self, key: str) -> bool:

@@ -150,6 +150,6 @@ def _mark(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not (root / "CACHEDIR.TAG").exists():
-            disk.write_whole(root / "CACHEDIR.TAG", TAG)
+            disk.write_whole(root / "CACHEDIR.TAG", TAG, what="its tag")
     except (OSError, StoreError) as problem:
         log.warning("the cache at %s cannot be written: %s", root, problem)

@@ -30,10 +30,10 @@ def signature(path: Path) -> Signature | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def write_whole(path: Path, *parts: bytes) -> None:
+def write_whole(path: Path, *parts: bytes, what: str) -> None:
     """Write the parts to a temporary name and rename it to `path`.
 
-    Raises `StoreError` when the disk refuses; then nothing has changed.
+    Raises `StoreError`, which names `what`, when the disk refuses; then nothing has changed.
     """
     temporary = ""
     try:
@@ -45,7 +45,7 @@ def write_whole(path: Path, *parts: bytes) -> None:
     except OSError as problem:
         if temporary:
             remove(Path(temporary))
-        raise StoreError("keep a page", problem.strerror or str(problem)) from problem
+        raise StoreError(f"keep {what}", problem.strerror or str(problem)) from problem
 
 
 def remove(path: Path) -> bool:

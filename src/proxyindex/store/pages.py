@@ -108,7 +108,7 @@ class PageStore(Budgeted):
         digest = hashlib.sha256(body).hexdigest()
         stored = StoredPage(replace(head, digest=digest, length=len(body)), body)
         line = json.dumps(asdict(stored.head)).encode() + b"\n"
-        disk.write_whole(self._path(upstream, key), line, body)
+        disk.write_whole(self._path(upstream, key), line, body, what="a page")
         self.used(upstream, key, len(line) + len(body))
         return stored
 

@@ -73,7 +73,7 @@ class Upstream:
         self.name = connection.name
         self._via = f"1.1 {connection.via}"
         self._url = connection.url.rstrip("/") + "/"
-        self._retries = retries
+        self.retries = retries
         self._max_page_size = max_page_size
         self._forbidden_is_missing = forbidden_is_missing
         self._pages = Client(connection, transport=transport)
@@ -118,12 +118,12 @@ class Upstream:
     async def _retried(
         self, url: str, validators: Validators, via: str
     ) -> Fetched | NotModified | Absent:
-        for attempt in range(self._retries + 1):
+        for attempt in range(self.retries + 1):
             try:
                 return await self._ask(url, validators, via)
             except UpstreamUnavailable as problem:
                 pause = pause_before(problem, attempt)
-                if attempt == self._retries or pause is None:
+                if attempt == self.retries or pause is None:
                     raise
                 await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
