@@ -116,8 +116,8 @@ def test_an_install_needs_the_upstream_only_once(
     offer.down()
     assert installs(), "upstream down"
     offer.up()
-    count = offer.count()
     running.restart("--offline")
+    count = offer.count()  # only now: until it stopped, the other server went on retrying
     assert installs(), "offline"
     assert offer.count() == count
 
