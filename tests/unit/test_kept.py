@@ -79,6 +79,13 @@ def failing(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("down")
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until it holds."""
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.sleep(0.001)
+
+
 async def settled(place: Workplace, pages: Kept[Document]) -> None:
     """Wait for the background to be done."""
     while len(pages._flights):
@@ -116,7 +123,7 @@ async def test_fifty_requests_for_a_missing_page_are_one(tmp_path: Path) -> None
         async with anyio.create_task_group() as clients:
             for _ in range(50):
                 clients.start_soon(one)
-            await anyio.sleep(0.02)
+            await until(lambda: len(place.events.flights) == 50 and place.source.count > 0)
             place.source.release()
         assert place.source.count == 1
         assert sorted(str(outcome) for outcome in outcomes) == ["fetched"] + ["joined"] * 49
@@ -648,7 +655,7 @@ async def test_who_waited_for_another_worker_takes_its_answer(tmp_path: Path, st
         async with anyio.create_task_group() as clients:
             clients.start_soon(one, pages)
             clients.start_soon(one, other)
-            await anyio.sleep(0.02)
+            await until(lambda: place.events.flights == ["led", "led"] and place.source.count > 0)
             place.source.release()
         assert place.source.count == 1
         assert sorted(map(str, results)) == (
