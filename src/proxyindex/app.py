@@ -117,12 +117,12 @@ async def open_house(
         downloads = Downloads(workshop, tasks)
         stack.push_async_callback(_finish_fills, downloads)
         files = FileService(
-            cache.blobs,
+            workshop,
             downloads,
             MetadataFinder(workshop, downloads, tasks),
             upstreams,
             cache.absent,
-            cache.worker,
+            tasks,
             is_offline=settings.offline,
         )
         repository = _index(settings, cache, upstreams, tasks, metrics)
@@ -238,6 +238,7 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         spool=cache.root / "partials",
         max_file_size=settings.max_file_size,
         events=metrics,
+        trouble=cache.trouble,
     )
 
 

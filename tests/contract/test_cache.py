@@ -205,3 +205,15 @@ def test_a_cache_that_cannot_be_made_is_a_cache_of_nothing(tmp_path: Path) -> No
         assert cache.pages.read("up", "demo") is None
         assert cache.absent.recall("x") is None
         assert cache.sweep() == 0
+
+
+def test_a_removed_cache_is_made_again_for_its_owner_alone(tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "cache"
+    with opened(root) as cache:
+        shutil.rmtree(tmp_path / "deep")
+        keep(cache, "demo", {"a": b"a file"})
+        cache.trim()
+        assert (root / "CACHEDIR.TAG").read_bytes() == TAG
+        assert cache.blobs.total() == 6
+    for folder in (root.parent, root, root / "blobs", root / "pages"):
+        assert folder.stat().st_mode & 0o777 == 0o700

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxyindex.store.facts import NO_METADATA, Fact, Facts
+from proxyindex.store.seal import sealed
 from tests.support.stores import child, finish
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -77,6 +78,10 @@ BROKEN = {
 }
 
 
+UNSEALED = {"unsealed": b'{"file": "x"}', "seal of another line": sealed(b"{}")[:-8] + b"00000000"}
+BROKEN = {name: sealed(line) for name, line in BROKEN.items()} | UNSEALED
+
+
 @pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
 def test_a_broken_line_is_skipped_and_can_be_blanked(facts: Facts, path: Path, line: bytes) -> None:
     facts.learn("up", "demo", "one", Fact(sha256=A))
@@ -90,6 +95,17 @@ def test_a_broken_line_is_skipped_and_can_be_blanked(facts: Facts, path: Path, l
     facts.blank("up", "demo", broken)
     assert facts.broken("up", "demo") == []
     assert list(facts.read("up", "demo")) == ["one", "two", "three"]
+
+
+def test_every_single_flipped_byte_is_found(facts: Facts, path: Path) -> None:
+    for name in ("one", "two"):
+        facts.learn("up", "demo", name, Fact("https://files.example/x", A, 7, B))
+    sound = path.read_bytes()
+    for position in range(len(sound)):
+        flipped = bytearray(sound)
+        flipped[position] ^= 0x01
+        path.write_bytes(flipped)
+        assert facts.broken("up", "demo"), sound[: position + 1]
 
 
 def test_a_torn_line_takes_no_other_with_it(facts: Facts, path: Path) -> None:

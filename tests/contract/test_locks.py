@@ -119,3 +119,15 @@ def test_without_a_file_locks_hold_within_the_process(
     locks.release("a")
     assert locks.try_acquire("a")
     locks.close()
+
+
+def test_a_removed_file_parts_nobody(locks: Locks, tmp_path: Path) -> None:
+    assert locks.try_acquire("old")
+    (tmp_path / "locks").unlink()
+    assert not locks.try_acquire("old"), "what this process holds it goes on holding"
+    assert locks.try_acquire("new")
+    other = child(HOLDER, tmp_path / "locks", "new")
+    assert line(other) == "False", "both have the file that is there now"
+    kill(other)
+    locks.release("old")
+    assert locks.try_acquire("old")

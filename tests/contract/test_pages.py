@@ -12,6 +12,7 @@ import pytest
 from proxyindex.events import SILENT
 from proxyindex.store.index import Recency
 from proxyindex.store.pages import PageStore
+from proxyindex.store.seal import sealed, unsealed
 from tests.support.stores import HEAD, age, child, kill, line
 
 Made = Callable[..., PageStore]
@@ -70,7 +71,7 @@ def other_body(stored: bytes) -> bytes:
 def with_head(**fields: object) -> Callable[[bytes], bytes]:
     def change(stored: bytes) -> bytes:
         head, _, body = stored.partition(b"\n")
-        return json.dumps({**json.loads(head), **fields}).encode() + b"\n" + body
+        return sealed(json.dumps({**json.loads(unsealed(head)), **fields}).encode()) + b"\n" + body
 
     return change
 
@@ -105,6 +106,18 @@ def test_a_damaged_page_is_a_miss(
     stored = pages.read("up", "demo")
     assert stored is not None
     assert stored.body == b"again"
+
+
+def test_every_single_flipped_byte_is_found(make: Made, tmp_path: Path) -> None:
+    pages = make()
+    pages.write("up", "demo", HEAD, b"the body")
+    path = tmp_path / "pages" / "up" / "demo"
+    sound = path.read_bytes()
+    for position in range(len(sound)):
+        flipped = bytearray(sound)
+        flipped[position] ^= 0x01
+        path.write_bytes(flipped)
+        assert pages.read("up", "demo") is None, sound[: position + 1]
 
 
 def test_least_recently_used_pages_go_first(make: Made) -> None:

@@ -1,6 +1,7 @@
 """Files that arrive encoded although nobody asked for it."""
 
 import gzip
+import tempfile
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -99,6 +100,8 @@ async def test_deflate_is_known(tmp_path: Path) -> None:
         (PLAIN, "gzip"),
         (PACKED[:-1], "gzip"),
         (PACKED[:1000], "gzip"),
+        (PACKED + PACKED[:-1], "gzip"),
+        (PACKED + b"no member", "gzip"),
         (b"", "gzip"),
     ],
 )
@@ -122,8 +125,22 @@ async def test_the_spool_is_made_and_left_empty(tmp_path: Path) -> None:
     assert list(spool.iterdir()) == []
 
 
-async def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
+async def test_all_members_of_a_body_are_decoded(tmp_path: Path) -> None:
+    halves = gzip.compress(PLAIN[:100]) + gzip.compress(b"") + gzip.compress(PLAIN[100:])
+    for piece in (1, 50, 100_000):
+        assert await received(halves, "gzip", tmp_path, file(), piece=piece) == PLAIN
+
+
+async def test_where_the_cache_refuses_the_systems_own_folder_does(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    assert await received(PACKED, "gzip", tmp_path / "file", file()) == PLAIN
+
+
+async def test_a_disk_that_refuses_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     with pytest.raises(StoreError):
         await received(PACKED, "gzip", tmp_path / "file", file())
     with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(StoreError):

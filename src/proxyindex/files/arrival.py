@@ -1,5 +1,6 @@
 """A file that is arriving, as its readers see it: how far it is, and a stream at their own pace."""
 
+import hashlib
 import os
 
 import anyio
@@ -137,6 +138,17 @@ class ArrivalStream:
             raise StopAsyncIteration
         self._position += len(chunk)
         return chunk
+
+    def digest(self, start: int, stop: int) -> bytes:
+        """The sha256 of bytes that were read already. Raises `OSError`. For a thread."""
+        digest = hashlib.sha256()
+        while self._arrival is not None and start < stop:
+            piece = os.pread(self._arrival.fd, min(READ_SIZE, stop - start), start)
+            if not piece:
+                break
+            digest.update(piece)
+            start += len(piece)
+        return digest.digest()
 
     async def aclose(self) -> None:
         if self._arrival is not None:

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.model import File
+from proxyindex.store import disk
 from proxyindex.upstream.client import Reply
 
 _PIECE = 256 * 1024
@@ -59,9 +60,14 @@ async def identity(
 
 
 def _spool(folder: Path) -> BinaryIO:
+    """A file without a name; below the system's own folder where the cache refuses."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder)
         return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError:
+        pass
+    try:
+        return tempfile.TemporaryFile(buffering=0)
     except OSError as problem:
         raise StoreError("unpack a file", problem.strerror or str(problem)) from problem
 
@@ -83,18 +89,34 @@ def _plain(raw: BinaryIO) -> Iterator[bytes]:
 def _decoded(raw: BinaryIO, coding: str, upstream: str, limit: int) -> Iterator[bytes]:
     if coding not in _WINDOW:
         raise UpstreamInvalid(upstream, f"sent a file with the unknown coding {coding[:20]!r}")
-    decoder, size = zlib.decompressobj(_WINDOW[coding]), 0
+    size = 0
     try:
-        for piece in _plain(raw):
-            # zlib may hold output back although it has consumed all input: ask until it has none
-            decoded = decoder.decompress(piece, _PIECE)
-            while decoded:
-                size += len(decoded)
-                if size > limit:
-                    raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
-                yield decoded
-                decoded = decoder.decompress(decoder.unconsumed_tail, _PIECE)
+        for decoded in _members(raw, _WINDOW[coding]):
+            size += len(decoded)
+            if size > limit:
+                raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
+            yield decoded
     except zlib.error as problem:
         raise UpstreamInvalid(upstream, "sent a file with a broken coding") from problem
+    except EOFError as problem:
+        raise UpstreamInvalid(upstream, "cut a file's coding short") from problem
+
+
+def _members(raw: BinaryIO, window: int) -> Iterator[bytes]:
+    """All that is coded in `raw`: a gzip body may have several members (RFC 1952, 2.2).
+
+    Raises `zlib.error`, and `EOFError` when the last one is cut.
+    """
+    decoder = zlib.decompressobj(window)
+    for piece in _plain(raw):
+        rest = piece
+        while rest:
+            if decoder.eof:
+                decoder = zlib.decompressobj(window)
+            # zlib may hold output back although it has consumed all input: ask until it has none
+            while decoded := decoder.decompress(rest, _PIECE):
+                rest = decoder.unconsumed_tail
+                yield decoded
+            rest = decoder.unused_data
     if not decoder.eof:
-        raise UpstreamInvalid(upstream, "cut a file's coding short")
+        raise EOFError

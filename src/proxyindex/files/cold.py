@@ -1,12 +1,15 @@
 """A file of an upstream that is not on disk: fetched, joined, or for a far range passed through."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
+from functools import partial
 
-from proxyindex.errors import UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import StoreError, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.files.coding import is_encoded
 from proxyindex.files.content import ByteStream
 from proxyindex.files.downloads import Downloads
+from proxyindex.files.passing import Rescued, pass_through
 from proxyindex.files.writing import content_length, content_range
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, UpstreamOrigin
@@ -42,7 +45,8 @@ class Cold:
         if whole:
             transfer, led = self._downloads.join(self._file, self._upstream)
             self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
-            await transfer.started()
+            with suppress(StoreError):  # then it is passed through, however long it gets
+                await transfer.started()
             self.size = transfer.size
         else:
             self.size = await probe_size(self._file, self._upstream)
@@ -59,13 +63,16 @@ class Cold:
         transfer, led = self._downloads.join(self._file, self._upstream)
         if self._inquiry.outcome is None:
             self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+        shop = self._downloads.workshop
+        rest = partial(pass_through, self._file, self._upstream, shop, start, stop)
         reader = transfer.reader(start, stop)
+        stream = Rescued(reader, rest, start=start, upstream=self._upstream.name)
         try:
-            await transfer.started()
+            await stream.started(transfer)
         except BaseException:
-            await reader.aclose()
+            await stream.aclose()
             raise
-        return reader
+        return stream
 
     async def aclose(self) -> None:
         return None
@@ -119,7 +126,8 @@ async def open_range(
             upstream.download(file.origin.url, filename=file.filename, headers=headers)
         )
         first, total = content_range(reply.headers.get("content-range", ""))
-        if reply.status == 206 and first == start and (size is None or total in (None, size)):
+        fits = first == start and (size is None or total in (None, size))
+        if reply.status == 206 and fits and not is_encoded(reply):
             return Relay(reply, stack, stop - start, upstream.name)
     except BaseException:
         await stack.aclose()

@@ -85,7 +85,10 @@ class DescriptorStream:
         wanted = min(READ_SIZE, self._stop - self._position)
         if self._fd is None or wanted <= 0:
             raise StopAsyncIteration
-        chunk = await anyio.to_thread.run_sync(os.pread, self._fd, wanted, self._position)
+        try:
+            chunk = await anyio.to_thread.run_sync(os.pread, self._fd, wanted, self._position)
+        except OSError as problem:
+            raise StoreError("read a file", problem.strerror or str(problem)) from problem
         if not chunk:  # the client sees a short body and refuses it
             raise StoreError("read a file", "it was cut short while it was being sent")
         self._position += len(chunk)

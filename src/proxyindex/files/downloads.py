@@ -21,7 +21,7 @@ class Downloads:
     """Starts transfers in the application's task group and lets latecomers join them."""
 
     def __init__(self, workshop: Workshop, tasks: TaskGroup) -> None:
-        self._workshop = workshop
+        self.workshop = workshop
         self._tasks = tasks
         self._running: dict[str, Transfer] = {}
         self._gone: OrderedDict[str, float] = OrderedDict()
@@ -33,14 +33,14 @@ class Downloads:
     def join(self, file: File, upstream: Upstream) -> tuple[Transfer, bool]:
         """The transfer of this file, and whether this call started it. Raises `FileGone`."""
         if transfer := self._running.get(file.key):
-            self._workshop.events.flight("file", "joined")
+            self.workshop.events.flight("file", "joined")
             return transfer, False
         if time.monotonic() < self._gone.get(file.key, 0.0):
             raise FileGone(file.filename)
-        transfer = Transfer(file, upstream, self._workshop)
+        transfer = Transfer(file, upstream, self.workshop)
         self._running[file.key] = transfer
         self._tasks.start_soon(self._run, transfer, name=f"transfer {file.filename}")
-        self._workshop.events.flight("file", "led")
+        self.workshop.events.flight("file", "led")
         return transfer, True
 
     async def idle(self) -> None:

@@ -158,7 +158,7 @@ class MetadataFinder:
     def _extract_stored(self, wheel: File) -> bytes | None:
         fact = self._fact(wheel)
         sha256 = wheel.sha256 or (fact.sha256 if fact else None)
-        blob = self._shop.blobs.open(sha256, wheel.size) if sha256 else None
+        blob = self._shop.blobs.open_proven(sha256, wheel.size) if sha256 else None
         if blob is None:
             return None
         with os.fdopen(blob.fd, "rb") as archive:
@@ -169,7 +169,7 @@ class MetadataFinder:
         try:
             self._shop.blobs.put(sha256, data)
         except StoreError as problem:
-            log.warning("%s", problem)
+            self._shop.trouble.refused(problem)
         self._learn(wheel, sha256)
 
     def _learn(self, wheel: File, metadata: str) -> None:
@@ -179,7 +179,7 @@ class MetadataFinder:
         try:
             self._shop.facts.learn(origin.upstream, origin.project, wheel.filename, fact)
         except StoreError as problem:
-            log.warning("%s", problem)
+            self._shop.trouble.refused(problem)
 
     def _fact(self, wheel: File) -> Fact | None:
         assert isinstance(wheel.origin, UpstreamOrigin)

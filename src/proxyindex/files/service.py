@@ -5,15 +5,19 @@ import os
 import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone, FileUnreadable, UpstreamError, UpstreamUnavailable
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder, local_metadata
+from proxyindex.files.workshop import Workshop
+from proxyindex.flight import Flights
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import (
     METADATA_SUFFIX,
@@ -24,9 +28,8 @@ from proxyindex.model import (
     SignatureOrigin,
     UpstreamOrigin,
 )
-from proxyindex.store.blobs import BlobStore
+from proxyindex.store.blobs import Blob
 from proxyindex.store.index import Notes
-from proxyindex.store.worker import Worker
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive
 
@@ -39,21 +42,22 @@ class FileService:
 
     def __init__(
         self,
-        blobs: BlobStore,
+        shop: Workshop,
         downloads: Downloads,
         metadata: MetadataFinder,
         upstreams: Mapping[str, Upstream],
         notes: Notes,
-        worker: Worker,
+        tasks: TaskGroup,
         *,
         is_offline: bool = False,
     ) -> None:
-        self._blobs = blobs
+        self._blobs = shop.blobs
         self._downloads = downloads
         self._metadata = metadata
         self._upstreams = upstreams
         self._notes = notes
-        self._worker = worker
+        self._worker = shop.worker
+        self._proving: Flights[bool] = Flights(tasks)
         self._is_offline = is_offline
 
     async def open(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
@@ -74,7 +78,7 @@ class FileService:
                 return await self._open_signature(file, signed, inquiry)
 
     async def _open_upstream(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
-        if file.sha256 and (stored := self._stored(file)):
+        if file.sha256 and (stored := await self._stored(file.sha256, file.size)):
             inquiry.outcome = Outcome.HIT
             return stored
         inquiry.outcome = None
@@ -83,12 +87,33 @@ class FileService:
         await cold.measure(whole=whole)
         return cold
 
-    def _stored(self, file: File) -> Stored | None:
-        assert file.sha256 is not None
-        blob = self._blobs.open(file.sha256, file.size)
+    async def _stored(self, sha256: str, size: int | None) -> Stored | None:
+        """The file from disk if it is there and sound; a damaged one is fetched again."""
+        blob = self._blobs.open(sha256, size)
         if blob is None:
             return None
-        return Stored(blob.fd, blob.size, sha256=file.sha256, modified=blob.modified)
+        try:
+            if not self._blobs.is_proven(blob) and not await self._prove(blob):
+                blob.close()
+                return None
+        except BaseException:
+            blob.close()
+            raise
+        return Stored(blob.fd, blob.size, sha256=sha256, modified=blob.modified)
+
+    async def _prove(self, blob: Blob) -> bool:
+        """Hash it once, however many ask for it."""
+        # by another descriptor: ours is closed when our client leaves
+        flight, _ = self._proving.join(
+            blob.sha256, partial(anyio.to_thread.run_sync, self._is_sound, blob.sha256)
+        )
+        return await flight.result() and self._blobs.is_proven(blob)
+
+    def _is_sound(self, sha256: str) -> bool:
+        blob = self._blobs.open_proven(sha256)
+        if blob is not None:
+            blob.close()
+        return blob is not None
 
     def _upstream(self, file: File, *, to_ask: bool = True) -> Upstream:
         assert isinstance(file.origin, UpstreamOrigin)

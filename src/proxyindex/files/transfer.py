@@ -7,6 +7,7 @@ follow the growing file, and take over when the writer dies.
 """
 
 import logging
+from contextlib import aclosing
 
 import anyio
 import anyio.to_thread
@@ -17,25 +18,19 @@ from proxyindex.errors import (
     ProxyindexError,
     StoreError,
     UpstreamError,
-    UpstreamInvalid,
     UpstreamUnavailable,
 )
 from proxyindex.files.arrival import Arrival
-from proxyindex.files.coding import identity
+from proxyindex.files.fetching import Fetching
 from proxyindex.files.workshop import Workshop
-from proxyindex.files.writing import Writing
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.store.blobs import Blob
 from proxyindex.store.facts import Fact
 from proxyindex.store.partials import Partial, Phase, Progress
-from proxyindex.upstream.client import Reply
 from proxyindex.upstream.index import Upstream
-from proxyindex.upstream.retry import pause_before
 
 log = logging.getLogger(__name__)
 
-MAX_RESUMES = 10
-_GONE_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
 _POLL_SECONDS = 0.01
 
 
@@ -49,7 +44,8 @@ class Transfer(Arrival):
         self._origin = file.origin
         self._upstream = upstream
         self._shop = workshop
-        self._writing = Writing(file)
+        self._fetching = Fetching(file, upstream, workshop)
+        self._writing = self._fetching.writing
 
     async def run(self) -> None:
         """Write, or follow another process that writes, until the file is stored or lost."""
@@ -97,6 +93,8 @@ class Transfer(Arrival):
             raise FileGone(self.file.filename)
         if progress.phase is Phase.FAILED:
             raise UpstreamUnavailable(self._upstream.name, "broke the file off")
+        if progress.phase is Phase.REFUSED:
+            raise StoreError("keep a file", "the process that fetched it was refused")
         self._advance(progress)
 
     async def _lead(self) -> None:
@@ -105,8 +103,9 @@ class Transfer(Arrival):
         if self._progress.phase is Phase.DONE or await self._use_stored():
             return
         if self._partial is None:
-            self._check_size(self.file.size)  # before room is made for what upstream only claims
-            await self._shop.worker.run(self._shop.blobs.make_room, self.file.size or 0)
+            # before room is made for what upstream only claims
+            self._fetching.check_size(self.file.size)
+            await self._make_room(self.file.size or 0)
             self._attach(await anyio.to_thread.run_sync(self._shop.partials.create, self.file.key))
         elif not self._may_continue():
             raise UpstreamUnavailable(self._upstream.name, "was lost by the process that asked it")
@@ -136,70 +135,22 @@ class Transfer(Arrival):
             facts = self._shop.facts.read(self._origin.upstream, self._origin.project)
             fact = facts.get(self.file.filename)
             sha256 = fact.sha256 if fact else None
-        return self._shop.blobs.open(sha256, self.file.size) if sha256 else None
+        return self._shop.blobs.open_proven(sha256, self.file.size) if sha256 else None
 
     async def _fetch(self) -> None:
         partial = self._partial
         assert partial is not None
         await anyio.to_thread.run_sync(self._writing.begin, partial)
-        await self._download(partial)
+        async with aclosing(self._fetching.pieces()) as pieces:
+            async for piece in pieces:
+                if not piece and self.file.size is None and self._writing.size:
+                    # only now do we know how much it will be
+                    await self._make_room(self._writing.size)
+                self._publish(partial, len(piece))
         await self._settle(partial)
 
-    async def _download(self, partial: Partial) -> None:
-        failures = gone = 0
-        while not self._writing.is_complete:
-            before = self._writing.written
-            try:
-                async with self._upstream.download(
-                    self._origin.url, filename=self.file.filename, headers=self._writing.headers()
-                ) as reply:
-                    await self._take(reply, partial)
-                return
-            except FileGone:
-                if gone == len(_GONE_PAUSES) or self._writing.written:
-                    raise
-                await anyio.sleep(_GONE_PAUSES[gone])
-                gone += 1
-            except UpstreamUnavailable as problem:
-                failures += 1
-                began = self._writing.written > 0
-                pause = pause_before(problem, failures - 1)
-                if failures > (MAX_RESUMES if began else self._upstream.retries) or pause is None:
-                    raise
-                log.info("%s; resuming %s at %d", problem, self.file.filename, before)
-                self._shop.events.transfer(self._upstream.name, "resumed", 0)
-                await anyio.sleep(pause)
-
-    async def _take(self, reply: Reply, partial: Partial) -> None:
-        try:
-            size = self._writing.accept(reply)
-        except ValueError as problem:  # this answer cannot be joined to what we have
-            raise UpstreamUnavailable(self._upstream.name, str(problem)) from problem
-        self._check_size(size)
-        self._publish(partial, 0)
-        body = identity(
-            reply,
-            self.file,
-            upstream=self._upstream.name,
-            spool=self._shop.spool,
-            limit=self._shop.max_file_size,
-        )
-        async for chunk in body:
-            try:
-                written = await anyio.to_thread.run_sync(self._writing.add, partial, chunk)
-            except ValueError as problem:
-                raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
-            most = self._shop.max_file_size if self.size is None else self.size
-            if self._writing.written > most:
-                raise UpstreamInvalid(self._upstream.name, "sent more bytes than announced")
-            if written:
-                self._publish(partial, written)
-        if self.size is not None and self._writing.written < self.size:
-            raise UpstreamUnavailable(self._upstream.name, "cut the file short")
-
-    def _check_size(self, size: int | None) -> None:
-        if size is not None and size > self._shop.max_file_size:
-            raise UpstreamInvalid(self._upstream.name, f"offers a file of {size} bytes: too large")
+    async def _make_room(self, size: int) -> None:
+        await self._shop.worker.run(self._shop.blobs.make_room, size)
 
     def _publish(self, partial: Partial, newest: int) -> None:
         """Let readers have what may be read: never the end before the digest has matched."""
@@ -236,13 +187,12 @@ class Transfer(Arrival):
                 Fact(url=origin.url, sha256=sha256, size=size),
             )
         except StoreError as problem:
-            log.warning("%s", problem)
+            self._shop.trouble.refused(problem)
 
     def _fail(self, problem: ProxyindexError) -> None:
         self._error = problem
         if self._partial is not None and self._writing.has_begun:
-            phase = Phase.ABSENT if isinstance(problem, FileGone) else Phase.FAILED
-            self._partial.publish(Progress(phase))
+            self._partial.publish(Progress(_last_phase(problem)))
             # what the digest can prove later is kept for the next request to resume
             if isinstance(problem, UpstreamUnavailable) and self.file.sha256:
                 self._partial.forget_state()
@@ -251,7 +201,9 @@ class Transfer(Arrival):
         if isinstance(problem, DigestMismatch):
             self._shop.events.alarm("digest-mismatch")
             log.error("%s", problem)
-        elif isinstance(problem, UpstreamError | StoreError):
+        elif isinstance(problem, StoreError):
+            self._shop.trouble.refused(problem)
+        elif isinstance(problem, UpstreamError):
             log.warning("%s: %s", self.file.filename, problem)
         self._shop.events.transfer(
             self._upstream.name,
@@ -259,3 +211,10 @@ class Transfer(Arrival):
             self._writing.written,
         )
         self._advance(self._progress)
+
+
+def _last_phase(problem: ProxyindexError) -> Phase:
+    """What following processes are told."""
+    if isinstance(problem, FileGone):
+        return Phase.ABSENT
+    return Phase.REFUSED if isinstance(problem, StoreError) else Phase.FAILED

@@ -10,6 +10,7 @@ from proxyindex.store.blobs import BlobStore
 from proxyindex.store.facts import Facts
 from proxyindex.store.locks import Locks
 from proxyindex.store.partials import Partials
+from proxyindex.store.trouble import Trouble
 from proxyindex.store.worker import Worker
 
 
@@ -26,3 +27,4 @@ class Workshop:
     spool: Path
     max_file_size: int
     events: Events
+    trouble: Trouble

@@ -1,4 +1,4 @@
-"""The writer's side of a transfer: how far it is, and what proves that a resumed body fits.
+"""What takes an upstream body in: how far it is, and what proves that a resumed body fits.
 
 Bytes are never stitched from two versions of a file: a continuation is accepted only where a
 digest will prove it in the end, or the same validator vouches for it, or the bytes sent again
@@ -20,13 +20,17 @@ class _Hash(Protocol):
 
 
 class Writing:
-    """Position, digests and validator of one file being written."""
+    """Position, digests and validator of one file being fetched, and the partial it goes to.
+
+    Without a partial (the disk refuses) nothing is kept, but all is judged just the same.
+    """
 
     def __init__(self, file: File) -> None:
         self._file = file
         self.written = 0
         self.size = file.size
         self.has_begun = False
+        self._partial: Partial | None = None
         self._skip = 0
         self._skipped = hashlib.sha256()
         self._validator: str | None = None
@@ -44,6 +48,7 @@ class Writing:
     def begin(self, partial: Partial) -> None:
         """Start from what a dead writer left, if the digest can prove it in the end."""
         self.has_begun = True
+        self._partial = partial
         left = partial.length()
         if self._file.sha256 is None or (self.size is not None and left > self.size):
             left = 0
@@ -81,8 +86,8 @@ class Writing:
         self.size = total if self.size is None else self.size
         return self.size
 
-    def add(self, partial: Partial, chunk: bytes) -> int:
-        """Write what is new in `chunk`; the number of new bytes. Runs in a worker thread.
+    def add(self, chunk: bytes) -> bytes:
+        """Take what is new in `chunk`; the new bytes. Runs in a worker thread.
 
         Raises `ValueError` when bytes sent again differ from the ones we have, and `StoreError`.
         """
@@ -93,10 +98,11 @@ class Writing:
             if self._skip == 0 and self._skipped.digest() != self._digest.digest():
                 raise ValueError("changed the file while it was being fetched")
         if chunk:
-            partial.write(chunk, self.written)
+            if self._partial is not None:
+                self._partial.write(chunk, self.written)
             self._hash(chunk)
             self.written += len(chunk)
-        return len(chunk)
+        return chunk
 
     def sha256(self) -> str:
         return self._digest.hexdigest()

@@ -18,6 +18,7 @@ from proxyindex.store.locks import Locks
 from proxyindex.store.pages import PageStore
 from proxyindex.store.partials import Partials
 from proxyindex.store.pins import Pins
+from proxyindex.store.trouble import Trouble
 from proxyindex.store.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Cache:
     worker: Worker
     absent: Notes
     derived: Notes
+    trouble: Trouble
     recencies: tuple[Recency, Recency]
 
     @classmethod
@@ -67,6 +69,7 @@ class Cache:
             worker=Worker(),
             absent=Notes(index / "absent", limit=_ABSENT_LIMIT),
             derived=Notes(index / "derived"),
+            trouble=Trouble(events),
             recencies=(pages, blobs),
         )
 
@@ -97,7 +100,11 @@ class Cache:
         return self.partials.sweep(instant, lambda key: self._claim(f"file {key}"))
 
     def trim(self) -> None:
-        """Write down accesses and hold both budgets. For the worker thread."""
+        """Write down accesses and hold both budgets. For the worker thread.
+
+        A cache that was removed under a running server gets its tag again.
+        """
+        _mark(self.root, logging.DEBUG)  # it was told at the start, or a refused file tells it
         self.blobs.trim()
         self.pages.trim()
 
@@ -136,7 +143,7 @@ def instance_id(root: Path) -> str:
     """
     path, drawn = root / "instance", secrets.token_hex(8)
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(root)
         with path.open("x") as stream:
             stream.write(drawn)
     except FileExistsError:
@@ -146,10 +153,9 @@ def instance_id(root: Path) -> str:
     return drawn
 
 
-def _mark(root: Path) -> None:
+def _mark(root: Path, level: int = logging.WARNING) -> None:
     try:
-        root.mkdir(parents=True, exist_ok=True)
         if not (root / "CACHEDIR.TAG").exists():
             disk.write_whole(root / "CACHEDIR.TAG", TAG, what="its tag")
     except (OSError, StoreError) as problem:
-        log.warning("the cache at %s cannot be written: %s", root, problem)
+        log.log(level, "the cache at %s cannot be written: %s", root, problem)

@@ -24,10 +24,26 @@ def is_sha256(name: object) -> bool:
 def signature(path: Path) -> Signature | None:
     """Inode, mtime in ns and size, or `None` if there is no such file."""
     try:
-        found = os.stat(path)
+        return signature_of(os.stat(path))
     except OSError:
         return None
+
+
+def signature_of(found: os.stat_result) -> Signature:
+    """The same of a file that is already known."""
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and what is missing above it, for us alone. Raises `OSError`."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
 
 
 def write_whole(path: Path, *parts: bytes, what: str) -> None:
@@ -37,7 +53,7 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
     """
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)

@@ -1,6 +1,6 @@
 """What we learned of upstream files that their page does not say.
 
-One file of JSON lines per upstream and project, appended to: the sha256 and size of bytes we
+One file of sealed JSON lines per upstream and project, appended to: the sha256 and size of bytes we
 adopted, the digest of the metadata we found or made. It is read with the page, fills the gaps
 there, pins first bytes (the first sha256 of a file name stays until an operator purges it), and
 remembers files that upstream no longer lists, because lock files still point at them.
@@ -16,6 +16,7 @@ from pathlib import Path
 from proxyindex.errors import StoreError
 from proxyindex.store import disk
 from proxyindex.store.disk import Signature
+from proxyindex.store.seal import sealed, unsealed
 
 _MAX_FILE = 64 * 1024 * 1024
 
@@ -86,10 +87,11 @@ class Facts:
             "size": fact.size,
             "metadata": fact.metadata,
         }
-        line = b"\n" + json.dumps({k: v for k, v in values.items() if v is not None}).encode()
+        plain = json.dumps({k: v for k, v in values.items() if v is not None})
+        line = b"\n" + sealed(plain.encode())
         path = self._path(upstream, project)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(path.parent)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 if os.write(fd, line) < len(line):
@@ -145,7 +147,7 @@ class Facts:
 
 def _parse(line: bytes) -> tuple[str, Fact] | None:
     try:
-        values = json.loads(line)
+        values = json.loads(unsealed(line))
         filename = values["file"]
         fact = Fact(
             url=values.get("url", ""),

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import anyio
 
+from proxyindex.store import disk
+
 log = logging.getLogger(__name__)
 
 _FIRST_POLL = 0.002
@@ -29,10 +31,10 @@ class Locks:
     def __init__(self, path: Path) -> None:
         self._held: set[str] = set()
         self._guard = threading.Lock()  # the store's thread takes locks, too
+        self._path = path
         self._fd: int | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = self._open()
         except OSError as problem:
             log.warning("no locks between processes: %s", problem)
 
@@ -63,9 +65,32 @@ class Locks:
         finally:
             self.release(key)
 
+    def _open(self) -> int:
+        disk.make_folder(self._path.parent)
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _renew(self) -> None:
+        """Follow the path when the file was removed: others lock the one that is there now.
+
+        Locks held on the old file are without meaning then, and so is what they protected.
+        """
+        assert self._fd is not None
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+                return
+        except OSError:
+            pass  # no file any more
+        try:
+            fresh = self._open()
+        except OSError:
+            return
+        os.close(self._fd)
+        self._fd = fresh
+
     def _lock(self, key: str) -> bool:
         if self._fd is None:
             return True
+        self._renew()
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
         except (BlockingIOError, PermissionError):  # some systems raise the latter for a held lock

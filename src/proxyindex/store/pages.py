@@ -1,8 +1,8 @@
 """The page store: raw upstream answers on disk, one file per page.
 
-A file is one line of JSON (the head) and the raw body. What is stored is what upstream said, not
-what we made of it, so that a better parser improves old entries. A file with a wrong length or
-digest is a miss.
+A file is one sealed line of JSON (the head) and the raw body. What is stored is what upstream said,
+not what we made of it, so that a better parser improves old entries. A file whose head is damaged,
+or whose body has another length or digest, is a miss.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from typing import Any
 from proxyindex.store import disk
 from proxyindex.store.budget import Budgeted
 from proxyindex.store.disk import Signature
+from proxyindex.store.seal import sealed, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class PageStore(Budgeted):
         """Store an answer; returns it as it will be read. Raises `StoreError`."""
         digest = hashlib.sha256(body).hexdigest()
         stored = StoredPage(replace(head, digest=digest, length=len(body)), body)
-        line = json.dumps(asdict(stored.head)).encode() + b"\n"
+        line = sealed(json.dumps(asdict(stored.head)).encode()) + b"\n"
         disk.write_whole(self._path(upstream, key), line, body, what="a page")
         self.used(upstream, key, len(line) + len(body))
         return stored
@@ -135,7 +136,7 @@ def absent_note(upstream: str, key: str) -> str:
 
 
 def _parse_head(line: bytes) -> PageHead:
-    fields: dict[str, Any] = json.loads(line)
+    fields: dict[str, Any] = json.loads(unsealed(line))
     head = PageHead(**fields)
     numbers = (head.fetched_at, head.validated_at, head.lifetime or 0, head.length)
     texts = (head.url, head.content_type, head.digest, head.etag or "", head.last_modified or "")

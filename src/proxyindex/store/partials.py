@@ -28,6 +28,7 @@ class Phase(IntEnum):
     DONE = 2  # verified and adopted; every byte may be read
     FAILED = 3  # the writer gave up; the bytes are void
     ABSENT = 4  # upstream says that there is no such file
+    REFUSED = 5  # the disk does not take it; the bytes are void
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Partials:
     def create(self, key: str) -> Partial:
         """Open for writing, keeping what a dead writer left. Raises `StoreError`."""
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self._root)
             partial = self._open(key, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
             raise StoreError("begin a file", problem.strerror or str(problem)) from problem

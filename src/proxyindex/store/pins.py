@@ -20,7 +20,7 @@ class Pins:
     def add(self, project: str) -> None:
         """Raises `StoreError`."""
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self._root)
             (self._root / project).touch()
         except OSError as problem:
             raise StoreError("pin a project", problem.strerror or str(problem)) from problem

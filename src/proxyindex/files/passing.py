@@ -1,0 +1,121 @@
+"""Files where the disk refuses (full, read-only, gone): from upstream straight to the client.
+
+Nothing is shared or kept then, each client has an upstream request of its own, but the promise
+stands: the end is withheld until the digest has matched.
+"""
+
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import anyio.to_thread
+
+from proxyindex.errors import DigestMismatch, StoreError, UpstreamInvalid
+from proxyindex.files.arrival import Arrival, ArrivalStream
+from proxyindex.files.fetching import Fetching
+from proxyindex.files.workshop import Workshop
+from proxyindex.model import File
+from proxyindex.upstream.index import Upstream
+
+log = logging.getLogger(__name__)
+
+
+async def pass_through(
+    file: File, upstream: Upstream, shop: Workshop, start: int, stop: int | None
+) -> AsyncGenerator[bytes, None]:
+    """The bytes from `start` up to `stop` (the end if `None`), fetched from the first one on, for
+    only all of them have a digest.
+
+    Raises what `Fetching.pieces` raises, and `DigestMismatch` instead of the last piece.
+    """
+    fetching = Fetching(file, upstream, shop)
+    fetching.check_size(file.size)
+    held, position = b"", 0
+    async with shop.slots, aclosing(fetching.pieces()) as pieces:
+        async for piece in pieces:
+            wanted = piece[max(0, start - position) : None if stop is None else stop - position]
+            position += len(piece)
+            if wanted:
+                if held:
+                    yield held
+                held = wanted
+            if stop is not None and position >= stop and stop != fetching.writing.size:
+                break  # a range that ends before the file does: no digest speaks of it alone
+        else:
+            _check(fetching, file, upstream, shop)
+    if held:
+        yield held
+
+
+def _check(fetching: Fetching, file: File, upstream: Upstream, shop: Workshop) -> None:
+    if (mismatch := fetching.writing.mismatch()) is None:
+        return
+    expected, actual = mismatch
+    problem = DigestMismatch(upstream.name, file.filename, expected=expected, actual=actual)
+    shop.events.alarm("digest-mismatch")
+    log.error("%s", problem)
+    raise problem
+
+
+class Rescued:
+    """The stream of an arriving file that goes on from upstream when the disk fails under it.
+
+    `rest()` gives the same bytes from upstream, from the first one on.
+    """
+
+    def __init__(
+        self,
+        arriving: ArrivalStream,
+        rest: Callable[[], AsyncGenerator[bytes, None]],
+        *,
+        start: int,
+        upstream: str,
+    ) -> None:
+        self._stream: ArrivalStream | AsyncGenerator[bytes, None] = arriving
+        self._rest = rest
+        self._start = self._position = start
+        self._upstream = upstream
+        self._first = b""
+
+    async def started(self, transfer: Arrival) -> None:
+        """Wait until bytes can flow. Raises what keeps them from it, but for a `StoreError`."""
+        try:
+            await transfer.started()
+        except StoreError:
+            assert isinstance(self._stream, ArrivalStream)
+            await self._switch(self._stream)
+
+    def __aiter__(self) -> "Rescued":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = self._first or await anext(self._stream)
+        except StoreError:
+            if not isinstance(self._stream, ArrivalStream):
+                raise
+            await self._switch(self._stream)
+            return await anext(self)
+        self._first = b""
+        self._position += len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def _switch(self, arriving: ArrivalStream) -> None:
+        """Go on from upstream, if that sends what was sent so far: never two versions in one."""
+        try:
+            sent = await anyio.to_thread.run_sync(arriving.digest, self._start, self._position)
+        finally:
+            await arriving.aclose()
+        self._stream, again, left = self._rest(), hashlib.sha256(), self._position - self._start
+        while True:
+            chunk = await anext(self._stream, b"")
+            again.update(chunk[:left])
+            self._first, left = chunk[left:], max(0, left - len(chunk))
+            if self._first or not chunk:
+                break
+        if again.digest() != sent:
+            raise UpstreamInvalid(self._upstream, "changed the file while it was being fetched")
