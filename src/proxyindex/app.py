@@ -145,7 +145,7 @@ def _index(
     sources: list[Repository] = []
     if settings.folders:
         sources.append(Local(settings.folders, DerivedNotes(cache.derived, cache.worker)))
-    stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks)
+    stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks, cache.trouble)
     freshness_rules = FreshnessRules(
         page_ttl=settings.page_ttl,
         stale_while_revalidate=settings.stale_while_revalidate,

@@ -121,7 +121,7 @@ class Workplace:
 
     def terms(self, *, rules: FreshnessRules = RULES, is_offline: bool = False) -> Terms:
         cache = self.cache
-        stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks)
+        stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks, cache.trouble)
         return Terms(
             self.upstream,
             "up-1",

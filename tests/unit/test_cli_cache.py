@@ -21,8 +21,8 @@ OTHER = "internal-ba9876543210"
 WHEEL = b"wheel bytes"
 METADATA = b"Metadata-Version: 2.1\n"
 SHARED = b"the same bytes in two projects"
-COMMANDS = ["ls", "du", "clean", "verify", "purge", "pin", "unpin"]
-NAMED = {"purge", "pin", "unpin"}
+COMMANDS = ["ls", "du", "clean", "verify", "purge", "accept", "pin", "unpin"]
+NAMED = {"purge", "accept", "pin", "unpin"}
 
 
 @pytest.fixture

@@ -159,6 +159,23 @@ async def test_missing_and_slow_is_unavailable_and_still_arrives(tmp_path: Path)
         assert place.source.count == 1
 
 
+async def test_an_unusable_page_is_told_once_and_counted_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = [b"!", b"!", b"one", b"!"]
+    async with workplace(tmp_path, Source(lambda request: answer(200, bodies.pop(0)))) as place:
+        pages = kept(place)
+        for told in (1, 1):
+            with pytest.raises(UpstreamInvalid):
+                await ask(pages)
+            assert len([r for r in caplog.records if r.levelname == "WARNING"]) == told
+        await ask(pages)
+        place.clock.now += 5000
+        await ask(pages)
+        assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 2, "it is news again"
+        assert place.events.alarms == ["invalid-page"] * 3
+
+
 async def test_an_unusable_page_is_invalid_and_an_alarm(tmp_path: Path) -> None:
     async with workplace(tmp_path, always(body=b"!")) as place:
         with pytest.raises(UpstreamInvalid, match="exclamation mark"):
@@ -532,15 +549,6 @@ async def test_an_unusable_page_does_not_open_the_breaker(tmp_path: Path) -> Non
             with pytest.raises(UpstreamInvalid):
                 await ask(pages, name)
         assert not place.breaker.is_open
-
-
-async def test_the_memory_of_failures_is_bounded(tmp_path: Path) -> None:
-    async with workplace(tmp_path, always()) as place:
-        pages = kept(place)
-        for number in range(1500):
-            pages._rest(str(number))
-        assert len(pages._resting) == 1000
-        assert "1499" in pages._resting
 
 
 # -- the disk ---

@@ -89,7 +89,14 @@ def test_metadata_advertised_for_changed_bytes_is_not_advertised_for_the_first()
 
 def test_a_file_listed_with_other_bytes_counts_as_changed() -> None:
     changed, facts = file(hashes={"sha256": B}), {WHEEL: Fact(sha256=A)}
-    assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [WHEEL]
+    assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [changed]
+
+
+def test_without_a_digest_another_size_counts_as_changed() -> None:
+    changed, facts = file(size=2, hashes={"md5": "0" * 32}), {WHEEL: Fact(sha256=A, size=1)}
+    assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [changed]
+    found = only(changed, facts=facts)
+    assert (found.hashes, found.size) == ({"sha256": A}, 1), "nothing is said of the other bytes"
 
 
 @pytest.mark.parametrize("fact", [Fact(), Fact(sha256=A), Fact(metadata=M)])

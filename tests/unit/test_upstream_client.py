@@ -151,11 +151,20 @@ async def test_a_redirect_over_the_border_is_not_asked(target: str) -> None:
     assert "evil.example/" not in str(caught.value)
 
 
-@pytest.mark.parametrize("target", ["http://[bad", "http://up.corp.example:bad/", "http://\x00/"])
-async def test_a_redirect_to_no_url_is_a_failure_of_upstream(target: str) -> None:
-    script = Script(redirect(target))
-    with pytest.raises((UpstreamInvalid, UpstreamUnavailable)):
-        await fetched(script)
+@pytest.mark.parametrize("same_origin", [True, False])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://[bad",
+        "http://up.corp.example:bad/",
+        "http://\x00/",
+    ],
+)
+async def test_a_redirect_to_no_url_is_an_unusable_answer(target: str, same_origin: bool) -> None:
+    client = Client(connection(), transport=(script := Script(redirect(target))))
+    with pytest.raises(UpstreamInvalid):
+        async with client.get(BASE + "/x", {}, same_origin=same_origin):
+            pass
     assert len(script.asked) == 1
 
 
@@ -240,6 +249,48 @@ async def test_the_limit_counts_decoded_bytes() -> None:
     script = Script(httpx.Response(200, content=bomb, headers={"content-encoding": "gzip"}))
     with pytest.raises(UpstreamInvalid, match="more than 1000 bytes"):
         await fetched(script)
+
+
+async def test_a_page_announced_as_too_large_is_not_begun() -> None:
+    body = Broken()
+    script = Script(httpx.Response(200, stream=body, headers={"content-length": "1001"}))
+    with pytest.raises(UpstreamInvalid, match="more than 1000 bytes"):
+        await fetched(script)
+    assert body.is_closed
+
+
+@pytest.mark.parametrize(
+    ("packed", "page"),
+    [
+        (gzip.compress(b"one ") + gzip.compress(b"two"), b"one two"),
+        ((gzip.compress(b"one ") + gzip.compress(b"two"))[:-1], None),
+        (gzip.compress(b"one") + b"garbage", None),
+        (b"", None),
+        (gzip.compress(b"") * 60, None),  # more on the wire than a page may be
+    ],
+)
+async def test_all_gzip_members_make_the_page(packed: bytes, page: bytes | None) -> None:
+    script = Script(httpx.Response(200, stream=Once(packed), headers={"content-encoding": "gzip"}))
+    if page is not None:
+        assert (await fetched(script))[1] == page
+    else:
+        with pytest.raises(UpstreamInvalid):
+            await fetched(script)
+
+
+class Slow(httpx.AsyncBaseTransport):
+    """Whatever keeps the head of an answer from arriving, without any silence."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+async def test_the_head_of_an_answer_has_a_deadline() -> None:
+    client = Client(connection(connect_timeout=0.01, read_timeout=0.01), transport=Slow())
+    with pytest.raises(UpstreamUnavailable, match="did not answer in time"):
+        async with client.get(BASE + "/x", {}):
+            pass
 
 
 async def test_raw_bytes_stay_encoded() -> None:
@@ -394,7 +445,7 @@ async def test_absence(status: int) -> None:
 
 
 async def test_a_page_that_leaves_its_origin_is_absent() -> None:
-    assert await page(Script(redirect("https://elsewhere.example/"))) == Absent()
+    assert await page(Script(redirect("https://elsewhere.example/"))) == Absent(is_elsewhere=True)
 
 
 async def test_forbidden_means_missing_only_where_configured() -> None:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
 from proxyindex.cli.group import loaded, options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
 from proxyindex.names import InvalidName, normalize
+from proxyindex.repository import acceptance
 from proxyindex.settings import Settings
 from proxyindex.store import holdings, upkeep
 from proxyindex.store.cache import Cache
@@ -168,8 +170,8 @@ def verify(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **parameters:
 def purge(*, project: str, as_json: bool, **parameters: Any) -> None:
     """Forget all of a project: its pages, its files, and which bytes came first.
 
-    The next request fetches it anew, and accepts files whose bytes upstream has changed. Files
-    that another project has, too, stay.
+    The next request fetches it anew. Files that another project has, too, stay. To accept files
+    whose bytes upstream has changed, `accept` is enough.
 
     \b
     Example:
@@ -181,6 +183,36 @@ def purge(*, project: str, as_json: bool, **parameters: Any) -> None:
         print_json({"project": project, **asdict(done)})
         return
     click.echo(f"Purged {project}: {done.pages} pages, {done.files} files ({decimal(done.bytes)}).")
+
+
+@cache.command()
+@click.argument("project", metavar="NAME", callback=_normalized)
+@click.argument("filename", metavar="[FILENAME]", required=False)
+@json_option
+@cache_options
+def accept(
+    *, project: NormalizedName, filename: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Accept what upstream says now of a project, where that was not believed.
+
+    That is a page which lost most of its files, and files whose bytes changed under the same
+    name. Everything else of the project stays. Name the file to accept that one only, or one of
+    which the page tells no digest.
+
+    \b
+    Examples:
+      proxyindex cache accept numpy
+      proxyindex cache accept numpy numpy-2.0.0.tar.gz
+    """
+    with _opened(loaded(parameters).settings, to_change=True) as opened:
+        done = acceptance.accept(opened, project, filename)
+    if as_json:
+        print_json({"project": project, **asdict(done)})
+        return
+    if done.pages:
+        click.echo(f"Accepted what upstream will say of {project}; it is asked with the next use.")
+    for name in done.files:
+        click.echo(f"Forgot the first bytes of {name}; the next request fetches it anew.")
 
 
 @cache.command()

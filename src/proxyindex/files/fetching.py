@@ -9,7 +9,7 @@ import anyio.to_thread
 from proxyindex.errors import FileGone, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.files.coding import identity
 from proxyindex.files.workshop import Workshop
-from proxyindex.files.writing import Writing
+from proxyindex.files.writing import OtherFile, Writing
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.upstream.client import Reply
 from proxyindex.upstream.index import Upstream
@@ -76,6 +76,9 @@ class Fetching:
         writing = self.writing
         try:
             size = writing.accept(reply)
+        except OtherFile as problem:
+            self._shop.events.alarm("digest-mismatch")
+            raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
         except ValueError as problem:  # this answer cannot be joined to what we have
             raise UpstreamUnavailable(self._upstream.name, str(problem)) from problem
         self.check_size(size)

@@ -19,6 +19,10 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
+class OtherFile(ValueError):
+    """An answer that is whole and right for some other file than the page's."""
+
+
 class Writing:
     """Position, digests and validator of one file being fetched, and the partial it goes to.
 
@@ -66,7 +70,10 @@ class Writing:
         return {"Range": f"bytes={self.written}-", **condition}
 
     def accept(self, reply: Reply) -> int | None:
-        """Judge an answer's head; the total size. `ValueError` if it cannot continue the file."""
+        """Judge an answer's head; the total size.
+
+        Raises `ValueError` if it cannot continue the file, `OtherFile` if it is none of this file.
+        """
         if reply.status == 206:
             start, total = content_range(reply.headers.get("content-range", ""))
             fits = start == self.written and (self.size is None or total in (None, self.size))
@@ -80,7 +87,7 @@ class Writing:
         else:
             total = content_length(reply)
             if self.size is not None and total not in (None, self.size):
-                raise ValueError(f"announced {total} bytes, not {self.size}")
+                raise OtherFile(f"announced {total} bytes, not {self.size}")
             self._skip, self._skipped = self.written, hashlib.sha256()
         self._validator = self._validator or _strong_validator(reply)
         self.size = total if self.size is None else self.size

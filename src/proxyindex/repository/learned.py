@@ -35,24 +35,28 @@ def gone(
     return ProjectPage(name=project, files=(), withdrawn=withdrawn, is_gone=True)
 
 
-def changed_files(page: ProjectPage, facts: Mapping[str, Fact]) -> list[str]:
-    """Names of files that upstream now lists with another sha256 than the one first adopted."""
-    return [
-        file.filename
-        for file in page.files
-        if file.sha256
-        and (fact := facts.get(file.filename))
-        and fact.sha256
-        and fact.sha256 != file.sha256
-    ]
+def changed_files(page: ProjectPage, facts: Mapping[str, Fact]) -> list[File]:
+    """The files, as upstream lists them now, whose bytes are others than those first adopted."""
+    pairs = ((file, facts.get(file.filename)) for file in page.files)
+    return [file for file, fact in pairs if fact and _is_changed(file, fact)]
+
+
+def _is_changed(file: File, fact: Fact) -> bool:
+    """Whether the digest listed is another, or the size where no digest is."""
+    if not fact.sha256:
+        return False
+    if file.sha256:
+        return file.sha256 != fact.sha256
+    return file.size is not None and fact.size is not None and file.size != fact.size
 
 
 def _complete(file: File, fact: Fact) -> File:
     hashes, metadata = file.hashes, file.core_metadata if file.is_wheel else None
     if fact.sha256 and fact.sha256 != file.sha256:
         # what the page says of other bytes than ours, it says of other metadata, too
-        hashes = {"sha256": fact.sha256} if file.sha256 else {**hashes, "sha256": fact.sha256}
-        metadata = {} if file.sha256 and metadata else metadata
+        is_changed = _is_changed(file, fact)
+        hashes = {"sha256": fact.sha256} if is_changed else {**hashes, "sha256": fact.sha256}
+        metadata = {} if is_changed and metadata else metadata
     if fact.metadata is not None and file.is_wheel:
         metadata = None if fact.metadata == NO_METADATA else {"sha256": fact.metadata}
     size = file.size if fact.size is None else fact.size  # we counted; upstream only says

@@ -10,16 +10,19 @@ from packaging.utils import NormalizedName
 from proxyindex import simple
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import ProjectList, ProjectPage
+from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
 from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.repository.remembered import Remembered
+from proxyindex.repository.trust import shrinkage
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.disk import Signature
 from proxyindex.store.facts import Facts
 
 log = logging.getLogger(__name__)
 
+_REPORTED_SECONDS = 30 * 86_400.0
+_MOST_REPORTED = 1000
 LIST_KEY = "+list"  # no normalized name starts with a plus
 
 
@@ -48,8 +51,14 @@ class Mirror:
         self._lists_all = lists_all
         self._is_offline = terms.is_offline
         self._events = terms.events
+        self._stores = terms.stores
+        self._reported: set[str] = set()
         self._pages = Kept(
-            terms, tasks, parse=self._parse_page, weigh=lambda page: 1 + len(page.files)
+            terms,
+            tasks,
+            parse=self._parse_page,
+            weigh=lambda page: 1 + len(page.files),
+            suspect=shrinkage,
         )
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         # completed pages by name, with what they were made from
@@ -76,7 +85,9 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
-        page = await anyio.to_thread.run_sync(self._completed, parsed)
+        page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
+        for file in changed:
+            await self._report(name, file)
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
         self._memo.put(name, (parsed, signature), page)
@@ -88,19 +99,30 @@ class Mirror:
             raise ProjectNotFound(name)
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)
 
-    def _completed(self, parsed: ProjectPage) -> ProjectPage:
+    def _completed(self, parsed: ProjectPage) -> tuple[ProjectPage, list[File]]:
+        """The page as we serve it, and the files whose bytes upstream has changed."""
         facts = self._facts.read(self._id, parsed.name)
-        for filename in changed_files(parsed, facts):
-            self._events.alarm("changed-file")
-            log.error(
-                "%s changed the bytes of %s; the first bytes stay (accept the new ones with "
-                "`proxyindex cache purge %s`)",
-                self._name,
-                filename,
-                parsed.name,
-            )
         page = complete(parsed, facts, upstream=self._id, offers_metadata=self._offers_metadata)
-        return self._on_disk(page) if self._is_offline else page
+        return self._on_disk(page) if self._is_offline else page, changed_files(parsed, facts)
+
+    async def _report(self, name: NormalizedName, file: File) -> None:
+        """Raise the alarm for changed bytes: once for each change, whichever worker sees it."""
+        note = f"changed {self._id}/{name}/{file.filename} {file.sha256 or file.size}"
+        if note in self._reported:
+            return
+        if len(self._reported) >= _MOST_REPORTED:
+            self._reported.clear()
+        self._reported.add(note)
+        notes, worker = self._stores.notes, self._stores.worker
+        if await worker.run(notes.recall, note) is not None:
+            return
+        await worker.run(notes.remember, note, b"", _REPORTED_SECONDS)
+        self._events.alarm("changed-file")
+        log.error(
+            "%s changed the bytes of %s; the first bytes stay (accept the new ones with "
+            "`proxyindex cache accept %s %s`)",
+            *(self._name, file.filename, name, file.filename),
+        )
 
     def _on_disk(self, page: ProjectPage) -> ProjectPage:
         """Only what can be served without asking anybody."""

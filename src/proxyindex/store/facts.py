@@ -9,7 +9,7 @@ remembers files that upstream no longer lists, because lock files still point at
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,7 +107,7 @@ class Facts:
         return [(offset, line) for offset, line in lines if line.strip() and not _parse(line)]
 
     def blank(self, upstream: str, project: str, lines: Iterable[tuple[int, bytes]]) -> None:
-        """Overwrite `broken` lines in place: nothing moves, so others may append meanwhile.
+        """Overwrite lines in place: nothing moves, so others may append meanwhile.
 
         Raises `StoreError`.
         """
@@ -117,6 +117,16 @@ class Facts:
                     os.pwrite(stream.fileno(), b" " * len(line), offset)
         except OSError as problem:
             raise StoreError("mend its facts", problem.strerror or str(problem)) from problem
+
+    def forget(self, upstream: str, project: str, filenames: Collection[str]) -> None:
+        """Forget what is known of these files. Raises `StoreError`."""
+        lines = [
+            (offset, line)
+            for offset, line in self._lines(upstream, project)
+            if (parsed := _parse(line)) and parsed[0] in filenames
+        ]
+        if lines:
+            self.blank(upstream, project, lines)
 
     def remove(self, upstream: str, project: str) -> bool:
         """Forget all facts of a project, its pins included."""

@@ -17,6 +17,7 @@ from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
 from proxyindex.store import disk
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
+from proxyindex.store.doubts import Doubts
 from proxyindex.store.holdings import NotHeld, digests, holders, referred, upstreams
 from proxyindex.store.pages import absent_note
 
@@ -140,10 +141,12 @@ def purge(cache: Cache, project: str) -> Purged:
     for upstream in where:
         cache.facts.remove(upstream, project)
     pages = sum(cache.pages.remove(upstream, project) for upstream in where)
-    removed = [_remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
+    removed = [remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
     sizes = [size for size in removed if size is not None]
+    doubts = Doubts(cache.absent)
     for upstream in upstreams(cache):
         cache.absent.forget(absent_note(upstream, project))
+        doubts.end(upstream, project)
     return Purged(pages, len(sizes), sum(sizes))
 
 
@@ -154,18 +157,18 @@ def unpin(cache: Cache, project: str) -> None:
         raise NotHeld(project, similar, what="has no pin of")
 
 
+def remove_blob(cache: Cache, name: str) -> int | None:
+    """Remove a file by its sha256; the bytes freed, or `None` if there is no such file."""
+    found = disk.signature(cache.blobs.path(name))
+    return found[2] if found and cache.blobs.forget(name) else None
+
+
 def _remove_orphans(cache: Cache, instant: float) -> list[int]:
     # the files are listed before the facts are read: what is noted meanwhile is no orphan
     old = [name for name, _, adopted_at in cache.blobs.walk() if adopted_at < instant]
     needed = referred(cache)
-    removed = [_remove_blob(cache, name) for name in old if name not in needed]
+    removed = [remove_blob(cache, name) for name in old if name not in needed]
     return [size for size in removed if size is not None]
-
-
-def _remove_blob(cache: Cache, name: str) -> int | None:
-    """The bytes freed, or `None` if there is no such file."""
-    found = disk.signature(cache.blobs.path(name))
-    return found[2] if found and cache.blobs.forget(name) else None
 
 
 def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:

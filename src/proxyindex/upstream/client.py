@@ -25,6 +25,7 @@ import truststore
 from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
+from proxyindex.upstream.unzip import Unzip
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPALIVE_SECONDS = 60.0
 _DRAIN_SECONDS = 1.0
-_GZIP = zlib.MAX_WBITS | 16
 _MAX_VALUE = 2048  # characters of a header's value; a stored page's head must stay readable
+_LOCATION = "proxyindex.location"
 _DRAINED = 64 * 1024  # bytes of a refusal's body worth reading to keep a connection
 
 
@@ -86,16 +87,23 @@ class Reply:
         """The whole decoded body. Raises `UpstreamInvalid` over `limit` bytes."""
         coding = self.headers.get("content-encoding", "").strip().lower()
         # httpx decodes each piece whole: 64 KiB of gzip can become 64 MiB
-        unzip = zlib.decompressobj(_GZIP) if coding in ("gzip", "x-gzip") else None
-        body = bytearray()
+        unzip = Unzip() if coding in ("gzip", "x-gzip") else None
+        announced = self.headers.get("content-length", "")
+        received = int(announced) if announced.isdecimal() and len(announced) < 20 else 0
+        self._check_size(received, limit)
+        body, received = bytearray(), 0
         with _mapped(self._upstream):
             async for chunk in self._response.aiter_raw():
-                body += unzip.decompress(chunk, limit + 1 - len(body)) if unzip else chunk
-                if len(body) > limit:
-                    raise UpstreamInvalid(self._upstream, f"sent more than {limit} bytes")
-        if unzip and not unzip.eof:
+                received += len(chunk)
+                body += unzip.add(chunk, limit + 1 - len(body)) if unzip else chunk
+                self._check_size(max(received, len(body)), limit)
+        if unzip and not unzip.is_whole:
             raise UpstreamInvalid(self._upstream, "sent a broken encoding")
         return bytes(body)
+
+    def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise UpstreamInvalid(self._upstream, f"sent more than {limit} bytes")
 
     def asked_pause(self) -> int | None:
         """Seconds that upstream asks us to wait (Retry-After), between 1 and 30, if it does."""
@@ -126,9 +134,12 @@ class Client:
             ),
             follow_redirects=False,
             trust_env=False,  # netrc is read by the configuration, proxies and CA below
+            event_hooks={"response": [_hide_location]},
             headers={"User-Agent": "proxyindex", "Via": f"1.1 {connection.via}"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # httpx would keep them
         )
+        # httpx's own limits are between two reads, and a 1xx now and then keeps them for ever
+        self._head_seconds = connection.connect_timeout + connection.read_timeout
         self._auth = (
             httpx.BasicAuth(connection.username, connection.password or "")
             if connection.username is not None
@@ -166,21 +177,31 @@ class Client:
                 # clients are told no hosts: these are the upstream's affair
                 raise UpstreamInvalid(name, "gave a link that may not be followed")
             response = await self._send(url, headers)
-            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+            location = response.extensions.get(_LOCATION)
+            if response.status_code not in _REDIRECTS or location is None:
                 return response
             await self._drain_refusal(response)
             await response.aclose()
-            target = self._target(url, response.headers["location"])
+            target = self._target(url, location)
             if same_origin and not self._is_same_origin(target):
                 raise OffOrigin
             url = target
         raise UpstreamInvalid(name, f"redirected more than {MAX_REDIRECTS} times")
 
     def _target(self, url: str, location: str) -> str:
+        """Where a redirect leads. What is no URL is not the address of another index either."""
         try:
-            return urljoin(url, location)
-        except ValueError as problem:
+            target = urljoin(url, location)
+            httpx.URL(target)
+        except (ValueError, httpx.InvalidURL) as problem:
             raise UpstreamInvalid(self._connection.name, "redirected to no URL") from problem
+        return target
+
+    def _is_same_origin(self, url: str) -> bool:
+        try:
+            return self.border.is_index_origin(url)
+        except ValueError:
+            return False
 
     async def _drain_refusal(self, response: httpx.Response) -> None:
         """Read the short body of an answer that nobody will read: only then is the connection
@@ -195,15 +216,16 @@ class Client:
 
     async def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         auth = self._auth if self.border.is_index_origin(url) else None
-        with _mapped(self._connection.name):
+        with _mapped(self._connection.name), anyio.fail_after(self._head_seconds):
             request = self._http.build_request("GET", url, headers=dict(headers))
             return await self._http.send(request, stream=True, auth=auth)
 
-    def _is_same_origin(self, url: str) -> bool:
-        try:
-            return self.border.is_index_origin(url)
-        except ValueError:
-            return False
+
+async def _hide_location(response: httpx.Response) -> None:
+    """Redirects are followed by hand; httpx parses their target even so, and breaks where it
+    cannot."""
+    if "location" in response.headers:
+        response.extensions[_LOCATION] = response.headers.pop("location")
 
 
 class _mapped:  # noqa: N801 - a context manager used like a function
@@ -217,7 +239,7 @@ class _mapped:  # noqa: N801 - a context manager used like a function
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
         match problem:
-            case httpx.TimeoutException():
+            case httpx.TimeoutException() | TimeoutError():
                 raise UpstreamUnavailable(self._upstream, "did not answer in time") from problem
             case httpx.DecodingError() | zlib.error():
                 raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem

@@ -42,7 +42,12 @@ class NotModified:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Upstream says that there is no such project (404, 410, or a redirect off its origin)."""
+    """Upstream says that there is no such project (404, 410, or a redirect off its origin).
+
+    The last `is_elsewhere`: indexes send on so what they do not have, but so do login pages.
+    """
+
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class Upstream:
             async with self._pages.get(url, headers, same_origin=True) as reply:
                 return await self._answer(reply, validators)
         except OffOrigin:
-            return Absent()
+            return Absent(is_elsewhere=True)
 
     async def _answer(self, reply: Reply, validators: Validators) -> Fetched | NotModified | Absent:
         if reply.status == 200:

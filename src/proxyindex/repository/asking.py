@@ -1,0 +1,232 @@
+"""Asking an upstream about one document, and keeping what it says."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import anyio
+
+from proxyindex.errors import StoreError, UpstreamInvalid
+from proxyindex.events import Events
+from proxyindex.freshness import Freshness, FreshnessRules, freshness
+from proxyindex.repository.copies import Copies, Copy
+from proxyindex.repository.trust import Disbelieved, Trust
+from proxyindex.store.doubts import Doubts
+from proxyindex.store.index import Notes
+from proxyindex.store.locks import Locks
+from proxyindex.store.pages import PageHead, PageStore, absent_note
+from proxyindex.store.trouble import Trouble
+from proxyindex.store.worker import Worker
+from proxyindex.upstream.breaker import Breaker
+from proxyindex.upstream.index import Absent, Fetched, NotModified, Upstream, Validators
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What all kept documents of a cache directory share."""
+
+    pages: PageStore
+    notes: Notes
+    worker: Worker
+    locks: Locks
+    trouble: Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Whose documents are kept, where, and on what terms.
+
+    `id` names the upstream in the stores (its configured name and a digest of its URL). With
+    `is_offline` the network step is left out: what is stored is served whatever its age.
+    """
+
+    upstream: Upstream
+    id: str
+    stores: Stores
+    breaker: Breaker
+    rules: FreshnessRules
+    events: Events
+    is_offline: bool = False
+    clock: Callable[[], float] = time.time
+
+
+class Asking(Generic[T]):
+    """What an upstream says of its documents becomes what is stored of them, or is refused.
+
+    One request at a time for a document: callers hold its lock. `suspect(known, sent)` tells what
+    speaks against believing `sent` at once, as a phrase, or `None`.
+    """
+
+    def __init__(
+        self, terms: Terms, copies: Copies[T], suspect: Callable[[T, T], str | None]
+    ) -> None:
+        self._upstream = terms.upstream
+        self._id = terms.id
+        self._stores = terms.stores
+        self._rules = terms.rules
+        self._events = terms.events
+        self._clock = terms.clock
+        self._copies = copies
+        self._suspect = suspect
+        self._trust = Trust(
+            terms.upstream.name,
+            terms.id,
+            Doubts(terms.stores.notes),
+            terms.stores.worker,
+            terms.events,
+            terms.clock,
+        )
+
+    def freshness(self, copy: Copy[T] | None) -> Freshness:
+        """The state of a copy now."""
+        if copy is None:
+            return Freshness.MISSING
+        head = copy.head
+        return freshness(head.validated_at, head.lifetime, self._clock(), self._rules)
+
+    async def absent_since(self, key: str) -> float | None:
+        """When upstream said that there is no such document (seconds since the epoch)."""
+        note = absent_note(self._id, key)
+        noted = await self._stores.worker.run(self._stores.notes.recall, note)
+        return None if noted is None else float(noted)
+
+    async def ask(self, key: str, path: str, copy: Copy[T] | None, via: str) -> T | None:
+        """What upstream says now, stored; `None` if it says that there is no such document.
+
+        Raises `UpstreamError`; `Disbelieved` if `copy` is good for another while instead.
+        """
+        head = copy.head if copy else None
+        doubted = await self._trust.since(key) if copy else None
+        validators = Validators()
+        if head and doubted is None:  # else a 304 could speak of either page
+            validators = Validators(head.etag, head.last_modified)
+        answer = await self._upstream.page(path, validators, via=via)
+        if isinstance(answer, NotModified) and head and _contradicts(answer.etag, head.etag):
+            answer = await self._upstream.page(path, Validators(), via=via)
+        try:
+            return await self._accept(key, copy, answer, doubted)
+        except Disbelieved:
+            assert copy is not None
+            await self._renew(key, copy, None)  # asked again when another page would be
+            raise
+
+    async def _accept(
+        self,
+        key: str,
+        copy: Copy[T] | None,
+        answer: Fetched | NotModified | Absent,
+        doubted: float | None,
+    ) -> T | None:
+        document = None
+        match answer:
+            case NotModified() if copy is not None:
+                lifetime = copy.head.lifetime if answer.lifetime is None else answer.lifetime
+                document = await self._renew(key, copy, lifetime)
+                self._events.page(self._upstream.name, "renewed")
+            case Fetched():
+                document = await self._keep(key, copy, answer, doubted)
+            case Absent():
+                if answer.is_elsewhere and self._is_worth_keeping(copy):
+                    phrase = "redirects to another server instead of answering"
+                    await self._trust.check(key, doubted, phrase, "invalid-page")
+                await self._forget(key)
+            case _:
+                name = self._upstream.name
+                raise UpstreamInvalid(name, "answered 304 to an unconditional request")
+        await self._trust.settle(key, doubted)
+        return document
+
+    async def _renew(self, key: str, copy: Copy[T], lifetime: float | None) -> T:
+        head = copy.head.renewed(self._clock(), lifetime)
+        stored = await anyio.to_thread.run_sync(self._stores.pages.read, self._id, key)
+        if stored is not None:
+            await self._write(key, head, stored.body, copy.document)
+        else:  # evicted or damaged meanwhile: good for now, asked for again next time
+            self._copies.remember(key, Copy(None, head, copy.document))
+        return copy.document
+
+    async def _keep(
+        self, key: str, copy: Copy[T] | None, answer: Fetched, doubted: float | None
+    ) -> T:
+        self._check_serial(copy, answer)
+        digest = hashlib.sha256(answer.body).hexdigest()
+        if copy is not None and copy.head.digest == digest and copy.head.url == answer.url:
+            document = copy.document  # the very same object: what was rendered from it stays good
+        else:
+            document = await self._copies.parse(answer.body, answer.content_type, answer.url, key)
+            await self._check_loss(key, copy, answer, document, doubted)
+        now = self._clock()
+        head = PageHead(
+            url=answer.url,
+            content_type=answer.content_type,
+            fetched_at=now,
+            validated_at=now,
+            lifetime=answer.lifetime,
+            etag=answer.etag,
+            last_modified=answer.last_modified,
+            serial=answer.serial,
+            digest=digest,
+            length=len(answer.body),
+        )
+        await self._write(key, head, answer.body, document)
+        return document
+
+    def _check_serial(self, copy: Copy[T] | None, answer: Fetched) -> None:
+        known = copy.head.serial if copy and self._is_worth_keeping(copy) else None
+        if known is not None and answer.serial is not None and answer.serial < known:
+            # a stale edge of upstream's CDN; ours is newer
+            raise UpstreamInvalid(self._upstream.name, "sent a page older than the one we have")
+
+    async def _check_loss(
+        self, key: str, copy: Copy[T] | None, answer: Fetched, document: T, doubted: float | None
+    ) -> None:
+        if copy is None or not self._is_worth_keeping(copy):
+            return
+        phrase = self._suspect(copy.document, document)
+        if phrase is None:
+            return
+        before, now = copy.head.serial, answer.serial
+        if before is not None and now is not None and now > before:
+            log.info("%s: upstream %r %s, by a later serial", key, self._upstream.name, phrase)
+            return
+        await self._trust.check(key, doubted, phrase, "shrunken-page")
+
+    def _is_worth_keeping(self, copy: Copy[T] | None) -> bool:
+        """Whether it may ever be served again: what is too old must not stop what replaces it,
+        an upstream restored from a backup, say."""
+        return self.freshness(copy) is not Freshness.MISSING
+
+    async def _write(self, key: str, head: PageHead, body: bytes, document: T) -> None:
+        try:
+            await anyio.to_thread.run_sync(self._stores.pages.write, self._id, key, head, body)
+        except StoreError as problem:
+            self._stores.trouble.refused(problem)
+        self._copies.remember(
+            key, Copy(self._stores.pages.signature(self._id, key), head, document)
+        )
+
+    async def _forget(self, key: str) -> None:
+        self._copies.drop(key)
+        await self._stores.worker.run(self._stores.pages.remove, self._id, key)
+        await self._stores.worker.run(
+            self._stores.notes.remember,
+            absent_note(self._id, key),
+            str(self._clock()).encode(),
+            self._rules.negative_ttl,
+        )
+
+
+def _contradicts(repeated: str | None, ours: str | None) -> bool:
+    """Whether a 304 speaks of another version than ours (weak comparison)."""
+    return (
+        repeated is not None
+        and ours is not None
+        and repeated.removeprefix("W/") != ours.removeprefix("W/")
+    )

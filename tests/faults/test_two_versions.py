@@ -1,0 +1,132 @@
+"""Upstream puts other bytes under a name that we have served: the first ones stay, with an alarm,
+until an operator accepts the others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.support import http
+from tests.support.fixtures import ServerFactory
+from tests.support.outages import alarms, configured, filenames, lines, page
+from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.reply import sha256_of
+from tests.support.server import ProxyIndex
+from tests.support.upstream import FakeUpstream
+
+OTHER = sdist_spec("demo", "1.0")
+FIRST = wheel_spec("demo", "1.0", payload=30_000)
+LENGTH = len(FIRST.body)
+SECOND = replace(FIRST, body=FIRST.body[: LENGTH // 2] + bytes(LENGTH - LENGTH // 2))  # type: ignore[index]
+LONGER = replace(FIRST, body=SECOND.body + b"more")  # type: ignore[operator]
+TARGET = f"/simple/demo/{FIRST.filename}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What upstream tells of a file besides its name."""
+
+    form: str = "json"
+    has_sha256: bool = True
+    has_size: bool = True
+
+    def of(self, spec: FileSpec) -> FileSpec:
+        return replace(
+            spec, hashes=None if self.has_sha256 else {}, size=-1 if self.has_size else None
+        )
+
+
+KINDS = {
+    "sha256": Told(),
+    "sha256 in HTML": Told(form="html"),
+    "size alone": Told(has_sha256=False),
+    "nothing": Told(form="html", has_sha256=False),
+}
+
+
+def offer(upstream: FakeUpstream, told: Told, spec: FileSpec) -> None:
+    upstream.project("demo", told.of(spec), OTHER, form=told.form)  # type: ignore[arg-type]
+
+
+def forget_bytes(server: ProxyIndex, spec: FileSpec) -> None:
+    """What eviction does."""
+    (path,) = (server.cache_dir / "blobs").glob(f"*/{sha256_of(spec.body)}")
+    path.unlink()
+
+
+def download(server: ProxyIndex) -> int | None:
+    """The status of the file's answer, or `None` if that was broken off."""
+    try:
+        return server.get(TARGET).status
+    except http.ShortBodyError:
+        return None
+
+
+def accept(server: ProxyIndex, *names: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proxyindex", "cache", "accept", *names]
+    return subprocess.run(
+        [*command, "--cache-dir", server.cache_dir],
+        env=server.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("kind", "workers"), [*((kind, 1) for kind in KINDS), ("sha256", 4)])
+def test_the_first_bytes_stay_until_the_others_are_accepted(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path, kind: str, workers: int
+) -> None:
+    told = KINDS[kind]
+    offer(upstream, told, FIRST)
+    config = configured(tmp_path, upstream.simple_url, "retries = 0")
+    running = server("--config", config, "--page-ttl", "0s", workers=workers, is_started=False)
+    running.args.remove("--no-upstream")
+    running.start()
+    assert len(filenames(page(running, "demo"))) == 2
+    for filename, spec in ((FIRST.filename, FIRST), (OTHER.filename, OTHER)):
+        assert running.get(f"/simple/demo/{filename}").body == spec.body
+
+    second = LONGER if kind == "size alone" else SECOND
+    offer(upstream, told, second)
+    shows = told.has_sha256 or (told.form == "json" and told.has_size)
+    for _ in range(8):
+        (shown,) = [f for f in page(running, "demo").json()["files"] if f["url"].endswith(".whl")]
+        assert shown["hashes"] == {"sha256": sha256_of(FIRST.body)}
+        assert shown["size"] == len(FIRST.body)
+        assert running.get(TARGET).body == FIRST.body
+    # counted and logged once per change, whatever the number of requests and workers
+    assert alarms(running, "changed-file") == shows
+    changed = lines(running, "ERROR", "changed the bytes of")
+    assert len(changed) == shows
+    assert all(f"`proxyindex cache accept demo {FIRST.filename}`" in line for line in changed)
+
+    forget_bytes(running, FIRST)
+    assert download(running) in (None, 502, 503), "other bytes are not taken for the first"
+    assert alarms(running, "digest-mismatch") == 1
+
+    done = accept(running, "demo", *([] if shows else [FIRST.filename]))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert FIRST.filename in done.stdout
+    other = running.cache_dir / "blobs" / sha256_of(OTHER.body)[:2] / sha256_of(OTHER.body)
+    assert other.exists(), "other files stay"
+    for _ in range(8):
+        assert running.get(TARGET).body == second.body
+    assert alarms(running, "changed-file") == shows
+
+
+def test_there_is_nothing_to_accept_where_nothing_changed(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream, Told(), FIRST)
+    running = server(upstream=upstream)
+    assert running.get(TARGET).body == FIRST.body
+    done = accept(running, "demo", FIRST.filename)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing to accept" in done.stderr
+    assert running.get(TARGET).body == FIRST.body
