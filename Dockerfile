@@ -6,14 +6,20 @@ FROM ${BASE} AS build
 ARG PIP_INDEX_URL
 ARG PIP_CERT
 WORKDIR /src
+# Only files whose digests are in the two lists are installed, here and into the image, wherever
+# they come from. `scripts/lock` makes the lists.
+COPY deploy/requirements.txt deploy/requirements-build.txt ./deploy/
+RUN python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes -r deploy/requirements-build.txt \
+ && python3 -m venv --without-pip /opt/proxyindex \
+ && /opt/build/bin/pip --python /opt/proxyindex/bin/python install --no-cache-dir \
+      --require-hashes -r deploy/requirements.txt
 COPY pyproject.toml README.md ./
 COPY src ./src
-# The package is built here and installed from that one wheel; its dependencies come from the
-# index pip is configured for.
-RUN python3 -m venv /opt/build \
- && /opt/build/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
- && python3 -m venv /opt/proxyindex \
- && /opt/proxyindex/bin/pip install --no-cache-dir /wheels/*.whl \
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation \
+      --wheel-dir /wheels . \
+ && /opt/proxyindex/bin/pip install --no-cache-dir --no-index --no-deps /wheels/*.whl \
+ && /opt/proxyindex/bin/pip check \
  && /opt/proxyindex/bin/python -m compileall -q /opt/proxyindex/lib
 
 FROM ${BASE}
