@@ -37,6 +37,7 @@ _ENCRYPTED = 0x1
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class InvalidArchive(ProxyindexError):
@@ -74,13 +75,16 @@ def read_metadata(source: BinaryIO, filename: str) -> bytes:
 
 
 def parse_headers(metadata: bytes) -> CoreMetadata:
-    """What METADATA or PKG-INFO says; never fails, undecodable bytes are replaced."""
+    """What METADATA or PKG-INFO says; never fails.
+
+    Undecodable bytes are replaced, and control characters, which no page may carry, are blanks.
+    """
     text = metadata.decode("utf-8", "replace")
     head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
     message = HeaderParser().parsestr(head, headersonly=True)
 
     def field(name: str) -> str | None:
-        value = " ".join(str(message.get(name, "")).split())
+        value = " ".join(_CONTROL.sub(" ", str(message.get(name, ""))).split())
         return value if 0 < len(value) <= MAX_HEADER_VALUE else None
 
     return CoreMetadata(field("Name"), field("Version"), field("Requires-Python"))

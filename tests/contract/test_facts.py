@@ -74,6 +74,7 @@ BROKEN = {
     "digest is upper case": json.dumps({"file": "x", "sha256": "A" * 64}).encode(),
     "metadata is a path": b'{"file": "x", "metadata": "../x"}',
     "size is text": b'{"file": "x", "size": "7"}',
+    "size is negative": b'{"file": "x", "size": -7}',
     "url is a number": b'{"file": "x", "url": 7}',
 }
 

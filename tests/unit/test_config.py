@@ -438,6 +438,11 @@ def test_value_that_does_not_fit_names_its_variable_and_flag(key: str, text: str
     [
         ("port = [\n1,,]", "line 2, column 3"),
         ("port = 1\nport = 2", "not valid TOML"),
+        ("a." * 30_000 + "a = 1", "not valid TOML: a key has more than 200 parts."),
+        ("a = " + "[" * 60_000, "not valid TOML: nested too deeply."),
+        # a password is not shown for being long, or for a blank in it
+        (f"upstream = ['ftp://u:{'x' * 200}@x.example']", "'ftp://****@x.example': expected"),
+        ("upstream = ['ftp://u:pass word@x.example']", "'ftp://****@x.example': expected"),
         ("[upstream]\nurl = 'https://u:secret@x.example'", "[[upstream]] tables"),
         ("upstream = [5]", "upstream = 5: expected an http(s) address"),
         ("port = true", "port = True: expected a whole number"),
@@ -587,6 +592,13 @@ def test_json_has_numbers_sources_and_no_secrets(
     assert document["settings"]["cache_size"] == {"value": 50_000_000_000, "source": "default"}
     assert document["upstreams"][0]["password"]["value"] == "****"
     assert document["upstreams"][1]["username"] == {"value": None, "source": "default"}
+
+
+def test_a_path_that_cannot_even_be_looked_at_is_a_mistake_and_no_crash() -> None:
+    long = "x" * 300
+    found = mistakes_of({"folders": (long,), "tls_cert": long, "tls_key": long})
+    assert len(found) == 3
+    assert all(text.endswith("this path cannot be reached (file name too long).") for text in found)
 
 
 def test_no_upstream_is_shown_as_such(tmp_path: Path) -> None:

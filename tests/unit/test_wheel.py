@@ -238,6 +238,7 @@ def test_a_zip_over_a_longer_older_one_is_found_out() -> None:
         (b"", CoreMetadata(None, None, None)),
         (b"\0\xff nonsense", CoreMetadata(None, None, None)),
         (b"Requires-Python: >=" + b"3" * 5000, CoreMetadata(None, None, None)),
+        (b"Name: a\0b\nRequires-Python: >=3\x1b[1m\x01\n", CoreMetadata("a b", None, ">=3 [1m")),
     ],
 )
 def test_headers_are_read_tolerantly(text: bytes, expected: CoreMetadata) -> None:

@@ -21,6 +21,8 @@ _LARGEST_FILE = 1024 * 1024
 _CREDENTIAL = re.compile(r"PROXYINDEX_UPSTREAM_[A-Z0-9_]+_(USERNAME|PASSWORD)", re.ASCII)
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _ALIKE = 0.7
+# Python's reader takes memory that grows with the square of a key's parts: gigabytes for 60 kB
+_ENDLESS_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){200}""", re.ASCII)
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:
@@ -66,22 +68,32 @@ def from_file(path: Path, named_by: Place, mistakes: Mistakes) -> Layer:
     try:
         with path.open("rb") as stream:
             body = stream.read(_LARGEST_FILE + 1)
-        if len(body) > _LARGEST_FILE:
-            mistakes.value(named_by, str(path), "a TOML file of at most 1 MiB")
-            return {}
-        table = tomllib.loads(body.decode())
     except OSError as problem:
         reason = (problem.strerror or "it cannot be read").lower()
         mistakes.value(named_by, str(path), f"a readable TOML file ({reason})")
+    except ValueError:  # how Python refuses to open a path with a NUL in it
+        mistakes.value(named_by, str(path), "a path without control characters")
+    else:
+        if len(body) > _LARGEST_FILE:
+            mistakes.value(named_by, str(path), "a TOML file of at most 1 MiB")
+            return {}
+        options = [option for option in OPTIONS if option.in_file]
+        return dict(table_keys(_table(body, path, mistakes), options, path, mistakes))
+    return {}
+
+
+def _table(body: bytes, path: Path, mistakes: Mistakes) -> Mapping[str, object]:
+    try:
+        text = body.decode()
+        if _ENDLESS_KEY.search(text):
+            raise tomllib.TOMLDecodeError("a key has more than 200 parts")
+        return tomllib.loads(text)
     except UnicodeDecodeError:
         mistakes.say(Place(Rank.FILE, "the file", path), "is not UTF-8 text")
     except tomllib.TOMLDecodeError as problem:
         mistakes.wrong.append(f"{path}: not valid TOML: {problem}.")
-    except ValueError:  # how Python refuses to open a path with a NUL in it
-        mistakes.value(named_by, str(path), "a path without control characters")
-    else:
-        options = [option for option in OPTIONS if option.in_file]
-        return dict(table_keys(table, options, path, mistakes))
+    except RecursionError:
+        mistakes.wrong.append(f"{path}: not valid TOML: nested too deeply.")
     return {}
 
 

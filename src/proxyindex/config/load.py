@@ -116,7 +116,7 @@ def _check_tls(values: _Values, mistakes: Mistakes) -> None:
     if key and not cert:
         mistakes.say(values.place("tls_key"), "needs tls-cert beside it")
     for name, path in (("tls_cert", cert), ("tls_key", key)):
-        if path and not path.is_file():
+        if path and not os.path.isfile(path):
             mistakes.absent(values.place(name), path, "a file")
 
 
@@ -133,7 +133,7 @@ def _check_socket(values: _Values, mistakes: Mistakes) -> None:
 
 def _check_folders(values: _Values, mistakes: Mistakes) -> None:
     for folder in values["folders"] or ():
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
             mistakes.absent(values.place("folders"), folder, "a folder")
 
 
@@ -143,7 +143,7 @@ def _check_purpose(values: _Values, entries: Given | None, mistakes: Mistakes) -
     if entries is None or not entries.value:
         place = values.place("no_upstream" if entries is None else "upstream")
         mistakes.say(place, "without folders and upstreams there is nothing to serve")
-    elif values["offline"] and not (cache := _cache_dir(values)).is_dir():
+    elif values["offline"] and not os.path.isdir(cache := _cache_dir(values)):
         problem = f"no folders are given and there is no cache at {cache}"
         mistakes.say(values.place("offline"), f"{problem}, so there is nothing to serve")
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from proxyindex.errors import ConfigError
 
 _LONGEST_VALUE = 100
-_USERINFO = re.compile(r"([a-z+]+://)?[^\s']*@")
 _QUERY = re.compile(r"(://[^\s'?]*\?)[^\s']*")
 
 
@@ -100,7 +99,13 @@ class Mistakes:
 
     def absent(self, place: Place, path: Path, what: str) -> None:
         """A path the configuration names is not there, or not `what` (`a folder`, `a file`)."""
-        problem = f"is not {what}" if path.exists() else "does not exist"
+        problem = f"is not {what}"
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            problem = "does not exist"
+        except OSError as refusal:  # a folder above it may not be entered, or the name is too long
+            problem = f"cannot be reached ({(refusal.strerror or 'refused').lower()})"
         self.missing.append(f"{place} = {_shown(str(path), secret=False)}: this path {problem}.")
 
     def raise_if_any(self) -> None:
@@ -116,6 +121,15 @@ def _shown(value: object, *, secret: bool) -> str:
         return "'****'"
     # tables and lists may hold a password somewhere
     text = "{…}" if isinstance(value, dict) else "[…]" if isinstance(value, list) else repr(value)
+    text = _without_userinfo(text)  # before the cut, which might take the @ that tells
     if len(text) > _LONGEST_VALUE:
         text = text[:_LONGEST_VALUE] + "…"
-    return _QUERY.sub(r"\1****", _USERINFO.sub(r"\1****@", text))
+    return _QUERY.sub(r"\1****", text)
+
+
+def _without_userinfo(text: str) -> str:
+    # everything up to the last @, whatever is in it: passwords have blanks and quotes, too
+    before, at, after = text.rpartition("@")
+    scheme, colon, _ = before.partition("://")
+    kept = scheme + colon if colon else before[:1]  # the quotation mark
+    return f"{kept}****@{after}" if at else text

@@ -12,8 +12,11 @@ from proxyindex.model import File
 from proxyindex.names import is_reserved, matches_pattern
 from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Subject, Verdict
 
-# a glob over names, and the text of a specifier, which may be empty
-RULE = re.compile(r"\s*((?:[A-Za-z0-9._*?\[\]-]|!(?!=))+)\s*(.*?)\s*\Z", re.ASCII | re.DOTALL)
+# a glob over names, and the text of a specifier, which may be empty; greedy, because `.*?` and
+# blanks behind it take time that grows with the square of the blanks
+RULE = re.compile(
+    r"\s*((?:[A-Za-z0-9._*?\[\]-]|!(?!=))+)\s*(.*(?<!\s)|)\s*\Z", re.ASCII | re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)

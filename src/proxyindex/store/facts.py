@@ -175,6 +175,6 @@ def _is_sound(fact: Fact) -> bool:
     return (
         isinstance(fact.url, str)
         and (fact.sha256 is None or disk.is_sha256(fact.sha256))
-        and (fact.size is None or type(fact.size) is int)
+        and (fact.size is None or (type(fact.size) is int and fact.size >= 0))
         and (fact.metadata in (None, NO_METADATA) or disk.is_sha256(fact.metadata))
     )

@@ -140,8 +140,11 @@ def _parse_head(line: bytes) -> PageHead:
     head = PageHead(**fields)
     numbers = (head.fetched_at, head.validated_at, head.lifetime or 0, head.length)
     texts = (head.url, head.content_type, head.digest, head.etag or "", head.last_modified or "")
-    if not all(isinstance(number, int | float) for number in numbers):
+    # written so that neither NaN nor infinity passes, which JSON of Python may hold
+    if not all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers):
         raise TypeError("a number is none")
+    if head.serial is not None and type(head.serial) is not int:
+        raise TypeError("a serial is none")
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a text is none")
     return head
