@@ -11,7 +11,8 @@ from proxyindex.errors import FileGone, ProxyindexError
 from proxyindex.files.content import READ_SIZE
 from proxyindex.store.partials import Partial, Phase, Progress
 
-_INLINE = 256 * 1024  # bytes just written are in the page cache: a thread hop costs more
+_PIECE = 256 * 1024  # upstreams are slower than disks: larger reads gain nothing, and cost memory
+_RECENT = 16 * 1024**2  # bytes just written are in the page cache: a thread hop costs more
 
 
 class Arrival:
@@ -127,10 +128,10 @@ class ArrivalStream:
         available = await arrival.available(position)
         if self._stop is not None:
             available = min(available, self._stop)
-        wanted = min(available - position, READ_SIZE)
+        wanted = min(available - position, _PIECE)
         if wanted <= 0:
             raise StopAsyncIteration
-        if wanted <= _INLINE:
+        if arrival.readable - position <= _RECENT:
             chunk = os.pread(arrival.fd, wanted, position)
         else:
             chunk = await anyio.to_thread.run_sync(os.pread, arrival.fd, wanted, position)

@@ -225,6 +225,9 @@ class BoundedProtocol(HttpToolsProtocol):
             elif message["type"] == "http.response.body":
                 is_ended = not message.get("more_body", False)
             await send(message)
+            if not is_ended and self.flow.write_paused:
+                # uvicorn would wait before the next write: with a second piece at hand
+                await self.flow.drain()
 
         try:
             await self._application(scope, receive, send_with_reason)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from proxyindex import logs
@@ -33,6 +35,10 @@ from proxyindex.settings import Settings
 # Longer than the pauses of installers, and than the 60 s for which fronts keep idle connections:
 # the side that reuses a connection should be the one that closes it.
 KEEP_ALIVE_SECONDS = 75
+HANDSHAKE_SECONDS = 5.0  # with the 10 s for a head, nobody holds a connection for more than 15
+# The farewell begins when the last bytes are handed over, not when they have been read: after
+# uvloop's 30 s a slow reader lost the end of its file (measured: 1 MiB of it).
+FAREWELL_SECONDS = 600.0
 DESCRIPTORS_WANTED = 65_536
 DESCRIPTORS_PER_CONNECTION = 3  # the client's socket, the file, a share of upstream and store
 
@@ -186,7 +192,7 @@ def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
         application,
         http=BoundedProtocol,
         ws="none",
-        loop="uvloop",
+        loop=f"{__name__}:{Loop.__name__}",
         lifespan="on",
         interface="asgi3",
         log_config=None,
@@ -229,6 +235,22 @@ def raise_descriptor_limit() -> int:
     except (ValueError, OSError):  # forbidden by a sandbox
         return soft
     return wanted
+
+
+class Loop(uvloop.Loop):
+    """uvloop's event loop with our times for the two ends of a TLS connection.
+
+    uvloop's own are 60 s and 30 s; uvicorn has no option for them.
+    """
+
+    async def create_server(  # type: ignore[override]
+        self, *args: Any, **options: Any
+    ) -> asyncio.AbstractServer:
+        """As asyncio's."""
+        if options.get("ssl") is not None:
+            options |= {"ssl_handshake_timeout": HANDSHAKE_SECONDS}
+            options |= {"ssl_shutdown_timeout": FAREWELL_SECONDS}
+        return await super().create_server(*args, **options)
 
 
 class _Server(uvicorn.Server):
