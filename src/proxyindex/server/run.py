@@ -1,7 +1,9 @@
 """Serving: checks, sockets, one process or several, signals, drain. uvicorn run from our code."""
 
 import asyncio
+import errno
 import gc
+import logging
 import math
 import os
 import resource
@@ -32,6 +34,8 @@ from proxyindex.server.protocol import UNIX_PEER, BoundedProtocol
 from proxyindex.server.workers import CANNOT_START, FORCED, STOP_SIGNALS, Lifeline, Supervisor
 from proxyindex.settings import Settings
 
+log = logging.getLogger(__name__)
+
 # Longer than the pauses of installers, and than the 60 s for which fronts keep idle connections:
 # the side that reuses a connection should be the one that closes it.
 KEEP_ALIVE_SECONDS = 75
@@ -40,6 +44,7 @@ HANDSHAKE_SECONDS = 5.0  # with the 10 s for a head, nobody holds a connection f
 # uvloop's 30 s a slow reader lost the end of its file (measured: 1 MiB of it).
 FAREWELL_SECONDS = 600.0
 DESCRIPTORS_WANTED = 65_536
+_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 DESCRIPTORS_PER_CONNECTION = 3  # the client's socket, the file, a share of upstream and store
 
 
@@ -97,6 +102,10 @@ def _check_cache(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if error.errno in _DISK_TROUBLE and (folder / "CACHEDIR.TAG").exists():
+            # it served from there before: better without keeping anything than not at all
+            log.warning("the cache folder %s cannot be written: %s", folder, error.strerror)
+            return
         raise StartError(
             f"The cache folder {folder} cannot be written ({error.strerror}); "
             "change its permissions or choose another one."
