@@ -130,11 +130,6 @@ def test_planted_settings_are_no_obstacle(tmp_path: Path) -> None:
     second.close()
 
 
-def database_files(directory: Path) -> list[Path]:
-    """Without the shared memory: SQLite maps it, and cutting it off stops any process."""
-    return [path for path in directory.iterdir() if not path.name.endswith("-shm")]
-
-
 def garbage(path: Path) -> None:
     path.write_bytes(b"no database " * 4000)
 
@@ -155,7 +150,7 @@ def test_a_database_found_broken_is_begun_anew(
     recency.touch((f"key {number}", 1) for number in range(3000))
     recency.counted()
     recency.close()
-    for path in database_files(tmp_path / "index"):
+    for path in (tmp_path / "index").iterdir():
         damage(path)
     for _ in range(3):  # the first uses may fail; none may raise
         recency.touch([("new", 5)])
@@ -176,7 +171,7 @@ def test_a_database_that_breaks_while_open_goes_on_or_is_begun_anew(
     recency = Recency(tmp_path / "index")
     recency.touch((f"key {number}", 1) for number in range(3000))
     recency.counted()
-    for path in database_files(tmp_path / "index"):
+    for path in (tmp_path / "index").iterdir():
         damage(path)
     for _ in range(3):
         recency.touch([("new", 5)])
@@ -209,7 +204,7 @@ def test_the_one_who_heals_late_spares_the_healed(tmp_path: Path) -> None:
     one, other = Recency(tmp_path / "index"), Recency(tmp_path / "index")
     one.touch([("a", 1)])
     other.touch([("b", 1)])
-    for path in database_files(tmp_path / "index"):
+    for path in (tmp_path / "index").iterdir():
         garbage(path)
     for table, key in ((one, "c"), (one, "c"), (other, "d"), (other, "d")):
         table.touch([(key, 1)])

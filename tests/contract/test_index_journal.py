@@ -58,7 +58,7 @@ def test_cutting_off_any_file_of_an_index_stops_no_process(tmp_path: Path, lengt
     assert finish(user, "\n") == "True\n"
 
 
-@pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE", "BEGIN"])
+@pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN"])
 def test_a_lock_that_is_never_released_costs_a_moment_once(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,3 +151,17 @@ def test_a_removed_database_is_no_ghost(tmp_path: Path, caplog: pytest.LogCaptur
     assert len(caplog.records) == 1
     other.close()
     recency.close()
+
+
+def test_a_note_does_not_outlive_its_lifetime_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes(tmp_path / "index")
+    for now, expected in ((1e9, b"1"), (1e9 + 59, b"1"), (1e9 + 61, None), (1e9 - 61, None)):
+        monkeypatch.setattr(time, "time", lambda: 1e9)
+        notes.remember("set_back", b"1", 60)
+        notes.remember("for ever", b"2")
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        assert notes.recall("set_back") == expected
+        assert notes.recall("for ever") == b"2"
+    notes.close()

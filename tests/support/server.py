@@ -48,6 +48,7 @@ class ProxyIndex:
         self.args = [str(arg) for arg in args]
         self.workdir = workdir
         self.cache_dir = workdir / "cache"
+        self.wrapper: list[str] = []  # a command that runs its arguments: strace, for instance
         self.env = environment(workdir / "home", env)
         self.url = ""
         self._log = workdir / "proxyindex.log"
@@ -84,7 +85,7 @@ class ProxyIndex:
         seen = len(self.logs)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "proxyindex", "serve", *self._all_args()],
+                [*self.wrapper, sys.executable, "-m", "proxyindex", "serve", *self._all_args()],
                 cwd=self.workdir,
                 env=self.env,
                 stdin=subprocess.DEVNULL,

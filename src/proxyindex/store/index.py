@@ -9,6 +9,9 @@ Fences, each learnt from the source of diskcache 5.6.3:
 - values and keys are text, bytes, int or float; pickle is refused on writing *and* on reading
   (CVE-2025-69872: a planted row would otherwise run code);
 - never `cache[key]`, `check()` or `retry=True`: they spin for ever on a broken database;
+- a rollback journal: the shared memory of a write-ahead log stops the process that has mapped it
+  when somebody cuts it off (decision 19), and nothing of an index is worth a sync;
+- its own retries wait a minute for a lock, by a clock that may be set back: ours are bounded;
 - `cull_limit=0`: built-in culling removes ten rows at a time, far too much for large files.
 """
 
@@ -17,9 +20,11 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import diskcache
 from diskcache.core import MODE_RAW
@@ -30,8 +35,11 @@ T = TypeVar("T")
 
 MAX_VALUE_SIZE = 64 * 1024
 _BUSY_SECONDS = 2.0  # another process holds the write lock; longer and we go on without
+_AGAIN_SECONDS = 0.02  # how long to wait for it then, until a write succeeds: all share one thread
 _FAILURES = (diskcache.Timeout, sqlite3.Error, OSError, ValueError)
 _BATCH = 100  # rows evicted under one write lock
+_SETTINGS = {"eviction_policy": "none", "cull_limit": 0, "size_limit": 2**62, "statistics": 0}
+_JOURNAL = {"sqlite_journal_mode": "truncate", "sqlite_synchronous": 0, "sqlite_mmap_size": 0}
 _COUNTED = "+counted"  # the row of a table that was filled from what lies on disk
 
 
@@ -80,6 +88,42 @@ class SizedDisk(PlainDisk):
         return size
 
 
+class _Database(diskcache.Cache):  # type: ignore[misc]
+    """A diskcache that waits `patience` seconds for a lock, then raises `diskcache.Timeout`."""
+
+    def __init__(self, directory: Path, disk: type[PlainDisk], patience: float) -> None:
+        self._give_up_at = time.monotonic() + patience
+        try:
+            super().__init__(str(directory), timeout=0, disk=disk, **_SETTINGS, **_JOURNAL)
+            for pragma, value in _JOURNAL.items():  # its last connection took none if it was locked
+                self.reset(pragma, value, update=False)
+            self.renew(patience)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _sql(self) -> Callable[..., sqlite3.Cursor]:
+        execute = self._con.execute
+
+        def bounded(statement: str, *arguments: Any) -> sqlite3.Cursor:
+            try:
+                return cast(sqlite3.Cursor, execute(statement, *arguments))
+            except sqlite3.OperationalError as problem:
+                is_busy = _root(problem)[1] == sqlite3.SQLITE_BUSY
+                if is_busy and time.monotonic() >= self._give_up_at:
+                    raise diskcache.Timeout from problem
+                raise
+
+        return bounded
+
+    def renew(self, patience: float) -> None:
+        """Wait so long from now on; the transaction that a refused COMMIT leaves open is undone."""
+        if self._con.in_transaction:
+            self._con.rollback()
+        self._con.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+
+
 class _Table:
     """One diskcache database that heals itself: a broken one is removed and begun anew.
 
@@ -90,21 +134,24 @@ class _Table:
     def __init__(self, directory: Path, disk: type[PlainDisk]) -> None:
         self._directory = directory
         self._disk = disk
-        self._cache: Any = None
+        self._cache: _Database | None = None
         self._folder: int | None = None
         self._lock = threading.Lock()
-        self._is_reported = False
+        self._patience = _BUSY_SECONDS
+        self._failing: set[bool] = set()  # whether reading (False) or writing (True) fails
 
-    def use(self, action: Callable[[Any], T], default: T) -> T:
+    def use(self, action: Callable[[Any], T], default: T, *, writes: bool = False) -> T:
         """`action(cache)`, or `default` when the database cannot serve it now."""
         try:
-            result = action(self._current())
-        except diskcache.Timeout:
-            return default  # busy, not broken
+            cache = self._current()
+            result = action(cache)
+            if writes and self._patience != _BUSY_SECONDS:
+                self._patience = _BUSY_SECONDS
+                cache.renew(self._patience)
         except _FAILURES as problem:
-            self._fail(problem)
+            self._fail(problem, writes=writes)
             return default
-        self._is_reported = False
+        self._failing.discard(writes)
         return result
 
     def close(self) -> None:
@@ -135,41 +182,47 @@ class _Table:
             os.close(self._folder)
             self._folder = None
 
-    def _open(self) -> Any:
+    def _open(self) -> _Database:
         if self._folder is None:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return diskcache.Cache(
-                str(self._directory),
-                timeout=_BUSY_SECONDS,
-                disk=self._disk,
-                eviction_policy="none",
-                cull_limit=0,
-                size_limit=2**62,
-                statistics=0,
-                tag_index=0,
-                sqlite_mmap_size=0,
-            )
+            return _Database(self._directory, self._disk, self._patience)
         except TypeError as problem:  # planted settings become arguments of the disk
             raise ValueError("the index holds settings that this program never writes") from problem
 
-    def _fail(self, problem: Exception) -> None:
-        if not self._is_reported:
+    def _fail(self, problem: BaseException, *, writes: bool) -> None:
+        problem, code = _root(problem)
+        if not self._failing:  # one line per spell, though reading may go on while writing fails
             log.warning("index %s failed (%s); going on without it", self._directory.name, problem)
-            self._is_reported = True
+        self._failing.add(writes)
+        if code == sqlite3.SQLITE_BUSY:
+            self._patience = _AGAIN_SECONDS
         with self._lock:
+            if self._cache is not None and code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+                with suppress(sqlite3.Error):
+                    self._cache.renew(self._patience)  # reading goes on
+                    return
             # another process may have healed it already: then only the ghost is left
-            if _is_broken(problem) and self._is_in_place():
+            if _is_broken(problem, code) and self._is_in_place():
                 shutil.rmtree(self._directory, ignore_errors=True)
             self._close()
 
 
-def _is_broken(problem: BaseException) -> bool:
+def _root(problem: BaseException) -> tuple[BaseException, int | None]:
+    """What led to a failure, and SQLite's word for it: a ROLLBACK that fails, too, hides it, and
+    diskcache takes all that cannot begin for a timeout."""
+    vague = (sqlite3.OperationalError, diskcache.Timeout)
+    while isinstance(problem, vague) and isinstance(problem.__context__, _FAILURES):
+        problem = problem.__context__
+    code = getattr(problem, "sqlite_errorcode", None)
+    return problem, None if code is None else code & 0xFF
+
+
+def _is_broken(problem: BaseException, code: int | None) -> bool:
     """Whether the database itself is unusable, not merely locked, full or read-only."""
     if isinstance(problem, sqlite3.OperationalError):
-        # a failed ROLLBACK hides what led to it
-        return problem.__context__ is not None and _is_broken(problem.__context__)
+        return code in (None, sqlite3.SQLITE_ERROR)  # text that is no UTF-8, tables not ours
     return isinstance(problem, sqlite3.DatabaseError | ValueError)
 
 
@@ -193,7 +246,7 @@ class Recency:
                     cache.set(key, size)
             return True
 
-        return self._table.use(put, default=False)
+        return self._table.use(put, default=False, writes=True)
 
     def forget(self, keys: Iterable[str]) -> None:
         def drop(cache: Any) -> None:
@@ -201,7 +254,7 @@ class Recency:
                 for key in keys:
                     cache.delete(key)
 
-        self._table.use(drop, None)
+        self._table.use(drop, None, writes=True)
 
     def total(self) -> int:
         """Sum of all sizes in bytes."""
@@ -228,7 +281,7 @@ class Recency:
                     cache.delete(key)
             return freed
 
-        return self._table.use(drop, 0)
+        return self._table.use(drop, 0, writes=True)
 
     def keys(self) -> list[str]:
         """Every key, least recently used first."""
@@ -240,7 +293,7 @@ class Recency:
 
     def counted(self) -> None:
         """Note that the table has been filled; the note is lost with the table."""
-        self._table.use(lambda cache: cache.set(_COUNTED, 0), None)
+        self._table.use(lambda cache: cache.set(_COUNTED, 0), None, writes=True)
 
     def close(self) -> None:
         self._table.close()
@@ -254,7 +307,14 @@ class Notes:
         self._limit = limit
 
     def recall(self, key: str) -> bytes | None:
-        value = self._table.use(lambda cache: cache.get(key), None)
+        """The value; not one that would outlive its lifetime because the clock was set back."""
+
+        def get(cache: Any) -> object:
+            value, end, lifetime = cache.get(key, expire_time=True, tag=True)
+            is_set = isinstance(lifetime, int | float)
+            return value if end is None or (is_set and end - time.time() <= lifetime) else None
+
+        value = self._table.use(get, None)
         return value if isinstance(value, bytes) else None
 
     def remember(self, key: str, value: bytes, lifetime: float | None = None) -> None:
@@ -266,20 +326,20 @@ class Notes:
             return
 
         def put(cache: Any) -> None:
-            cache.set(key, value, expire=lifetime)
+            cache.set(key, value, expire=lifetime, tag=lifetime)
             if len(cache) > self._limit:
                 cache.expire()
                 for old, _ in zip(_keys(cache), range(len(cache) - self._limit)):  # noqa: B905
                     cache.delete(old)
 
-        self._table.use(put, None)
+        self._table.use(put, None, writes=True)
 
     def forget(self, key: str) -> None:
-        self._table.use(lambda cache: cache.delete(key), default=False)
+        self._table.use(lambda cache: cache.delete(key), default=False, writes=True)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._table.use(lambda cache: cache.clear(), None)
+        self._table.use(lambda cache: cache.clear(), None, writes=True)
 
     def close(self) -> None:
         self._table.close()
