@@ -164,6 +164,8 @@ class Transfer(Arrival):
         """Verify, adopt, tell everybody."""
         sha256, size = self._writing.sha256(), self._writing.written
         if (mismatch := self._writing.mismatch()) is not None:
+            if self._writing.took_over:  # it need not be upstream's fault
+                raise StoreError("continue a file", "what was kept of it does not fit")
             expected, actual = mismatch
             raise DigestMismatch(
                 self._upstream.name, self.file.filename, expected=expected, actual=actual

@@ -34,6 +34,7 @@ class Writing:
         self.written = 0
         self.size = file.size
         self.has_begun = False
+        self.took_over = 0  # bytes of a dead writer
         self._partial: Partial | None = None
         self._skip = 0
         self._skipped = hashlib.sha256()
@@ -60,6 +61,7 @@ class Writing:
         for piece in partial.read_all(left):
             self._hash(piece)
             self.written += len(piece)
+        self.took_over = self.written
 
     def headers(self) -> dict[str, str]:
         """The range still missing, conditional on the version already begun (RFC 9110, 13.1.5)."""
