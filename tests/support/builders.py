@@ -10,6 +10,8 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tests.support.privacy import file_is_private
+
 _EPOCH = (2020, 2, 2, 0, 0, 0)
 
 
@@ -129,6 +131,7 @@ def put(folder: Path, filename: str, content: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / filename
     path.write_bytes(content)
+    file_is_private(filename)
     return path
 
 

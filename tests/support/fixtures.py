@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import http
+from tests.support import http, privacy
 from tests.support.builders import make_wheel, metadata, put
 from tests.support.clients import Workbench
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
@@ -51,6 +51,7 @@ def start_server(
 ) -> ProxyIndex:
     """A server in front of `upstream`, or of none, that was not started yet."""
     workdir.mkdir(parents=True, exist_ok=True)
+    privacy.arguments_reserve(args)
     source = ["--upstream", upstream.simple_url] if upstream else []
     if not upstream and "--upstream" not in args:
         source = ["--no-upstream"]  # never PyPI: no test touches the internet

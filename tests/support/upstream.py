@@ -20,8 +20,9 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
+from tests.support import privacy
 from tests.support.answer import Seen
 from tests.support.pages import HTML_TYPE, JSON_TYPE, FileSpec, html_page, json_list, json_page
 from tests.support.reply import Reply
@@ -56,6 +57,8 @@ class FakeUpstream:
     `cert` and `key` (PEM files) make it speak TLS.
     """
 
+    living: ClassVar[list[FakeUpstream]] = []
+
     def __init__(self, *, cert: Path | None = None, key: Path | None = None) -> None:
         command = [sys.executable, "-m", "tests.support.upstream_process"]
         command += [str(path) for path in (cert, key) if path]
@@ -69,6 +72,7 @@ class FakeUpstream:
         self.url = f"{'https' if cert else 'http'}://127.0.0.1:{self.port}"
         self._reader = threading.Thread(target=self._read_answers, daemon=True)
         self._reader.start()
+        FakeUpstream.living.append(self)
 
     @property
     def simple_url(self) -> str:
@@ -173,10 +177,24 @@ class FakeUpstream:
 
     def reset(self) -> None:
         """Forget scripts, gates and records; break every connection; listen."""
+        self._hand_over()
         self._call("reset")
 
     def close(self) -> None:
         """End the process; may be called twice."""
+        if self in FakeUpstream.living:
+            FakeUpstream.living.remove(self)
+            try:
+                self._hand_over()
+            finally:
+                self._end()
+
+    def _hand_over(self) -> None:
+        """Tell who listens what was asked here."""
+        if privacy.is_heard():
+            privacy.upstream_saw(self.requests())
+
+    def _end(self) -> None:
         process = self._process
         assert process.stdin
         assert process.stdout

@@ -86,6 +86,39 @@ def test_an_index_without_a_parent_domain_has_no_family(index: str) -> None:
     assert border.objection("http://10.0.0.2/") is not None
 
 
+@pytest.mark.parametrize(
+    ("index", "neighbour"),
+    [
+        ("tenant.github.io", "other.github.io"),
+        ("tenant.github.io", "github.io"),
+        ("feed.s3.eu-1.amazonaws.com", "other.s3.eu-1.amazonaws.com"),
+        ("feed.blob.core.windows.net", "other.blob.core.windows.net"),
+        ("pypi.co.uk", "evil.co.uk"),
+        ("pypi.com.au", "evil.com.au"),
+        ("pypi.ne.jp", "evil.ne.jp"),
+        ("pypi.gouv.fr", "evil.gouv.fr"),
+        ("pypi.abc.de", "files.abc.de"),  # to err is cheap here: one line of file-hosts
+    ],
+)
+def test_neighbours_below_a_shared_domain_are_strangers(index: str, neighbour: str) -> None:
+    assert Border(f"https://{index}/").objection(f"https://{index}/x") is None
+    assert Border(f"https://{index}/").objection(f"https://{neighbour}/x") is not None
+    assert Border(f"https://{index}/", (neighbour,)).objection(f"https://{neighbour}/x") is None
+
+
+@pytest.mark.parametrize(
+    ("index", "relative"),
+    [
+        ("pypi.corp.co.uk", "files.corp.co.uk"),
+        ("pypi.corp.de", "files.corp.de"),
+        ("pypi.notgithub.io", "files.notgithub.io"),
+        ("a.abc.de.example", "b.abc.de.example"),
+    ],
+)
+def test_relatives_below_a_domain_of_ones_own_stay(index: str, relative: str) -> None:
+    assert Border(f"https://{index}/").objection(f"https://{relative}/x") is None
+
+
 def test_plain_http_upstreams_may_use_both_schemes() -> None:
     border = Border("http://pypi.corp.example:8080/")
     assert border.objection("https://pypi.corp.example/x") is None
@@ -178,6 +211,16 @@ def test_no_url_breaks_the_border(url: str) -> None:
         ("2002:7f00:1::", True),  # 6to4 of 127.0.0.1
         ("64:ff9b::a9fe:a9fe", True),  # NAT64 of 169.254.169.254
         ("64:ff9b::808:808", False),
+        ("::127.0.0.1", True),
+        ("::8.8.8.8", True),
+        ("::ffff:0:127.0.0.1", True),
+        ("64:ff9b:1::a9fe:a9fe", True),
+        ("2001:0:7f00:1::", True),  # Teredo
+        ("192.0.0.192", True),
+        ("198.18.0.1", True),
+        ("168.63.129.16", True),
+        ("168.63.129.17", False),
+        ("fec0::1", True),
         ("fc00::1", True),
         ("fd12::1", True),
         ("fe80::1", True),

@@ -13,15 +13,17 @@ import httpx
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
-from proxyindex.errors import UpstreamUnavailable
+from proxyindex.errors import UpstreamInvalid
 from proxyindex.upstream.border import is_closed
 from proxyindex.upstream.client import Client, Connection
-from proxyindex.upstream.network import GuardedBackend
+from proxyindex.upstream.network import ClosedNetwork, GuardedBackend
 
 PUBLIC, OTHER_PUBLIC, PRIVATE, METADATA = "192.0.2.7", "192.0.2.8", "10.0.0.5", "169.254.169.254"
 NAMES = {
     "files.corp.example": [PUBLIC],
     "two.corp.example": [PUBLIC, OTHER_PUBLIC],
+    "many.corp.example": [f"192.0.2.{number}" for number in range(100)],
+    "same.corp.example": [PUBLIC, PUBLIC],
     "inside.corp.example": [PRIVATE],
     "mixed.corp.example": [PUBLIC, PRIVATE],
     "cloud.corp.example": [METADATA],
@@ -39,6 +41,9 @@ class Network:
         self.port = port
         self.resolved: list[str] = []
         self.connected: list[tuple[str, int]] = []
+        self.times: list[float | None] = []
+        self.dead: dict[str, Exception] = {}
+        self.silent: set[str] = set()
 
     async def getaddrinfo(self, host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
         self.resolved.append(host)
@@ -55,6 +60,12 @@ class Network:
         socket_options: Iterable[object] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         self.connected.append((host, port))
+        self.times.append(timeout)
+        if host in self.dead:
+            raise self.dead[host]
+        if host in self.silent:
+            await anyio.sleep(timeout or 60)
+            raise httpcore.ConnectTimeout
         return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.port, timeout)
 
 
@@ -126,11 +137,20 @@ def pool_of(client: Client) -> httpcore.AsyncConnectionPool:
         "cloud.corp.example",
         "six.corp.example",
         "mapped.corp.example",
-        "nothing.corp.example",
-        "unknown.corp.example",
     ],
 )
-async def test_a_closed_or_unknown_address_is_never_connected(network: Network, host: str) -> None:
+async def test_a_closed_address_is_never_connected_and_told_once(
+    network: Network, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ClosedNetwork, match="closed network"):
+        await guarded(network).connect_tcp(host, 443, timeout=1)
+    assert network.resolved == [host]
+    assert network.connected == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("host", ["nothing.corp.example", "unknown.corp.example"])
+async def test_an_unknown_name_is_never_connected(network: Network, host: str) -> None:
     with pytest.raises(httpcore.ConnectError):
         await guarded(network).connect_tcp(host, 443, timeout=1)
     assert network.resolved == [host]
@@ -140,7 +160,7 @@ async def test_a_closed_or_unknown_address_is_never_connected(network: Network, 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "169.254.169.254", "10.0.0.1"])
 async def test_a_literal_closed_address_is_refused_by_the_real_resolver(host: str) -> None:
     network = Network(0)
-    with pytest.raises(httpcore.ConnectError, match="closed network"):
+    with pytest.raises(ClosedNetwork, match="closed network"):
         await guarded(network).connect_tcp(host, 443, timeout=1)
     assert network.connected == []
 
@@ -156,6 +176,52 @@ async def test_the_address_connected_is_the_one_judged_and_resolved_once(network
         await stream.aclose()
     assert network.resolved == ["two.corp.example"]
     assert network.connected == [(PUBLIC, 8443)]
+
+
+@pytest.mark.parametrize("problem", [httpcore.ConnectError, httpcore.ConnectTimeout])
+async def test_the_next_judged_address_is_tried_when_one_is_dead(
+    network: Network, problem: type[Exception]
+) -> None:
+    network.dead[PUBLIC] = problem("dead")
+    async with serving({}) as network.port:
+        stream = await guarded(network).connect_tcp("two.corp.example", 443, timeout=1)
+        await stream.aclose()
+    assert network.resolved == ["two.corp.example"]
+    assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
+
+
+async def test_the_last_problem_is_told_when_all_addresses_are_dead(network: Network) -> None:
+    network.dead = {PUBLIC: httpcore.ConnectError("one"), OTHER_PUBLIC: httpcore.ConnectError("2")}
+    with pytest.raises(httpcore.ConnectError, match="2"):
+        await guarded(network).connect_tcp("two.corp.example", 443, timeout=1)
+    assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
+
+
+async def test_an_address_that_is_silent_leaves_time_for_the_next(network: Network) -> None:
+    network.silent.add(PUBLIC)
+    async with serving({}) as network.port:
+        stream = await guarded(network).connect_tcp("two.corp.example", 443, timeout=0.4)
+        await stream.aclose()
+    first, second = network.times
+    assert first is not None
+    assert second is not None
+    assert first <= 0.2
+    assert first + second <= 0.4
+
+
+async def test_a_name_with_a_hundred_addresses_is_tried_at_four(network: Network) -> None:
+    network.dead = {a: httpcore.ConnectError(a) for a in NAMES["many.corp.example"]}
+    with pytest.raises(httpcore.ConnectError):
+        await guarded(network).connect_tcp("many.corp.example", 443)
+    assert len(network.connected) == 4
+    assert network.times == [None] * 4
+
+
+async def test_an_address_told_twice_is_tried_once(network: Network) -> None:
+    network.dead = {PUBLIC: httpcore.ConnectError("dead")}
+    with pytest.raises(httpcore.ConnectError):
+        await guarded(network).connect_tcp("same.corp.example", 443, timeout=1)
+    assert network.connected == [(PUBLIC, 443)]
 
 
 async def test_a_trusted_name_is_connected_as_it_is(network: Network) -> None:
@@ -212,7 +278,7 @@ async def test_a_redirect_into_a_closed_network_is_not_followed(
     answers = {b"files.corp.example": redirect(f"http://{host}/x")}
     async with serving(answers) as network.port:
         client = client_of(network, "http://pypi.corp.example/")
-        with pytest.raises(UpstreamUnavailable):
+        with pytest.raises(UpstreamInvalid):
             async with client.get("http://files.corp.example/x", {}):
                 pass
         await client.aclose()
@@ -228,7 +294,7 @@ async def test_a_name_that_moves_between_two_answers_is_judged_again(
         async with client.get("http://files.corp.example/x", {}) as reply:
             await reply.text(10)
         monkeypatch.setitem(NAMES, "files.corp.example", [PRIVATE])
-        with pytest.raises(UpstreamUnavailable):
+        with pytest.raises(UpstreamInvalid):
             async with client.get("http://files.corp.example/x", {}):
                 pass
         await client.aclose()

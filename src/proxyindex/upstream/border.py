@@ -20,15 +20,59 @@ _CLOSED_NETWORKS = tuple(
         "100.64.0.0/10",
         "127.0.0.0/8",
         "169.254.0.0/16",
+        "168.63.129.16/32",  # a cloud's host agent, at a public address
         "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments; a cloud's metadata service among them
         "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks of network gear
         "224.0.0.0/3",
-        "::/127",
+        "::/96",  # unspecified, loopback, and IPv4 in the form given up long ago
+        "::ffff:0:0:0/96",  # IPv4 as translators write it (RFC 2765)
+        "64:ff9b:1::/48",  # a translator's own prefix (RFC 8215): nobody knows which IPv4
+        "2001::/32",  # Teredo
         "fc00::/7",
         "fe80::/10",
+        "fec0::/10",
         "ff00::/8",
     )
 )
+
+# Suffixes below which everybody gets a name of their own: neighbours there are strangers. The usual
+# places to serve files from; what is missing costs no more than a request without credentials.
+_SHARED_SUFFIXES = (
+    "amazonaws.com",
+    "appspot.com",
+    "azure.com",
+    "azureedge.net",
+    "azurewebsites.net",
+    "blogspot.com",
+    "cloudfront.net",
+    "digitaloceanspaces.com",
+    "duckdns.org",
+    "dyndns.org",
+    "fastly.net",
+    "firebaseapp.com",
+    "fly.dev",
+    "github.io",
+    "githubusercontent.com",
+    "gitlab.io",
+    "googleapis.com",
+    "herokuapp.com",
+    "linodeobjects.com",
+    "netlify.app",
+    "ngrok.io",
+    "no-ip.org",
+    "onrender.com",
+    "pages.dev",
+    "r2.dev",
+    "readthedocs.io",
+    "run.app",
+    "vercel.app",
+    "web.app",
+    "windows.net",
+    "workers.dev",
+)
+_REGISTRIES = frozenset({"arpa", "asso", "coop", "firm", "gouv", "govt", "info", "school"})
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: a gateway translates to the last 32 bits
 
@@ -55,7 +99,8 @@ class Border:
     """The hosts that one upstream may lead us to.
 
     Its own origin; hosts the operator listed (`name` or `name:port`); and, where none is listed,
-    hosts below the same parent domain (`files.corp.example` for `pypi.corp.example`).
+    hosts below the same parent domain (`files.corp.example` for `pypi.corp.example`), unless that
+    domain is one where strangers register names (`co.uk`, `github.io`).
     """
 
     def __init__(self, index_url: str, file_hosts: tuple[str, ...] = ()) -> None:
@@ -125,10 +170,23 @@ def _split_host(entry: str) -> tuple[str, int | None]:
 
 
 def _parent_domain(host: str) -> str | None:
-    labels = host.split(".")
+    labels = host.rstrip(".").split(".")
     if len(labels) < 3 or labels[-1].isdigit() or ":" in host:
         return None  # an address, or a name whose parent would be a whole top-level domain
-    return ".".join(labels[1:])
+    parent = ".".join(labels[1:])
+    return None if _is_shared(parent) else parent
+
+
+def _is_shared(domain: str) -> bool:
+    """Whether strangers may own names below `domain`, by rules of thumb that err on this side.
+
+    Below a country's domain a second level of up to three letters is taken for a registry's
+    (`co.uk`, `com.au`, `ne.jp`); a company with so short a name lists its file hosts.
+    """
+    second, _, top = domain.rpartition(".")
+    if len(top) == 2 and "." not in second and (len(second) <= 3 or second in _REGISTRIES):
+        return True
+    return any(domain == suffix or domain.endswith("." + suffix) for suffix in _SHARED_SUFFIXES)
 
 
 def _has_userinfo(parts: SplitResult) -> bool:

@@ -1,11 +1,13 @@
 """Connections that go only where they may: httpcore's network seam with an address check.
 
-The name is resolved once, every address is judged, and the connection is made to the address that
+The name is resolved once, every address is judged, and the connection is made to an address that
 was judged, so that a second answer of the name server cannot slip in (DNS rebinding).
 """
 
 import ipaddress
+import logging
 import socket
+import time
 from collections.abc import Callable, Iterable
 
 import anyio
@@ -14,6 +16,16 @@ import httpcore
 SocketOption = (
     tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 )
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+log = logging.getLogger(__name__)
+
+_MOST_ADDRESSES = 4  # tried of one name: each gets a share of the time, which must stay a real one
+
+
+class ClosedNetwork(httpcore.UnsupportedProtocol):
+    """The host's address is none that a link may lead to. Unlike a dead host it is not asked again:
+    httpx knows this family of errors as a fault of the URL."""
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -22,7 +34,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     def __init__(
         self,
         is_trusted: Callable[[str], bool],
-        is_closed: Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], bool],
+        is_closed: Callable[[IPAddress], bool],
     ) -> None:
         self._inner = httpcore.AnyIOBackend()
         self._is_trusted = is_trusted
@@ -36,11 +48,27 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to `host`; raises `httpcore.ConnectError` where it may not go."""
-        target = host
-        if not self._is_trusted(host):
-            target = await self._checked_address(host, port, timeout)
-        return await self._inner.connect_tcp(target, port, timeout, local_address, socket_options)
+        """A connection to `host`; raises `ClosedNetwork` where it may not go.
+
+        A judged name's addresses are tried in the name server's order; `timeout` is for all.
+        """
+        begun = time.monotonic()
+        if self._is_trusted(host):
+            targets = [host]
+        else:
+            targets = await self._checked_addresses(host, port, timeout)
+        for left in range(len(targets), 0, -1):
+            share = None
+            if timeout is not None:
+                share = max(0.0, timeout - (time.monotonic() - begun)) / left
+            try:
+                return await self._inner.connect_tcp(
+                    targets[-left], port, share, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if left == 1:
+                    raise
+        raise AssertionError("no address was tried")
 
     async def connect_unix_socket(
         self,
@@ -54,7 +82,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)
 
-    async def _checked_address(self, host: str, port: int, timeout: float | None) -> str:
+    async def _checked_addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
         try:
             with anyio.fail_after(timeout):
                 found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -63,6 +91,9 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold
             raise httpcore.ConnectError(f"no address for {host}") from problem
         addresses = [ipaddress.ip_address(entry[4][0].split("%")[0]) for entry in found]
-        if not addresses or any(self._is_closed(address) for address in addresses):
-            raise httpcore.ConnectError(f"{host} resolves to an address inside a closed network")
-        return str(addresses[0])
+        if not addresses:
+            raise httpcore.ConnectError(f"no address for {host}")
+        if any(self._is_closed(address) for address in addresses):
+            log.warning("a link leads to %s, whose address is inside a closed network", host)
+            raise ClosedNetwork(f"{host} resolves to an address inside a closed network")
+        return [str(address) for address in dict.fromkeys(addresses)][:_MOST_ADDRESSES]
