@@ -209,7 +209,6 @@ def test_pipelined_requests_of_many_kinds_are_answered_in_order(abused: Index) -
             assert answer.status == status
 
 
-@pytest.mark.xfail(strict=True, reason="uvicorn tells the newest request only: a traceback each")
 def test_a_client_that_leaves_its_pipelined_requests_is_no_fault(index: Index) -> None:
     own = f"/simple/local-lib/{index.local_filename}"
     before = len(index.server.logs)

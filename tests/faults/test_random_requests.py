@@ -102,7 +102,6 @@ def test_random_bytes_harm_nobody(running: ProxyIndex, data: bytes) -> None:
     assert_answers_on(running, data)
 
 
-@pytest.mark.xfail(strict=False, reason="test_a_client_that_leaves_its_pipelined_requests_is_…")
 @given(st.lists(REQUESTS, min_size=1, max_size=4), st.lists(DAMAGE, max_size=4))
 @bounded
 def test_damaged_requests_harm_nobody(

@@ -15,6 +15,15 @@ async def test_alive_and_ready(house: House) -> None:
         assert (await client.head(path)).status_code == 200
 
 
+async def test_without_a_cache_it_is_ready_all_the_same_and_says_so(house: House) -> None:
+    client = await house.client()
+    (house.root / "cache").rename(house.root / "elsewhere")
+    (house.root / "cache").write_text("in the way")
+    reply = await client.get("/ready")
+    assert reply.status_code == 200
+    assert reply.text.startswith("ready\nThe cache cannot be written: ")
+
+
 async def test_not_ready_tells_why_without_paths(house: House) -> None:
     client = await house.client()
     shutil.rmtree(house.folder)

@@ -1,9 +1,11 @@
 """A file of an upstream that is not on disk: fetched, joined, or for a far range passed through."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import partial
+
+import anyio
 
 from proxyindex.errors import StoreError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.files.coding import is_encoded
@@ -45,18 +47,20 @@ class Cold:
         if whole:
             transfer, led = self._downloads.join(self._file, self._upstream)
             self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
-            with suppress(StoreError):  # then it is passed through, however long it gets
+            with suppress(StoreError), self._in_time():  # else passed through, whatever its size
                 await transfer.started()
             self.size = transfer.size
         else:
-            self.size = await probe_size(self._file, self._upstream)
+            with self._in_time():
+                self.size = await probe_size(self._file, self._upstream)
 
     async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
         """The bytes as they arrive; a far range comes straight from upstream, unstored."""
         if stop is None:
             stop = self.size
         if self._is_far(start) and stop is not None:
-            relay = await open_range(self._file, self._upstream, start, stop, self.size)
+            with self._in_time():
+                relay = await open_range(self._file, self._upstream, start, stop, self.size)
             if relay is not None:
                 self._inquiry.outcome = Outcome.FETCHED
                 return relay
@@ -68,7 +72,8 @@ class Cold:
         reader = transfer.reader(start, stop)
         stream = Rescued(reader, rest, start=start, upstream=self._upstream.name)
         try:
-            await stream.started(transfer)
+            with self._in_time():
+                await stream.started(transfer)
         except BaseException:
             await stream.aclose()
             raise
@@ -76,6 +81,15 @@ class Cold:
 
     async def aclose(self) -> None:
         return None
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Bytes must begin to flow within the client's patience; a download goes on without it."""
+        try:
+            with anyio.fail_after(self._inquiry.remaining()):
+                yield
+        except TimeoutError:
+            raise UpstreamUnavailable(self._upstream.name, "did not answer in time") from None
 
     def _is_far(self, start: int) -> bool:
         running = self._downloads.running(self._file)

@@ -18,7 +18,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from proxyindex.errors import FileGone, StoreError, UpstreamError
+from proxyindex.errors import FileGone, StoreError, UpstreamError, UpstreamUnavailable
 from proxyindex.files.coding import identity
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
@@ -50,15 +50,20 @@ class MetadataFinder:
         self._sidecars = _SidecarMemory()
         self._tail_threads = anyio.CapacityLimiter(_TAIL_THREADS)
 
-    async def find(self, wheel: File, upstream: Upstream) -> tuple[bytes, bool]:
-        """The metadata, and whether this call led the search.
+    async def find(self, wheel: File, upstream: Upstream, patience: float) -> tuple[bytes, bool]:
+        """The metadata, and whether this call led the search; it goes on when `patience` seconds
+        are over.
 
         Raises `FileGone` when the wheel has none to be read, `UpstreamError` when it cannot be
         told now.
         """
         flight, led = self._flights.join(wheel.key, lambda: self._search(wheel, upstream))
         self._shop.events.flight("metadata", "led" if led else "joined")
-        return await flight.result(), led
+        try:
+            with anyio.fail_after(patience):
+                return await flight.result(), led
+        except TimeoutError:
+            raise UpstreamUnavailable(upstream.name, "did not answer in time") from None
 
     async def _search(self, wheel: File, upstream: Upstream) -> bytes:
         async with self._shop.locks.hold(f"metadata {wheel.key}"):

@@ -133,7 +133,7 @@ class FileService:
                 return _in_memory(held)
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(wheel, to_ask=not is_on_disk)  # else METADATA is extracted
-        data, led = await self._metadata.find(wheel, upstream)
+        data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         return _in_memory(data)
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+    from uvicorn._types import (
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        HTTPResponseStartEvent,
+        Scope,
+    )
 
 REASON_HEADER = b"x-proxyindex-reason"
 REASON_LIMIT = 200  # bytes; more than one line of a terminal helps nobody
@@ -66,6 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._refusal: tuple[int, str] | None = None
         self._is_deaf = False
+        self._running: Any = None  # the cycle being answered; `cycle` is the newest one read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -78,6 +85,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         self.app = self._application  # ends a reference cycle: no waiting for the collector
         super().connection_lost(exc)
+        if self._running is not None:  # uvicorn tells the newest only: others were pipelined
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -211,17 +221,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
         is_begun = is_ended = False
+        own = self._running = cast(Any, send).__self__
 
         async def send_with_reason(message: "ASGISendEvent") -> None:
             nonlocal is_begun, is_ended
             if message["type"] == "http.response.start":
                 is_begun = True
-                headers = list(message.get("headers", ()))
-                reasons = [v for k, v in headers if k.lower() == REASON_HEADER]
-                if reasons:
-                    kept = [(k, v) for k, v in headers if k.lower() != REASON_HEADER]
-                    message = {**message, "headers": kept}
-                    self._lines.announce(message["status"], reason_phrase(reasons[0]))
+                message = self._with_reason(message)
             elif message["type"] == "http.response.body":
                 is_ended = not message.get("more_body", False)
             await send(message)
@@ -233,11 +239,23 @@ class BoundedProtocol(HttpToolsProtocol):
             await self._application(scope, receive, send_with_reason)
         except asyncio.CancelledError:  # the grace period of a stop is over
             is_begun = True
+        finally:
+            if self._running is own:  # the next of the pipeline may have begun
+                self._running = None
         if is_begun and not is_ended:
             # Left unfinished on purpose, and logged where that was decided: uvicorn would log a
             # fault of the program. `self.cycle` is another one if a request was pipelined.
-            cast(Any, send).__self__.disconnected = True
+            own.disconnected = True
             self.transport.close()
+
+    def _with_reason(self, message: "HTTPResponseStartEvent") -> "HTTPResponseStartEvent":
+        """The reason phrase goes where it belongs, and is no header any more."""
+        headers = list(message.get("headers", ()))
+        reasons = [v for k, v in headers if k.lower() == REASON_HEADER]
+        if not reasons:
+            return message
+        self._lines.announce(message["status"], reason_phrase(reasons[0]))
+        return {**message, "headers": [(k, v) for k, v in headers if k.lower() != REASON_HEADER]}
 
 
 def head_fault(headers: Sequence[Header], version: str) -> str | None:

@@ -223,11 +223,12 @@ def order_files(files: Iterable[File]) -> tuple[File, ...]:
 
 def order_versions(versions: Iterable[str]) -> tuple[str, ...]:
     """Versions sorted, each once; of spellings of the same version the first given stays."""
+    # once each: a page may list more versions than `version_key` remembers
+    keys = {text: version_key(text) for text in versions}
     distinct: dict[tuple[object, ...], str] = {}
-    for text in dict.fromkeys(versions):
-        rank, version, _ = version_key(text)
+    for text, (rank, version, _) in keys.items():
         distinct.setdefault((rank, version if rank == 1 else text), text)
-    return tuple(sorted(distinct.values(), key=version_key))
+    return tuple(sorted(distinct.values(), key=keys.__getitem__))
 
 
 def _is_version(value: object) -> bool:

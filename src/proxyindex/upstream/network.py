@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 import anyio
 import httpcore
 
+from proxyindex.upstream.wire import WireBackend
+
 SocketOption = (
     tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 )
@@ -36,7 +38,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         is_trusted: Callable[[str], bool],
         is_closed: Callable[[IPAddress], bool],
     ) -> None:
-        self._inner = httpcore.AnyIOBackend()
+        self._inner: httpcore.AsyncNetworkBackend = WireBackend()
         self._is_trusted = is_trusted
         self._is_closed = is_closed
 

@@ -25,7 +25,8 @@ class Exposition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What readiness depends on: a cache that can be written, folders that can be read."""
+    """What readiness depends on: folders that can be read. Without a cache that can be written
+    requests are served all the same, so that is told, but not held against it."""
 
     cache: Path
     folders: Sequence[Path]
@@ -33,16 +34,19 @@ class Health:
 
     def problems(self) -> list[str]:
         """What keeps this server from serving; no paths, for anybody may ask."""
-        found = []
+        return [
+            f"Package folder {number} cannot be read."
+            for number, folder in enumerate(self.folders, start=1)
+            if not os.access(folder, os.R_OK | os.X_OK)
+        ]
+
+    def complaints(self) -> list[str]:
+        """What makes it serve worse than it could."""
         try:
             with tempfile.TemporaryFile(dir=self.cache):
-                pass
+                return []
         except OSError as problem:
-            found.append(f"The cache cannot be written: {problem.strerror}.")
-        for number, folder in enumerate(self.folders, start=1):
-            if not os.access(folder, os.R_OK | os.X_OK):
-                found.append(f"Package folder {number} cannot be read.")
-        return found
+            return [f"The cache cannot be written: {problem.strerror}."]
 
 
 async def health(request: Request) -> Response:
@@ -54,8 +58,10 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """`GET /ready`: 200 if requests can be served, else 503 and why."""
     exchange_of(request.scope).kind = "health"
-    problems = await anyio.to_thread.run_sync(request.state.health.problems)
-    text = "\n".join(problems) or "ready"
+    state = request.state.health
+    problems = await anyio.to_thread.run_sync(state.problems)
+    complaints = await anyio.to_thread.run_sync(state.complaints)
+    text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
     return PlainTextResponse(text + "\n", 503 if problems else 200, _NO_STORE)
 
 

@@ -1,0 +1,1 @@
+"""The long runs that prove the figures: `scripts/soak`. One module per scenario."""
