@@ -268,6 +268,7 @@ async def test_a_page_announced_as_too_large_is_not_begun() -> None:
         (b"", None),
         (gzip.compress(b"") * 60, None),  # more on the wire than a page may be
     ],
+    ids=["whole", "cut", "garbage", "nothing", "empty members"],
 )
 async def test_all_gzip_members_make_the_page(packed: bytes, page: bytes | None) -> None:
     script = Script(httpx.Response(200, stream=Once(packed), headers={"content-encoding": "gzip"}))
