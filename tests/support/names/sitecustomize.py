@@ -17,8 +17,10 @@ def _begin(settings: dict[str, Any]) -> None:
     import anyio  # noqa: PLC0415 - not in every interpreter that finds this module
     import httpcore  # noqa: PLC0415
 
+    from proxyindex.upstream.wire import WireBackend  # noqa: PLC0415
+
     names: dict[str, list[list[str]]] = settings["names"]
-    real_connect = httpcore.AnyIOBackend.connect_tcp
+    network = httpcore.AnyIOBackend()
 
     def note(*what: object) -> None:
         with open(settings["log"], "a") as log:
@@ -35,10 +37,10 @@ def _begin(settings: dict[str, Any]) -> None:
         note("connected", host, port)
         if host in settings["dead"]:
             raise httpcore.ConnectError("refused")
-        return await real_connect(self, "127.0.0.1", settings["port"], *more, **options)
+        return await network.connect_tcp("127.0.0.1", settings["port"], *more, **options)
 
     anyio.getaddrinfo = getaddrinfo
-    httpcore.AnyIOBackend.connect_tcp = connect_tcp  # type: ignore[method-assign]
+    WireBackend.connect_tcp = connect_tcp  # type: ignore[method-assign]
 
 
 if "TEST_NETWORK" in os.environ:
