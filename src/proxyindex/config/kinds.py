@@ -22,6 +22,7 @@ from proxyindex.settings import Secret
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII
 )
@@ -191,7 +192,7 @@ def split_url(value: object, expected: str) -> SplitResult:
     text = _text(value, expected)
     try:
         parts = urlsplit(text)
-        has_host = bool(parts.hostname) and parts.port != 0
+        has_host = bool(_HOST.fullmatch(parts.hostname or "")) and parts.port != 0
     except ValueError:
         raise Unfit(expected) from None
     if parts.scheme not in {"http", "https"} or not has_host or re.search(r"\s|\\", text):
