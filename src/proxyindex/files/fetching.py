@@ -35,6 +35,7 @@ class Fetching:
         self._url = file.origin.url
         self._upstream = upstream
         self._shop = shop
+        self._is_told = False
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The new bytes, each already with `writing`; an empty piece when a head has arrived.
@@ -76,10 +77,10 @@ class Fetching:
         writing = self.writing
         try:
             size = writing.accept(reply)
-        except OtherFile as problem:
-            self._shop.events.alarm("digest-mismatch")
-            raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
         except ValueError as problem:  # this answer cannot be joined to what we have
+            if isinstance(problem, OtherFile) and not self._is_told:
+                self._is_told = True  # it may be asked again
+                self._shop.events.alarm("digest-mismatch")
             raise UpstreamUnavailable(self._upstream.name, str(problem)) from problem
         self.check_size(size)
         yield b""
