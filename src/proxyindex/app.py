@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 _TRIM_SECONDS = 5.0
 _SWEEP_ROUNDS = 120
 _LAST_FILLS_SECONDS = 5.0
+_PROVERS = 2  # threads that hash stored files: more would only share the disk and the cores
 
 STATUSES: dict[type[errors.ProxyindexError], int] = {
     errors.NotFound: 404,
@@ -127,8 +128,12 @@ async def open_house(
         )
         repository = _index(settings, cache, upstreams, tasks, metrics)
         tasks.start_soon(_keep_house, cache)
-        metrics.gauge("cache_file_bytes", "Bytes of files in the cache", cache.blobs.total)
-        metrics.gauge("cache_page_bytes", "Bytes of pages in the cache", cache.pages.total)
+        metrics.gauge(
+            "cache_file_bytes", "Bytes of files in the cache", lambda: cache.blobs.last_total
+        )
+        metrics.gauge(
+            "cache_page_bytes", "Bytes of pages in the cache", lambda: cache.pages.last_total
+        )
         metrics.gauge("transfers_running", "Downloads under way", lambda: len(downloads))
         service = simple.IndexService("root", repository, files, Renderer())
         yield service, health.Health(settings.cache_dir, settings.folders, metrics)
@@ -145,7 +150,9 @@ def _index(
     sources: list[Repository] = []
     if settings.folders:
         sources.append(Local(settings.folders, DerivedNotes(cache.derived, cache.worker)))
-    stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks, cache.trouble)
+    stores = Stores(
+        cache.pages, cache.absent, cache.doubts, cache.worker, cache.locks, cache.trouble
+    )
     freshness_rules = FreshnessRules(
         page_ttl=settings.page_ttl,
         stale_while_revalidate=settings.stale_while_revalidate,
@@ -235,6 +242,8 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         locks=cache.locks,
         worker=cache.worker,
         slots=anyio.CapacityLimiter(settings.max_transfers),
+        relays=anyio.CapacityLimiter(max(1, settings.max_transfers // 2)),
+        provers=anyio.CapacityLimiter(_PROVERS),
         spool=cache.root / "partials",
         max_file_size=settings.max_file_size,
         events=metrics,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,3 +133,32 @@ def test_a_removed_file_parts_nobody(locks: Locks, tmp_path: Path) -> None:
     kill(other)
     locks.release("old")
     assert locks.try_acquire("old")
+
+
+def test_a_file_that_can_be_had_at_last_is_used(tmp_path: Path) -> None:
+    (tmp_path / "place").touch()
+    locks = Locks(tmp_path / "place" / "locks")
+    assert locks.try_acquire("alone")
+    (tmp_path / "place").unlink()
+    assert locks.try_acquire("shared")
+    other = child(HOLDER, tmp_path / "place" / "locks", "shared")
+    assert line(other) == "False"
+    kill(other)
+    locks.release("shared")
+    locks.release("alone")
+    locks.close()
+
+
+def test_where_the_file_system_has_no_locks_they_hold_within_the_process(
+    locks: Locks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    for name in ("a", "b"):
+        assert locks.try_acquire(name)
+        assert not locks.try_acquire(name)
+    locks.release("a")
+    assert locks.try_acquire("a")
+    assert caplog.text.count("no locks between processes") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -230,6 +231,28 @@ def test_dribblers_of_tls_handshakes_are_closed_in_time(
         assert running.get("/health", tls=trusting).status == 200
         open_ones -= {one for one in answering(open_ones, TICK) if is_over(one)}
         dribble(open_ones)
+
+
+@needs_proc
+def test_dribblers_under_tls_hold_no_connection_longer(
+    server: ServerFactory, crowd: ExitStack, tmp_path: Path
+) -> None:
+    made = Certificates.make(tmp_path)
+    running = server(tmp_path, "--tls-cert", made.cert, "--tls-key", made.key)
+    trusting = ssl.create_default_context(cafile=str(made.authority))
+    assert running.get("/health", tls=trusting).status == 200
+    before = sockets_of(running.pid)
+    dribblers = [crowd.enter_context(running.connect(tls=trusting)) for _ in range(5)]
+    for one in dribblers:  # they never say farewell either
+        one.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    wait_until(lambda: sockets_of(running.pid) >= before + 5 or None, "all of them")
+    wait_until(lambda: sockets_of(running.pid) <= before or None, "their end", timeout=HEAD_SECONDS)
+
+
+def sockets_of(pid: int) -> int:
+    """How many sockets a process has open."""
+    links = Path(f"/proc/{pid}/fd").iterdir()
+    return sum(os.readlink(link).startswith("socket:") for link in links if link.is_symlink())
 
 
 def is_over(sock: socket.socket) -> bool:

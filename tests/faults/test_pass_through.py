@@ -134,6 +134,43 @@ def test_wrong_bytes_are_never_passed_through_whole(
         assert b'proxyindex_alarms_total{kind="digest-mismatch"}' in running.get("/metrics").body
 
 
+def test_a_range_of_all_there_is_is_not_given_whole_before_the_digest(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    unsized = FileSpec(filename=CARGO.filename, body=BODY, size=None)
+    upstream.project("cargo", unsized, form="html")
+    wrong = Reply(body=OTHER, chunked=True, ranges="none")
+    probed = Reply(body=OTHER)
+    upstream.script(CARGO.path, probed, wrong)
+    running = server(upstream=upstream)
+    with refusing(running), running.connect() as connection:
+        answer = connection.request(TARGET, [("Range", "bytes=0-")])
+        assert answer.status == 206
+        with pytest.raises(http.ShortBodyError):
+            answer.read()
+
+
+def test_core_metadata_is_found_without_keeping_the_wheel(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    wheel = wheel_spec("bare", payload=50_000, core_metadata=None)
+    upstream.project("bare", wheel)
+    upstream.script(wheel.path, Reply(body=wheel.body, ranges="none"))
+    upstream.script(wheel.path + ".metadata", Reply(status=404))
+    running = server(upstream=upstream)
+    with refusing(running):
+        answer = running.get(f"/simple/bare/{wheel.filename}.metadata")
+        assert (answer.status, answer.body) == (200, wheel.metadata)
+
+
+def test_a_coded_file_is_passed_through(server: ServerFactory, upstream: FakeUpstream) -> None:
+    upstream.project("cargo", CARGO)
+    upstream.script(CARGO.path, Reply(body=BODY, gzip=True))
+    running = server(upstream=upstream)
+    with refusing(running):
+        assert running.get(TARGET).body == BODY
+
+
 def test_a_file_of_unknown_size_is_passed_through(
     server: ServerFactory, upstream: FakeUpstream
 ) -> None:

@@ -11,13 +11,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from proxyindex.server.protocol import (
-    HEAD_LIMIT,
-    TARGET_LIMIT,
-    BoundedProtocol,
-    head_fault,
-    reason_phrase,
-)
+from proxyindex.server.heads import head_fault, reason_phrase
+from proxyindex.server.protocol import HEAD_LIMIT, TARGET_LIMIT, BoundedProtocol
 
 BIG = 8 * 1024**2
 OK = b"HTTP/1.1 200 OK\r\n"

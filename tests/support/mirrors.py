@@ -121,7 +121,9 @@ class Workplace:
 
     def terms(self, *, rules: FreshnessRules = RULES, is_offline: bool = False) -> Terms:
         cache = self.cache
-        stores = Stores(cache.pages, cache.absent, cache.worker, cache.locks, cache.trouble)
+        stores = Stores(
+            cache.pages, cache.absent, cache.doubts, cache.worker, cache.locks, cache.trouble
+        )
         return Terms(
             self.upstream,
             "up-1",

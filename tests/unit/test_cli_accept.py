@@ -103,7 +103,7 @@ def test_a_project_that_is_not_held_is_told(root: Path) -> None:
 def test_a_page_in_doubt_is_asked_for_at_once_and_believed(root: Path) -> None:
     with opened(root) as cache:
         write_page(cache, FileSpec(filename=SAME, body=OLD[SAME]))
-        Doubts(cache.absent).begin(UP, "demo", 5.0)
+        Doubts(cache.doubts).begin(UP, "demo", 5.0)
     result = run(root, "demo")
     assert result.exit_code == 0
     assert "Accepted what upstream will say of demo" in result.stdout
@@ -111,13 +111,13 @@ def test_a_page_in_doubt_is_asked_for_at_once_and_believed(root: Path) -> None:
         stored = cache.pages.read(UP, "demo")
         assert stored is not None, "the last good page stays until then"
         assert stored.head.lifetime == 0.0
-        assert Doubts(cache.absent).since(UP, "demo") == 0.0
+        assert Doubts(cache.doubts).since(UP, "demo") == 0.0
     assert pinned(root) == set(OLD)
 
 
 def test_a_purge_ends_the_doubt(root: Path) -> None:
     with opened(root) as cache:
-        Doubts(cache.absent).begin(UP, "demo", 5.0)
+        Doubts(cache.doubts).begin(UP, "demo", 5.0)
     CliRunner().invoke(main, ["cache", "purge", "demo", "--cache-dir", str(root)])
     with opened(root) as cache:
-        assert Doubts(cache.absent).since(UP, "demo") is None
+        assert Doubts(cache.doubts).since(UP, "demo") is None

@@ -29,11 +29,12 @@ def is_encoded(reply: Reply) -> bool:
 
 
 async def identity(
-    reply: Reply, file: File, *, upstream: str, spool: Path, limit: int
+    reply: Reply, file: File, *, upstream: str, spool: Path | None, limit: int
 ) -> AsyncIterator[bytes]:
     """The file's own bytes out of a reply, decoded at most once.
 
-    An encoded body is spooled below `spool` first, because only its end tells what it is. Raises
+    An encoded body is spooled below `spool` first (`None`: the system's own folder for such
+    files), because only its end tells what it is. Raises
     `UpstreamInvalid` for an unknown coding, a broken one, or more than `limit` bytes, and
     `StoreError` when the disk refuses.
     """
@@ -59,15 +60,12 @@ async def identity(
             yield piece
 
 
-def _spool(folder: Path) -> BinaryIO:
-    """A file without a name; below the system's own folder where the cache refuses."""
+def _spool(folder: Path | None) -> BinaryIO:
+    """A file without a name."""
     try:
-        disk.make_folder(folder)
+        if folder is not None:
+            disk.make_folder(folder)
         return tempfile.TemporaryFile(dir=folder, buffering=0)
-    except OSError:
-        pass
-    try:
-        return tempfile.TemporaryFile(buffering=0)
     except OSError as problem:
         raise StoreError("unpack a file", problem.strerror or str(problem)) from problem
 

@@ -1,6 +1,6 @@
 """A file of an upstream that is not on disk: fetched, joined, or for a far range passed through."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -58,12 +58,9 @@ class Cold:
         """The bytes as they arrive; a far range comes straight from upstream, unstored."""
         if stop is None:
             stop = self.size
-        if self._is_far(start) and stop is not None:
-            with self._in_time():
-                relay = await open_range(self._file, self._upstream, start, stop, self.size)
-            if relay is not None:
-                self._inquiry.outcome = Outcome.FETCHED
-                return relay
+        if self._is_far(start) and stop is not None and (relay := await self._relay(start, stop)):
+            self._inquiry.outcome = Outcome.FETCHED
+            return relay
         transfer, led = self._downloads.join(self._file, self._upstream)
         if self._inquiry.outcome is None:
             self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
@@ -81,6 +78,24 @@ class Cold:
 
     async def aclose(self) -> None:
         return None
+
+    async def _relay(self, start: int, stop: int) -> "Relay | None":
+        """The range from upstream; `None` where it does not do ranges, or too many last already."""
+        relays, token = self._downloads.workshop.relays, object()
+        try:
+            relays.acquire_on_behalf_of_nowait(token)
+        except anyio.WouldBlock:
+            return None
+        relay = None
+        try:
+            with self._in_time():
+                relay = await open_range(self._file, self._upstream, start, stop, self.size)
+        finally:
+            if relay is None:
+                relays.release_on_behalf_of(token)
+        if relay is not None:
+            relay.when_closed(partial(relays.release_on_behalf_of, token))
+        return relay
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
@@ -120,6 +135,10 @@ class Relay:
         chunk = chunk[: self._left]
         self._left -= len(chunk)
         return chunk
+
+    def when_closed(self, action: Callable[[], object]) -> None:
+        """Do this as well, once."""
+        self._stack.callback(action)
 
     async def aclose(self) -> None:
         await self._stack.aclose()

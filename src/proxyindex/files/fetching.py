@@ -89,7 +89,8 @@ class Fetching:
             reply,
             self._file,
             upstream=self._upstream.name,
-            spool=self._shop.spool,
+            # where the cache refuses the file it would refuse this, too
+            spool=self._shop.spool if writing.has_begun else None,
             limit=self._shop.max_file_size,
         )
         async for chunk in body:

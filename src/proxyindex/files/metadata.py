@@ -8,8 +8,10 @@ as a blob, and its digest advertised from then on.
 import hashlib
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -22,6 +24,7 @@ from proxyindex.errors import FileGone, StoreError, UpstreamError, UpstreamUnava
 from proxyindex.files.coding import identity
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
+from proxyindex.files.passing import pass_through
 from proxyindex.files.ranged import RangedFile
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
@@ -88,7 +91,9 @@ class MetadataFinder:
         raise FileGone(wheel.filename + METADATA_SUFFIX)
 
     async def _from_stored_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
-        return await anyio.to_thread.run_sync(self._extract_stored, wheel)
+        return await anyio.to_thread.run_sync(
+            self._extract_stored, wheel, limiter=self._shop.provers
+        )
 
     async def _from_sidecar(self, wheel: File, upstream: Upstream) -> bytes | None:
         is_advertised = bool(wheel.core_metadata)
@@ -150,8 +155,18 @@ class MetadataFinder:
 
     async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         transfer, _ = self._downloads.join(wheel, upstream)
-        await transfer.finished()
-        return await anyio.to_thread.run_sync(self._extract_stored, wheel)
+        with suppress(StoreError):
+            await transfer.finished()
+        found = await self._from_stored_wheel(wheel, upstream)
+        return await self._from_passing_wheel(wheel, upstream) if found is None else found
+
+    async def _from_passing_wheel(self, wheel: File, upstream: Upstream) -> bytes:
+        """Where the cache does not keep the wheel: from a file that nobody else sees."""
+        with tempfile.TemporaryFile() as archive:
+            async with aclosing(pass_through(wheel, upstream, self._shop, 0, None)) as chunks:
+                async for chunk in chunks:
+                    await anyio.to_thread.run_sync(archive.write, chunk)
+            return await anyio.to_thread.run_sync(read_metadata, archive, wheel.filename)
 
     def _held(self, wheel: File) -> bytes | None:
         fact = self._fact(wheel)

@@ -40,12 +40,17 @@ async def pass_through(
                 if held:
                     yield held
                 held = wanted
-            if stop is not None and position >= stop and stop != fetching.writing.size:
-                break  # a range that ends before the file does: no digest speaks of it alone
+            if stop is not None and _is_before_the_end(stop, position, fetching.writing.size):
+                break  # no digest speaks of such a range alone
         else:
             _check(fetching, file, upstream, shop)
     if held:
         yield held
+
+
+def _is_before_the_end(stop: int, position: int, size: int | None) -> bool:
+    """Whether what has arrived up to `position` proves that the file goes on behind `stop`."""
+    return position > stop or (position == stop and size is not None and stop < size)
 
 
 def _check(fetching: Fetching, file: File, upstream: Upstream, shop: Workshop) -> None:

@@ -57,6 +57,7 @@ class FileService:
         self._upstreams = upstreams
         self._notes = notes
         self._worker = shop.worker
+        self._provers = shop.provers
         self._proving: Flights[bool] = Flights(tasks)
         self._is_offline = is_offline
 
@@ -105,7 +106,8 @@ class FileService:
         """Hash it once, however many ask for it."""
         # by another descriptor: ours is closed when our client leaves
         flight, _ = self._proving.join(
-            blob.sha256, partial(anyio.to_thread.run_sync, self._is_sound, blob.sha256)
+            blob.sha256,
+            partial(anyio.to_thread.run_sync, self._is_sound, blob.sha256, limiter=self._provers),
         )
         return await flight.result() and self._blobs.is_proven(blob)
 

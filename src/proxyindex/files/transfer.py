@@ -57,6 +57,10 @@ class Transfer(Arrival):
                     continue
                 try:
                     await self._lead()
+                except ProxyindexError as problem:
+                    # before the lock is released: others must not take up what goes away here
+                    self._fail(problem)
+                    return
                 finally:
                     self._shop.locks.release(name)
         except ProxyindexError as problem:
@@ -119,7 +123,7 @@ class Transfer(Arrival):
 
     async def _use_stored(self) -> bool:
         """Whether another process has stored the file meanwhile; then readers get that."""
-        blob = await anyio.to_thread.run_sync(self._stored)
+        blob = await anyio.to_thread.run_sync(self._stored, limiter=self._shop.provers)
         if blob is None:
             return False
         if self._fd is None:
@@ -155,7 +159,8 @@ class Transfer(Arrival):
     def _publish(self, partial: Partial, newest: int) -> None:
         """Let readers have what may be read: never the end before the digest has matched."""
         size, written = self._writing.size, self._writing.written
-        readable = min(written, size - 1) if size else written - newest
+        # of unknown size the newest bytes may be the end, and a new head tells nothing of the old
+        readable = min(written, size - 1) if size else written - (newest or written)
         progress = Progress(Phase.FLOWING, max(readable, self._progress.readable, 0), size)
         partial.publish(progress)
         self._advance(progress)
@@ -170,13 +175,18 @@ class Transfer(Arrival):
             raise DigestMismatch(
                 self._upstream.name, self.file.filename, expected=expected, actual=actual
             )
-        await anyio.to_thread.run_sync(self._adopt, partial, sha256, size)
+        try:
+            await anyio.to_thread.run_sync(self._adopt, partial, sha256, size)
+        except StoreError as problem:  # the bytes are right all the same, for those who have them
+            self._shop.trouble.refused(problem)
+            partial.discard()
+        else:
+            self._shop.events.transfer(self._upstream.name, "adopted", size)
+            self._shop.worker.submit(self._shop.blobs.trim)
         done = Progress(Phase.DONE, size, size)
         partial.publish(done)
         partial.forget_state()
         self._advance(done)
-        self._shop.events.transfer(self._upstream.name, "adopted", size)
-        self._shop.worker.submit(self._shop.blobs.trim)
 
     def _adopt(self, partial: Partial, sha256: str, size: int) -> None:
         self._shop.blobs.adopt(partial, sha256)

@@ -16,7 +16,12 @@ from proxyindex.store.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The stores and limits that transfers work with. `max_file_size` in bytes."""
+    """The stores and limits that transfers work with. `max_file_size` in bytes.
+
+    `slots` for downloads; `relays` for ranges passed through, which last as long as their client
+    reads; `provers` for threads that hash stored files: in the common ones they would keep
+    everything else waiting.
+    """
 
     blobs: BlobStore
     partials: Partials
@@ -24,6 +29,8 @@ class Workshop:
     locks: Locks
     worker: Worker
     slots: anyio.CapacityLimiter
+    relays: anyio.CapacityLimiter
+    provers: anyio.CapacityLimiter
     spool: Path
     max_file_size: int
     events: Events

@@ -97,7 +97,7 @@ def _may_differ(page: ProjectPage | None, filename: str, known: str) -> bool:
 
 def _end_doubt(cache: Cache, upstream: str, project: str) -> bool:
     """Have a page in doubt asked for again, and the answer believed; whether there was a doubt."""
-    doubts = Doubts(cache.absent)
+    doubts = Doubts(cache.doubts)
     if doubts.since(upstream, project) is None:
         return False
     if not doubts.accept(upstream, project):

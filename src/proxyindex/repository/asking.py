@@ -34,6 +34,7 @@ class Stores:
 
     pages: PageStore
     notes: Notes
+    doubts: Notes
     worker: Worker
     locks: Locks
     trouble: Trouble
@@ -78,7 +79,7 @@ class Asking(Generic[T]):
         self._trust = Trust(
             terms.upstream.name,
             terms.id,
-            Doubts(terms.stores.notes),
+            Doubts(terms.stores.doubts),
             terms.stores.worker,
             terms.events,
             terms.clock,

@@ -113,7 +113,7 @@ class Mirror:
         if len(self._reported) >= _MOST_REPORTED:
             self._reported.clear()
         self._reported.add(note)
-        notes, worker = self._stores.notes, self._stores.worker
+        notes, worker = self._stores.doubts, self._stores.worker
         if await worker.run(notes.recall, note) is not None:
             return
         await worker.run(notes.remember, note, b"", _REPORTED_SECONDS)

@@ -8,11 +8,12 @@ attributes used of its classes are `app`, `transport`, `flow`, `cycle`, `pipelin
 
 import asyncio
 import enum
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxyindex.server.heads import head_fault, reason_phrase
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -24,15 +25,12 @@ if TYPE_CHECKING:
     )
 
 REASON_HEADER = b"x-proxyindex-reason"
-REASON_LIMIT = 200  # bytes; more than one line of a terminal helps nobody
 
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
 BODY_LIMIT = 32 * 1024**2  # no endpoint takes a body; what comes is thrown away, up to here
 LINGER_SECONDS = 2.0
 UNIX_PEER = "unix"
-
-Header = tuple[bytes, bytes]
 
 
 class _Phase(enum.Enum):
@@ -170,9 +168,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.flow.read_paused or (self._phase is _Phase.HEAD and self._is_answering()):
             self._arm()  # we do not listen, or owe the answer to an earlier request
         elif self._phase is _Phase.IDLE:
-            self.transport.close()
+            self._hang_up()
         else:
             self._refuse(408, "The request did not arrive in time.")
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self._lines.get_write_buffer_size():
+            super().timeout_keep_alive_handler()  # a slow reader: let it have the end
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close, and not wait long for a peer that does not say farewell, as TLS would have it."""
+        self.transport.close()
+        self.loop.call_later(LINGER_SECONDS, self._lines.abort)
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -208,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
         ]
         self.transport.write("\r\n".join([*lines, "", problem + "\n"]).encode())
         if not self.transport.can_write_eof():
-            self.transport.close()
+            self._hang_up()
             return
         # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
         # lose the answer; so keep reading (and dropping) for a moment.
@@ -258,35 +267,6 @@ class BoundedProtocol(HttpToolsProtocol):
         return {**message, "headers": [(k, v) for k, v in headers if k.lower() != REASON_HEADER]}
 
 
-def head_fault(headers: Sequence[Header], version: str) -> str | None:
-    """What is wrong with a request's head that the parser lets through, or `None`.
-
-    `headers` have lower-case names; `version` is "1.1" and the like. Source: RFC 9112 §2.3, §3.2,
-    §6.1, §6.3. The parser itself refuses most contradictory lengths; checked here too, because
-    a front proxy that reads them differently makes request smuggling out of them.
-    """
-    names = [name for name, _ in headers]
-    hosts, lengths = names.count(b"host"), names.count(b"content-length")
-    if version not in ("1.0", "1.1"):
-        return "Only HTTP/1.0 and HTTP/1.1 are spoken here."
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        return "The request must have exactly one Host field."
-    if lengths > 1 or (lengths and b"transfer-encoding" in names):
-        return "The request's length is given twice."
-    if b"transfer-encoding" in names and version == "1.0":
-        return "HTTP/1.0 has no Transfer-Encoding."
-    return None
-
-
-def reason_phrase(text: bytes) -> bytes:
-    """`text` fit for a status line: printable ASCII, at most `REASON_LIMIT` bytes, maybe empty.
-
-    RFC 9112 §4 allows more, but clients disagree about the encoding of the rest.
-    """
-    line = b" ".join(text[: 4 * REASON_LIMIT].split())
-    return bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in line[:REASON_LIMIT])
-
-
 def _client_address(client: tuple[str, int] | None) -> tuple[str, int]:
     """The peer as logs and the list of trusted proxies name it.
 
@@ -321,6 +301,12 @@ class _StatusLines(asyncio.Transport):
 
     def close(self) -> None:
         self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

@@ -35,6 +35,7 @@ class Budgeted(ABC):
         self._limit = limit
         self._pinned = pinned
         self._events = events
+        self.last_total = 0  # bytes at the last trim: for other threads than the store's
         self._touched: dict[str, int] = {}
         self._touched_lock = threading.Lock()
 
@@ -85,12 +86,14 @@ class Budgeted(ABC):
 
     def _evict(self, limit: int) -> int:
         freed, total = 0, self._recency.total()
+        self.last_total = total
         if total <= limit:
             return 0
         pinned = self._pinned()
         while batch := self._recency.shed(limit, pinned, self.unlink):
             freed += batch
         if freed:
+            self.last_total = max(0, total - freed)
             self._events.trim(self.kind, freed)
             log.info("evicted %d bytes of %s", freed, self.kind)
         return freed

@@ -42,6 +42,7 @@ class Cache:
     locks: Locks
     worker: Worker
     absent: Notes
+    doubts: Notes
     derived: Notes
     trouble: Trouble
     recencies: tuple[Recency, Recency]
@@ -68,6 +69,8 @@ class Cache:
             locks=Locks(root / "locks"),
             worker=Worker(),
             absent=Notes(index / "absent", limit=_ABSENT_LIMIT),
+            # apart from those, which anybody can make by asking for names
+            doubts=Notes(index / "doubts"),
             derived=Notes(index / "derived"),
             trouble=Trouble(events),
             recencies=(pages, blobs),
@@ -123,7 +126,7 @@ class Cache:
     def _close_tables(self) -> None:
         self.blobs.flush()
         self.pages.flush()
-        for table in (*self.recencies, self.absent, self.derived):
+        for table in (*self.recencies, self.absent, self.doubts, self.derived):
             table.close()
 
     @contextmanager

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -33,10 +33,11 @@ class Locks:
         self._guard = threading.Lock()  # the store's thread takes locks, too
         self._path = path
         self._fd: int | None = None
+        self._is_told = False
         try:
             self._fd = self._open()
         except OSError as problem:
-            log.warning("no locks between processes: %s", problem)
+            self._complain(problem)
 
     def try_acquire(self, key: str) -> bool:
         """Take the lock if nobody has it."""
@@ -50,7 +51,8 @@ class Locks:
         with self._guard:
             self._held.discard(key)
             if self._fd is not None:
-                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
+                with suppress(OSError):  # there are no locks where there were none
+                    fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[bool]:
@@ -88,14 +90,30 @@ class Locks:
         self._fd = fresh
 
     def _lock(self, key: str) -> bool:
-        if self._fd is None:
+        if self._fd is None and not self._retry():
             return True
+        assert self._fd is not None
         self._renew()
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
         except (BlockingIOError, PermissionError):  # some systems raise the latter for a held lock
             return False
+        except OSError as problem:  # a file system without locks
+            self._complain(problem)
         return True
+
+    def _retry(self) -> bool:
+        """Whether the file can be had now: the cache may have been read-only for a while."""
+        try:
+            self._fd = self._open()
+        except OSError:
+            return False
+        return True
+
+    def _complain(self, problem: OSError) -> None:
+        if not self._is_told:
+            log.warning("no locks between processes: %s", problem)
+        self._is_told = True
 
     def close(self) -> None:
         if self._fd is not None:

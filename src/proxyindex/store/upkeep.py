@@ -105,7 +105,7 @@ def empty(cache: Cache) -> int:
             freed += found.st_size if disk.remove(path) else 0
     before = cache.partials.total()
     cache.sweep_before(float("inf"))
-    for notes in (cache.absent, cache.derived):
+    for notes in (cache.absent, cache.doubts, cache.derived):
         notes.clear()
     cache.pages.recount()
     cache.blobs.recount()
@@ -143,7 +143,7 @@ def purge(cache: Cache, project: str) -> Purged:
     pages = sum(cache.pages.remove(upstream, project) for upstream in where)
     removed = [remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
     sizes = [size for size in removed if size is not None]
-    doubts = Doubts(cache.absent)
+    doubts = Doubts(cache.doubts)
     for upstream in upstreams(cache):
         cache.absent.forget(absent_note(upstream, project))
         doubts.end(upstream, project)

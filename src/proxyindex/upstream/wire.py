@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from httpcore._backends.anyio import AnyIOStream
@@ -25,6 +26,7 @@ class Wire(ByteStream):
         self._socket = sock
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
+        await self._turn()
         try:
             data = await asyncio.get_running_loop().sock_recv(self._socket, max_bytes)
         except OSError as problem:
@@ -34,10 +36,17 @@ class Wire(ByteStream):
         return data
 
     async def send(self, item: bytes) -> None:
+        await self._turn()
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, item)
         except OSError as problem:
             raise anyio.BrokenResourceError from problem
+
+    async def _turn(self) -> None:
+        """Let others run, and notice being cancelled: what the kernel holds needs no waiting."""
+        await anyio.lowlevel.checkpoint()
+        if self._socket.fileno() == -1:
+            raise anyio.ClosedResourceError
 
     async def send_eof(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)

@@ -1,0 +1,36 @@
+"""Judging the head of a request, and making the reason phrase of an answer: pure."""
+
+from collections.abc import Sequence
+
+REASON_LIMIT = 200  # bytes; more than one line of a terminal helps nobody
+
+Header = tuple[bytes, bytes]
+
+
+def head_fault(headers: Sequence[Header], version: str) -> str | None:
+    """What is wrong with a request's head that the parser lets through, or `None`.
+
+    `headers` have lower-case names; `version` is "1.1" and the like. Source: RFC 9112 §2.3, §3.2,
+    §6.1, §6.3. The parser itself refuses most contradictory lengths; checked here too, because
+    a front proxy that reads them differently makes request smuggling out of them.
+    """
+    names = [name for name, _ in headers]
+    hosts, lengths = names.count(b"host"), names.count(b"content-length")
+    if version not in ("1.0", "1.1"):
+        return "Only HTTP/1.0 and HTTP/1.1 are spoken here."
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        return "The request must have exactly one Host field."
+    if lengths > 1 or (lengths and b"transfer-encoding" in names):
+        return "The request's length is given twice."
+    if b"transfer-encoding" in names and version == "1.0":
+        return "HTTP/1.0 has no Transfer-Encoding."
+    return None
+
+
+def reason_phrase(text: bytes) -> bytes:
+    """`text` fit for a status line: printable ASCII, at most `REASON_LIMIT` bytes, maybe empty.
+
+    RFC 9112 §4 allows more, but clients disagree about the encoding of the rest.
+    """
+    line = b" ".join(text[: 4 * REASON_LIMIT].split())
+    return bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in line[:REASON_LIMIT])
