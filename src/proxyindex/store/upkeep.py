@@ -69,7 +69,7 @@ def opened(
         problem = "this folder is no cache of proxyindex" if root.is_dir() else "there is no folder"
         raise StoreError("be opened", f"{problem} ({root})")
     if to_change and not os.access(root, os.W_OK | os.X_OK):
-        raise StoreError("be changed", f"this user may not write to {root}")
+        raise StoreError("be changed", f"{root} is another user's, or on a read-only disk")
     cache = Cache.open(root, file_limit=file_limit, page_limit=page_limit, events=SILENT)
     try:
         yield cache
