@@ -24,7 +24,8 @@ FLOORS: list[set[str]] = [
     {"upstream", "store", "wheel", "sdist", "flight"},
     {"repository", "files"},
     {"web"},
-    {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"},
+    {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}
+    | {"lines"},
 ]
 ASSEMBLY = 5  # the only floor whose rooms may know each other
 

@@ -25,6 +25,7 @@ from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
 from proxyindex.files.workshop import Workshop
 from proxyindex.freshness import FreshnessRules
+from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
 from proxyindex.names import matches_pattern
 from proxyindex.policy import rules
@@ -44,6 +45,7 @@ from proxyindex.upstream.client import Connection, Transport
 from proxyindex.upstream.index import Upstream
 from proxyindex.web import health, landing, simple
 from proxyindex.web.access import AccessLog, exchange_of
+from proxyindex.web.express import EXPRESS_KEY, Express
 from proxyindex.web.paths import PathGuard
 from proxyindex.web.rendered import Renderer
 from proxyindex.web.responses import error_response
@@ -78,7 +80,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, object]]:
         async with open_house(settings, metrics, via, transport) as (index, status):
-            yield {"index": index, "health": status}
+            yield {"index": index, "health": status, EXPRESS_KEY: index.express}
 
     return Starlette(
         routes=[landing.route(banner.client_hints(settings)), *simple.ROUTES, *health.ROUTES],
@@ -135,7 +137,11 @@ async def open_house(
             "cache_page_bytes", "Bytes of pages in the cache", lambda: cache.pages.last_total
         )
         metrics.gauge("transfers_running", "Downloads under way", lambda: len(downloads))
-        service = simple.IndexService("root", repository, files, Renderer())
+        lines = AccessLines(settings.log_format)
+        stack.callback(lines.flush)
+        express = Express(metrics, lines)
+        stack.callback(express.close)
+        service = simple.IndexService("root", repository, files, Renderer(), express)
         yield service, health.Health(settings.cache_dir, settings.folders, metrics)
 
 

@@ -29,6 +29,11 @@ class FreshnessRules:
     negative_ttl: float = 60.0
 
 
+def allowed_lifetime(lifetime: float | None, rules: FreshnessRules) -> float:
+    """Seconds for which a page is fresh whose upstream said `lifetime`."""
+    return rules.page_ttl if lifetime is None else min(lifetime, rules.page_ttl)
+
+
 def freshness(
     validated_at: float, lifetime: float | None, now: float, rules: FreshnessRules
 ) -> Freshness:
@@ -38,7 +43,7 @@ def freshness(
     for again.
     """
     age = now - validated_at
-    allowed = rules.page_ttl if lifetime is None else min(lifetime, rules.page_ttl)
+    allowed = allowed_lifetime(lifetime, rules)
     if age < 0:
         return Freshness.EXPIRED
     if age < allowed:

@@ -6,7 +6,8 @@ and nothing needs a context variable.
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -18,6 +19,37 @@ class Outcome(StrEnum):
     STALE = "stale"  # the cache, past its lifetime: upstream failed, or is being asked meanwhile
     FETCHED = "fetched"  # upstream, asked because of this request
     JOINED = "joined"  # upstream, asked because of an earlier request still under way
+
+
+@dataclass(slots=True)
+class Ground:
+    """What an answer rests on: for as long as this stands, the same question has the same answer.
+
+    From `since` up to `until` (seconds since the epoch), while each file or directory of
+    `witnesses` still has its stamp (`store.disk.signature`). Each source that was asked says so by
+    `rests_on`, or `is_fleeting`: an answer of which nobody spoke for all sources is not remembered.
+    `uses` are to be called whenever the answer is given again.
+    """
+
+    since: float = 0.0
+    until: float = math.inf
+    witnesses: list[tuple[str, tuple[int, ...] | None]] = field(default_factory=list)
+    uses: list[Callable[[], None]] = field(default_factory=list)
+
+    def rests_on(
+        self,
+        *witnesses: tuple[str, tuple[int, ...] | None],
+        since: float = 0.0,
+        until: float = math.inf,
+    ) -> None:
+        """One source's share."""
+        self.witnesses += witnesses
+        self.since = max(self.since, since)
+        self.until = min(self.until, until)
+
+    def is_fleeting(self) -> None:
+        """The answer holds for this request only."""
+        self.until = 0.0
 
 
 @dataclass(slots=True)
@@ -35,6 +67,7 @@ class Inquiry:
     deadline: float = math.inf
     via: str = ""
     outcome: Outcome | None = None
+    ground: Ground = field(default_factory=Ground)
 
     def remaining(self) -> float:
         """Seconds left until the deadline, never negative."""

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
+from prometheus_client import Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxyindex.metrics import NAMES_LIMIT, Metrics
+from proxyindex.metrics import NAMES_LIMIT, SECONDS, Metrics
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -35,6 +38,28 @@ def test_requests_are_counted_by_kind_status_and_outcome() -> None:
     assert value(body, "proxyindex_response_bytes_total", kind="file") == 150
     assert value(body, "proxyindex_request_seconds_count", kind="file") == 2
     assert value(body, "proxyindex_request_seconds_bucket", kind="file", le="0.5") == 1
+
+
+def test_tallied_seconds_fall_into_the_buckets_of_prometheus() -> None:
+    metrics, histogram = Metrics(), Histogram("x", "x", buckets=SECONDS, registry=None)
+    for seconds in (0.0, 0.002, 0.0021, 0.5, 29.9, 119.9, 120.0, 120.1, 1e9):
+        metrics.request("file", 200, "hit", seconds, 1)
+        histogram.observe(seconds)
+    body, _ = metrics.exposition()
+    for sample in histogram.collect()[0].samples:
+        if sample.name != "x_created":
+            name = sample.name.replace("x", "proxyindex_request_seconds", 1)
+            assert value(body, name, kind="file", **sample.labels) == sample.value
+
+
+async def test_what_was_tallied_is_shared_with_other_processes_at_once() -> None:
+    metrics = Metrics()
+    metrics.request("file", 200, "hit", 0.1, 1)
+    with anyio.fail_after(10):
+        while not metrics._registry.get_sample_value(
+            "proxyindex_requests_total", {"kind": "file", "status": "200", "outcome": "hit"}
+        ):
+            await anyio.lowlevel.checkpoint()
 
 
 def test_events_are_counted() -> None:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex import app
 from proxyindex.settings import Settings, UpstreamSettings
+from proxyindex.web.express import EXPRESS_KEY, Express
 from tests.support.mirrors import answer
 from tests.support.pages import JSON_TYPE, FileSpec, json_page
 
@@ -30,6 +31,7 @@ class House:
         self.folder.mkdir()
         self.router = respx.Router(assert_all_called=False)
         self._stack = stack
+        self.express: Express[Any]  # of the newest application
 
     async def client(self, **settings: Any) -> httpx.AsyncClient:
         """A client of a new application with these settings."""
@@ -46,6 +48,7 @@ class House:
         assert isinstance(made, Starlette)
         state = await self._stack.enter_async_context(made.router.lifespan_context(made))
         assert isinstance(state, Mapping)
+        self.express = state[EXPRESS_KEY]
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
             await made({**scope, "state": dict(state)}, receive, send)

@@ -76,6 +76,12 @@ class Cold:
             raise
         return stream
 
+    def at_hand(self, limit: int) -> bytes | None:
+        return None
+
+    def descriptor(self) -> int | None:
+        return None
+
     async def aclose(self) -> None:
         return None
 

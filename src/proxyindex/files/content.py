@@ -39,6 +39,14 @@ class Content(Protocol):
         """
         ...
 
+    def at_hand(self, limit: int) -> bytes | None:
+        """All bytes, if they can be had without waiting and are at most `limit`."""
+        ...
+
+    def descriptor(self) -> int | None:
+        """A descriptor of the whole file, to be closed by the caller; `None` if there is none."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
@@ -64,6 +72,19 @@ class Stored:
         """The bytes, in reads of `READ_SIZE`."""
         end = self.size or 0
         return DescriptorStream(self._fd, start, end if stop is None else min(stop, end))
+
+    def at_hand(self, limit: int) -> bytes | None:
+        """From the page cache, most likely: its first reader is being answered."""
+        if self._fd is None or self.size is None or self.size > limit:
+            return None
+        data = os.pread(self._fd, self.size, 0)
+        return data if len(data) == self.size else None
+
+    def descriptor(self) -> int | None:
+        try:
+            return None if self._fd is None else os.dup(self._fd)
+        except OSError:  # too many are open
+            return None
 
     async def aclose(self) -> None:
         if self._fd is not None:
@@ -113,6 +134,12 @@ class InMemory:
 
     async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
         return _Once(self._data[start:stop])
+
+    def at_hand(self, limit: int) -> bytes | None:
+        return self._data if len(self._data) <= limit else None
+
+    def descriptor(self) -> int | None:
+        return None
 
     async def aclose(self) -> None:
         return None

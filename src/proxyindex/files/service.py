@@ -28,6 +28,7 @@ from proxyindex.model import (
     SignatureOrigin,
     UpstreamOrigin,
 )
+from proxyindex.store import disk
 from proxyindex.store.blobs import Blob
 from proxyindex.store.index import Notes
 from proxyindex.upstream.index import Upstream
@@ -79,16 +80,17 @@ class FileService:
                 return await self._open_signature(file, signed, inquiry)
 
     async def _open_upstream(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
-        if file.sha256 and (stored := await self._stored(file.sha256, file.size)):
+        if file.sha256 and (stored := await self._stored(file.sha256, file.size, inquiry)):
             inquiry.outcome = Outcome.HIT
             return stored
         inquiry.outcome = None
+        inquiry.ground.is_fleeting()
         upstream = self._upstream(file)
         cold = Cold(file, upstream, self._downloads, inquiry)
         await cold.measure(whole=whole)
         return cold
 
-    async def _stored(self, sha256: str, size: int | None) -> Stored | None:
+    async def _stored(self, sha256: str, size: int | None, inquiry: Inquiry) -> Stored | None:
         """The file from disk if it is there and sound; a damaged one is fetched again."""
         blob = self._blobs.open(sha256, size)
         if blob is None:
@@ -100,6 +102,8 @@ class FileService:
         except BaseException:
             blob.close()
             raise
+        inquiry.ground.rests_on((str(self._blobs.path(sha256)), blob.signature))
+        inquiry.ground.uses.append(partial(self._blobs.touch, sha256, blob.size))
         return Stored(blob.fd, blob.size, sha256=sha256, modified=blob.modified)
 
     async def _prove(self, blob: Blob) -> bool:
@@ -129,10 +133,14 @@ class FileService:
             inquiry.outcome = Outcome.LOCAL
             return await _open_local_metadata(wheel, Path(wheel.origin.path))
         if file.sha256:
+            path = str(self._blobs.path(file.sha256))
+            inquiry.ground.rests_on((path, disk.signature(path)))
             held = await anyio.to_thread.run_sync(self._blobs.read, file.sha256, MAX_METADATA)
             if held is not None:
                 inquiry.outcome = Outcome.HIT
+                inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
                 return _in_memory(held)
+        inquiry.ground.is_fleeting()
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(wheel, to_ask=not is_on_disk)  # else METADATA is extracted
         data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
@@ -144,6 +152,7 @@ class FileService:
             inquiry.outcome = Outcome.LOCAL
             path = signed.origin.path + SIGNATURE_SUFFIX
             return await anyio.to_thread.run_sync(_open_local, file, path)
+        inquiry.ground.is_fleeting()
         note = f"no signature {signed.key}"
         if await self._worker.run(self._notes.recall, note) is not None:
             inquiry.outcome = Outcome.HIT

@@ -11,7 +11,7 @@ import anyio
 
 from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.events import Events
-from proxyindex.freshness import Freshness, FreshnessRules, freshness
+from proxyindex.freshness import Freshness, FreshnessRules, allowed_lifetime, freshness
 from proxyindex.repository.copies import Copies, Copy
 from proxyindex.repository.trust import Disbelieved, Trust
 from proxyindex.store.doubts import Doubts
@@ -91,6 +91,11 @@ class Asking(Generic[T]):
             return Freshness.MISSING
         head = copy.head
         return freshness(head.validated_at, head.lifetime, self._clock(), self._rules)
+
+    def fresh_between(self, copy: Copy[T]) -> tuple[float, float]:
+        """From when until when a copy is fresh (seconds since the epoch)."""
+        start = copy.head.validated_at
+        return start, start + allowed_lifetime(copy.head.lifetime, self._rules)
 
     async def absent_since(self, key: str) -> float | None:
         """When upstream said that there is no such document (seconds since the epoch)."""

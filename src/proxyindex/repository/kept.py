@@ -88,7 +88,9 @@ class Kept(Generic[T]):
         state = self._asking.freshness(copy)
         forced = inquiry.revalidate and not self._is_offline and self._may_force(copy)
         if copy is not None and (self._is_offline or (state is Freshness.FRESH and not forced)):
+            self._speak_for(key, copy, inquiry)
             return self._served(key, copy, inquiry, Outcome.HIT)
+        inquiry.ground.is_fleeting()
         absent_since = None if copy else await self._asking.absent_since(key)
         if absent_since is not None and self._still_absent(absent_since, forced=forced):
             inquiry.outcome = Outcome.HIT
@@ -141,6 +143,23 @@ class Kept(Generic[T]):
         if copy.signature is not None:
             self._stores.pages.used(self._id, key, copy.signature[2])
         return copy.document
+
+    def _speak_for(self, key: str, copy: Copy[T], inquiry: Inquiry) -> None:
+        """Tell on what a fresh page rests."""
+        if copy.signature is None or self._is_offline:
+            inquiry.ground.is_fleeting()  # not on disk, or shown by what is there just now
+            return
+        since, until = self._asking.fresh_between(copy)
+        inquiry.ground.rests_on(
+            (str(self._stores.pages.path(self._id, key)), copy.signature),
+            since=since,
+            until=until,
+        )
+        inquiry.ground.uses.append(partial(self._used, key, copy.signature[2], Outcome.HIT))
+
+    def _used(self, key: str, size: int, outcome: Outcome) -> None:
+        self._events.page(self._upstream.name, "fresh" if outcome is Outcome.HIT else "stale")
+        self._stores.pages.used(self._id, key, size)
 
     def _fallback(
         self,

@@ -15,7 +15,7 @@ from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo, Sighting, sight
-from proxyindex.repository.scan import Catalogue, FolderUnavailable, Scanner
+from proxyindex.repository.scan import Catalogue, FolderUnavailable, Scanner, Witnesses
 from proxyindex.simple import order_files
 
 __all__ = ["DerivedStore", "FolderUnavailable", "Local"]
@@ -44,24 +44,31 @@ class Local:
         self._turn = anyio.Lock()
         self._begun = 0
         self._ended = 0
-        self._latest = Catalogue({})
+        self._latest: tuple[Catalogue, Witnesses | None] = (Catalogue({}), None)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """All names in the folders."""
-        catalogue = await self._catalogue()
+        catalogue, _ = await self._catalogue()
         inquiry.outcome = Outcome.LOCAL
         return ProjectList.of(catalogue.projects)
 
     async def has(self, name: NormalizedName) -> bool:
         """Whether the name is taken here."""
-        return name in (await self._catalogue()).projects
+        catalogue, _ = await self._catalogue()
+        return name in catalogue.projects
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
-        found = (await self._catalogue()).projects.get(name)
+        catalogue, witnesses = await self._catalogue()
+        found = catalogue.projects.get(name)
         if found is None:
+            if witnesses is None:
+                inquiry.ground.is_fleeting()
+            else:
+                inquiry.ground.rests_on(*witnesses)
             raise ProjectNotFound(name)
         inquiry.outcome = Outcome.LOCAL
+        inquiry.ground.is_fleeting()
         sightings = await anyio.to_thread.run_sync(sight, found)
         if name in self._pages:
             known, page = self._pages[name]
@@ -72,16 +79,20 @@ class Local:
             self._pages[name] = (sightings, page)
         return page
 
-    async def _catalogue(self) -> Catalogue:
+    async def _catalogue(self) -> tuple[Catalogue, Witnesses | None]:
         """The result of a scan begun after this call; calls that wait share the next one."""
         wanted = self._begun + 1
         async with self._turn:
             if self._ended < wanted:
                 self._begun += 1
                 begun = self._begun
-                self._latest = await anyio.to_thread.run_sync(self._scanner.scan)
+                self._latest = await anyio.to_thread.run_sync(self._look)
                 self._ended = begun
             return self._latest
+
+    def _look(self) -> tuple[Catalogue, Witnesses | None]:
+        """Both of the same scan: the next one may run in another thread at any time."""
+        return self._scanner.scan(), self._scanner.witnesses()
 
 
 def _page(

@@ -78,8 +78,10 @@ class Mirror:
         try:
             parsed = await self._pages.get(name, inquiry, path=name)
         except ProjectNotFound:
+            inquiry.ground.is_fleeting()
             return await self._remains(name)
         signature = self._facts.signature(self._id, name)
+        inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signature))
         known = self._memo.get(name)
         (made_from, facts_then), earlier = known or ((None, None), None)
         is_current = made_from is parsed and facts_then == signature

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
+from proxyindex.store.disk import Signature, signature_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ RACY_NS = 2_000_000_000
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
 _SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json")
 _SHOWN = 3
+_MOST_WITNESSES = 8
+
+Witnesses = list[tuple[str, Signature]]
 
 
 class FolderUnavailable(ProxyindexError):
@@ -65,6 +70,10 @@ class _Listing:
     ignored: frozenset[str]
     stamp: tuple[int, ...] = field(compare=False)
     is_settled: bool = field(compare=False)
+
+    @property
+    def signature(self) -> Signature:
+        return cast(Signature, self.stamp[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,19 @@ class Scanner:
         self._listings, self._empty = sweep.listings, empty
         return self._catalogue
 
+    def witnesses(self) -> Witnesses | None:
+        """Directories with their stamps: while these stay, so does the latest `scan`.
+
+        `None` if they are too many to be looked at each time, or one of them may yet change under
+        its stamp.
+        """
+        listings = self._listings
+        if len(listings) > _MOST_WITNESSES or not all(
+            listed.is_settled for listed in listings.values()
+        ):
+            return None
+        return [(path, listing.signature) for path, listing in listings.items()]
+
     def _too_deep(self, path: str) -> None:
         if path not in self._deep:
             logger.warning("ignoring %r: more than %d levels deep", path, MAX_DEPTH)
@@ -121,7 +143,7 @@ class Scanner:
         known = self._listings.get(path)
         if known and known.is_settled and known.stamp == stamp:
             return known
-        changed_ns = max(stamp[-2:])
+        changed_ns = max(stamp[2], stamp[4])
         is_settled = self._clock() - changed_ns > RACY_NS
         # a configured folder itself may be called anything
         project = _project_of(path) if depth else None
@@ -151,7 +173,7 @@ class _Sweep:
                 return True
             self._seen.add((stat.st_dev, stat.st_ino))
             # ctime as well: rsync and tar set a directory's mtime back after writing into it
-            stamp = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+            stamp = (stat.st_dev, *signature_of(stat))
             listing = self._listing(path, stamp, depth)
         except OSError as exc:
             if depth and _is_gone(path, exc):

@@ -122,12 +122,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if fault := head_fault(self.headers, self.parser.get_http_version()):
             self._stop(400, fault)
-        super().on_headers_complete()
+        self._begin()
         self._enter(_Phase.BODY)
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        self._end()
         self._enter(_Phase.IDLE)
+
+    def _begin(self) -> None:
+        """A sound head has arrived."""
+        super().on_headers_complete()
+
+    def _end(self) -> None:
+        """The request has arrived."""
+        super().on_message_complete()
 
     def _stop(self, status: int, problem: str) -> None:
         self._refusal = (status, problem)
@@ -158,7 +166,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _arm(self) -> None:
         # between requests uvicorn's keep-alive time-out rules
-        is_at_rest = self._phase is _Phase.IDLE and self._is_answering()
+        is_kept = self.timeout_keep_alive_task is not None
+        is_at_rest = self._phase is _Phase.IDLE and (is_kept or self._is_answering())
         if self._deadline is None and not is_at_rest and not self._is_deaf:
             seconds = self.body_seconds if self._phase is _Phase.BODY else self.head_seconds
             self._deadline = self.loop.call_later(seconds, self._on_deadline)
@@ -283,7 +292,7 @@ class _StatusLines(asyncio.Transport):
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
-        self._transport = transport
+        self.wire = transport
         self._line: tuple[bytes, bytes] | None = None
 
     def announce(self, status: int, reason: bytes) -> None:
@@ -297,25 +306,25 @@ class _StatusLines(asyncio.Transport):
             _, separator, rest = bytes(data).partition(b"\r\n")
             data = self._line[1] + separator + rest
             self._line = None
-        self._transport.write(data)
+        self.wire.write(data)
 
     def close(self) -> None:
-        self._transport.close()
+        self.wire.close()
 
     def abort(self) -> None:
-        self._transport.abort()
+        self.wire.abort()
 
     def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return self.wire.get_write_buffer_size()
 
     def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        return self.wire.is_closing()
 
     def can_write_eof(self) -> bool:
-        return self._transport.can_write_eof()
+        return self.wire.can_write_eof()
 
     def write_eof(self) -> None:
-        self._transport.write_eof()
+        self.wire.write_eof()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
+        return self.wire.get_extra_info(name, default)

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from proxyindex import logs
 from proxyindex.metrics import MULTIPROCESS_VARIABLE
+from proxyindex.server.express import ExpressProtocol
 from proxyindex.server.listen import (
     BACKLOG,
     StartError,
@@ -30,7 +31,7 @@ from proxyindex.server.listen import (
     close_all,
     unix_socket,
 )
-from proxyindex.server.protocol import UNIX_PEER, BoundedProtocol
+from proxyindex.server.protocol import UNIX_PEER
 from proxyindex.server.workers import CANNOT_START, FORCED, STOP_SIGNALS, Lifeline, Supervisor
 from proxyindex.settings import Settings
 
@@ -199,7 +200,7 @@ def _build(settings: Settings) -> ASGIApp:
 def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http=BoundedProtocol,
+        http=ExpressProtocol,
         ws="none",
         loop=f"{__name__}:{Loop.__name__}",
         lifespan="on",

@@ -69,10 +69,14 @@ class Budgeted(ABC):
 
     def recount(self) -> None:
         """Fill a lost or incomplete index from what lies on the disk, oldest first."""
-        known = set(self._recency.keys())
-        found = sorted((mtime, key, size) for key, size, mtime in self.walk())
-        self._recency.touch([(key, size) for _, key, size in found if key not in known])
-        self._recency.forget(known - {key for _, key, _ in found})
+        lost, new = set(self._recency.keys()), []
+        for key, size, mtime in self.walk():
+            if key in lost:
+                lost.discard(key)
+            else:
+                new.append((mtime, key, size))
+        self._recency.touch([(key, size) for _, key, size in sorted(new)])
+        self._recency.forget(lost)
         self._recency.counted()
 
     def total(self) -> int:

@@ -13,7 +13,7 @@ _NEW = ".new-"  # what files are called until they are whole
 _HEX = frozenset("0123456789abcdef")
 
 # who a file was when it was read: a rename or rewrite changes at least one of these
-Signature = tuple[int, int, int]
+Signature = tuple[int, int, int, int]
 
 
 def is_sha256(name: object) -> bool:
@@ -21,8 +21,11 @@ def is_sha256(name: object) -> bool:
     return isinstance(name, str) and len(name) == 64 and _HEX.issuperset(name)
 
 
-def signature(path: Path) -> Signature | None:
-    """Inode, mtime in ns and size, or `None` if there is no such file."""
+def signature(path: Path | str) -> Signature | None:
+    """Inode, mtime in ns, size and ctime in ns, or `None` if there is no such file.
+
+    The last changes with every write and rename, and nobody can set it back.
+    """
     try:
         return signature_of(os.stat(path))
     except OSError:
@@ -31,7 +34,7 @@ def signature(path: Path) -> Signature | None:
 
 def signature_of(found: os.stat_result) -> Signature:
     """The same of a file that is already known."""
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
 
 
 def make_folder(path: Path) -> None:

@@ -60,7 +60,7 @@ class Facts:
 
     def signature(self, upstream: str, project: str) -> Signature | None:
         """Changes whenever a fact is added; one `stat`."""
-        return disk.signature(self._path(upstream, project))
+        return disk.signature(self.path(upstream, project))
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
         """Facts by file name; broken lines are skipped."""
@@ -89,7 +89,7 @@ class Facts:
         }
         plain = json.dumps({k: v for k, v in values.items() if v is not None})
         line = b"\n" + sealed(plain.encode())
-        path = self._path(upstream, project)
+        path = self.path(upstream, project)
         try:
             disk.make_folder(path.parent)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -112,7 +112,7 @@ class Facts:
         Raises `StoreError`.
         """
         try:
-            with open(self._path(upstream, project), "r+b", buffering=0) as stream:
+            with open(self.path(upstream, project), "r+b", buffering=0) as stream:
                 for offset, line in lines:
                     os.pwrite(stream.fileno(), b" " * len(line), offset)
         except OSError as problem:
@@ -130,7 +130,7 @@ class Facts:
 
     def remove(self, upstream: str, project: str) -> bool:
         """Forget all facts of a project, its pins included."""
-        return disk.remove(self._path(upstream, project))
+        return disk.remove(self.path(upstream, project))
 
     def projects(self, upstream: str) -> list[str]:
         """Every project of which something was learned."""
@@ -142,7 +142,7 @@ class Facts:
 
     def _lines(self, upstream: str, project: str) -> Iterator[tuple[int, bytes]]:
         try:
-            with open(self._path(upstream, project), "rb") as stream:
+            with open(self.path(upstream, project), "rb") as stream:
                 lines = stream.read(_MAX_FILE).split(b"\n")
         except OSError:
             return
@@ -151,7 +151,8 @@ class Facts:
             yield offset, line
             offset += len(line) + 1
 
-    def _path(self, upstream: str, project: str) -> Path:
+    def path(self, upstream: str, project: str) -> Path:
+        """Where the project's facts lie, or would."""
         return self._root / upstream / project
 
 

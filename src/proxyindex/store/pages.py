@@ -64,12 +64,12 @@ class PageStore(Budgeted):
 
     def signature(self, upstream: str, key: str) -> Signature | None:
         """Changes whenever the stored page does; one `stat`."""
-        return disk.signature(self._path(upstream, key))
+        return disk.signature(self.path(upstream, key))
 
     def read(self, upstream: str, key: str) -> StoredPage | None:
         """The stored page; a missing or broken one is `None`."""
         try:
-            with open(self._path(upstream, key), "rb") as stream:
+            with open(self.path(upstream, key), "rb") as stream:
                 head = _parse_head(stream.readline(_MAX_HEAD))
                 body = stream.read()
         except (OSError, ValueError, TypeError, RecursionError):
@@ -99,7 +99,7 @@ class PageStore(Budgeted):
     def read_head(self, upstream: str, key: str) -> PageHead | None:
         """Only the head, unverified: to see whether the body is the one already parsed."""
         try:
-            with open(self._path(upstream, key), "rb") as stream:
+            with open(self.path(upstream, key), "rb") as stream:
                 return _parse_head(stream.readline(_MAX_HEAD))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
@@ -109,7 +109,7 @@ class PageStore(Budgeted):
         digest = hashlib.sha256(body).hexdigest()
         stored = StoredPage(replace(head, digest=digest, length=len(body)), body)
         line = sealed(json.dumps(asdict(stored.head)).encode()) + b"\n"
-        disk.write_whole(self._path(upstream, key), line, body, what="a page")
+        disk.write_whole(self.path(upstream, key), line, body, what="a page")
         self.used(upstream, key, len(line) + len(body))
         return stored
 
@@ -125,7 +125,8 @@ class PageStore(Budgeted):
         """The ids of all upstreams with pages."""
         return disk.names(self._root)
 
-    def _path(self, upstream: str, key: str) -> Path:
+    def path(self, upstream: str, key: str) -> Path:
+        """Where the page lies, or would."""
         # both parts are ours: a configured id, and a normalized name or a fixed word
         return self._root / upstream / key
 

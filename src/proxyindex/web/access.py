@@ -2,14 +2,16 @@
 
 import logging
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SCOPE_KEY = "proxyindex"
 PATH_LIMIT = 1000  # characters of a path worth a log line
+MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
+LINE = f"%(client)s{MIDDLE}%(milliseconds).1fms"
 
 Kind = Literal["page", "file", "metadata", "list", "health", "other"]
 
@@ -69,29 +71,36 @@ class AccessLog:
     def _note(self, scope: Scope, exchange: Exchange, answer: "_Answer", seconds: float) -> None:
         outcome = exchange.outcome or "-"
         self._metrics.request(exchange.kind, answer.status, outcome, seconds, answer.size)
-        fields = _fields(scope, exchange, answer, seconds)
-        line = "%(client)s %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s"
-        line += " %(bytes)dB %(milliseconds).1fms" + ("" if answer.is_complete else " aborted")
-        logger.info(line, fields, extra={"fields": fields})
+        fields = line_fields(scope, exchange, answer.status, answer.size)
+        write_line(fields, seconds, is_complete=answer.is_complete)
 
 
-def _fields(
-    scope: Scope, exchange: Exchange, answer: "_Answer", seconds: float
-) -> Mapping[str, object]:
+def write_line(fields: dict[str, object], seconds: float, *, is_complete: bool) -> None:
+    """One access line, now."""
+    fields["milliseconds"] = round(seconds * 1000, 1)
+    fields["aborted"] = not is_complete
+    line = LINE if is_complete else LINE + " aborted"
+    logger.info(line, fields, extra={"fields": fields})
+
+
+def line_fields(
+    scope: MutableMapping[str, Any], exchange: Exchange, status: int, size: int
+) -> dict[str, object]:
+    """What an access line tells, in its order, but for how long the answer took."""
     client = scope.get("client")
     return {
         "client": client[0] if client else "-",
         "method": scope["method"],
         # decoded, hence with any character in it: the formatters escape
         "path": scope["path"][:PATH_LIMIT].replace(" ", "%20"),
-        "status": answer.status,
+        "status": status,
         "index": exchange.index or "-",
         "project": exchange.project or "-",
         "file": exchange.filename or "-",
         "outcome": exchange.outcome or "-",
-        "bytes": answer.size,
-        "milliseconds": round(seconds * 1000, 1),
-        "aborted": not answer.is_complete,
+        "bytes": size,
+        "milliseconds": 0.0,
+        "aborted": False,
     }
 
 

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName
@@ -19,6 +20,7 @@ from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.web.access import Exchange, exchange_of
 from proxyindex.web.conditional import is_not_modified
+from proxyindex.web.express import Express
 from proxyindex.web.rendered import Document, Renderer
 from proxyindex.web.responses import REVALIDATE, file_response
 
@@ -42,6 +44,7 @@ class IndexService:
     repository: Repository
     files: FileService
     renderer: Renderer
+    express: Express[Any]
 
 
 async def project_list(request: Request) -> Response:
@@ -83,6 +86,7 @@ async def project_file(request: Request) -> Response:
     content = await index.files.open(file, inquiry, whole=is_whole)
     response = await file_response(request, filename, content, file.upload_time)
     _stamp(response, inquiry, exchange)
+    index.express.remember_file(request.scope, inquiry, response, content, exchange)
     return response
 
 
@@ -104,7 +108,9 @@ async def _listed(
     repository: Repository, name: NormalizedName, filename: str, inquiry: Inquiry
 ) -> File:
     """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
-    hasty = Inquiry(accepts_stale=True, deadline=inquiry.deadline, via=inquiry.via)
+    hasty = Inquiry(
+        accepts_stale=True, deadline=inquiry.deadline, via=inquiry.via, ground=inquiry.ground
+    )
     page: ProjectPage = await repository.project(name, hasty)
     try:
         return page.file(filename)
@@ -141,6 +147,8 @@ async def _document_response(
         headers["Content-Type"] = form.content_type
         response = Response(rendered.body, headers=headers)
     _stamp(response, inquiry, exchange)
+    if isinstance(document, ProjectPage):
+        index.express.remember(request.scope, inquiry, response, rendered.body, exchange)
     return response
 
 

@@ -1,0 +1,196 @@
+"""Answers remembered whole and given before routing: the express way of what is asked for again.
+
+Most requests of a busy index are for pages and small files that were asked for a moment ago. Their
+answers are kept as the bytes that go over the wire, those of larger files as an open descriptor,
+with what they rest on (`inquiry.Ground`): while that stands, and it is looked at each time, they
+are right. Everything unusual (conditions other than one entity tag, cache directives, our own
+requests coming back) takes the plain way, which works without this one.
+"""
+
+from collections import OrderedDict
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from starlette.responses import Response
+
+from proxyindex.files.content import Content
+from proxyindex.inquiry import Ground, Inquiry, Outcome
+from proxyindex.web.access import Exchange, RequestCounter, line_fields, write_line
+from proxyindex.web.given import AccessLines, Given, Header, L, stands, wire_fields
+from proxyindex.web.openfiles import OpenFiles
+
+_BUDGET = 64 * 1024**2  # bytes of remembered answers, per worker
+_LIMIT = 20_000  # answers: clients choose the wording of their Accept
+EXPRESS_KEY = "express"  # where the application's state has them
+_SMALL = 64 * 1024  # bytes of a file that is kept in memory
+
+# fields that make part of the question, by their place in it
+_ASKED = {b"accept": 0, b"accept-encoding": 1, b"if-none-match": 2, b"range": 3}
+# fields that need the plain way
+_SPECIAL = frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-length",
+        b"expect",
+        b"if-match",
+        b"if-modified-since",
+        b"if-range",
+        b"if-unmodified-since",
+        b"pragma",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+    }
+)
+# fields of a 304: RFC 9110, 15.4.5, and our own
+_SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-proxyindex"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready(Generic[L]):
+    """An answer in full and as a 304, its strong entity tag, and what it rests on."""
+
+    etag: bytes
+    full: Given[L]
+    short: Given[L]
+    ground: Ground
+
+
+class Express(Generic[L]):
+    """The remembered answers of one worker, least recently used ones leaving first.
+
+    Small bodies are kept in memory, files as open descriptors.
+    """
+
+    def __init__(self, metrics: RequestCounter, lines: AccessLines[L]) -> None:
+        self._metrics = metrics
+        self._lines = lines
+        self._ready: OrderedDict[tuple[bytes, bytes, bytes], _Ready[L]] = OrderedDict()
+        self._size = 0
+        self._files: OpenFiles[L] = OpenFiles(lines)
+
+    def answer(
+        self, target: bytes, headers: Sequence[Header], *, takes_parts: bool = False
+    ) -> Given[L] | None:
+        """The answer to a GET of `target` with these fields, if it is remembered and stands.
+
+        Names are in lower case. `takes_parts`: part of a file will do as the body. For the event
+        loop: a look-up and a `stat` per witness.
+        """
+        asked = _asked(headers)
+        if asked is None:
+            return None
+        accept, encoding, condition, span = asked
+        key = target, accept, encoding
+        ready = self._ready.get(key)
+        if ready is None or span:
+            return None if condition or not takes_parts else self._files.answer(target, span)
+        if not stands(ready.ground):
+            self._drop(key)
+            return None
+        if condition and condition != ready.etag:
+            return None  # a list, a weak tag, an old tag: the plain way tells
+        self._ready.move_to_end(key)
+        for use in ready.ground.uses:
+            use()
+        return ready.short if condition else ready.full
+
+    def note(self, given: Given[L], client: str, seconds: float) -> None:
+        """Count and log that the answer was given."""
+        exchange, part = given.exchange, given.part
+        size = len(given.body) if part is None else part.stop - part.start
+        outcome = exchange.outcome or "-"
+        self._metrics.request(exchange.kind, given.status, outcome, seconds, size)
+        self._lines.write(given.line, client, seconds)
+
+    def note_broken(self, given: Given[L], sent: int, client: str, seconds: float) -> None:
+        """Count and log that only `sent` bytes of the part were taken."""
+        exchange = given.exchange
+        outcome = exchange.outcome or "-"
+        self._metrics.request(exchange.kind, given.status, outcome, seconds, sent)
+        path = given.part.path if given.part else ""
+        scope = {"client": (client, 0), "method": "GET", "path": path}
+        write_line(line_fields(scope, exchange, given.status, sent), seconds, is_complete=False)
+
+    def remember(
+        self,
+        scope: MutableMapping[str, Any],
+        inquiry: Inquiry,
+        response: Response,
+        body: bytes,
+        exchange: Exchange,
+    ) -> None:
+        """Give this answer to the same question from now on, if it is one that may be."""
+        asked = _question(scope, inquiry)
+        if asked is None or asked[3] or response.status_code != 200:
+            return
+        key = scope["raw_path"], asked[0], asked[1]
+        self._drop(key)
+        self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange)
+        self._size += len(body)
+        while self._size > _BUDGET or len(self._ready) > _LIMIT:
+            self._drop(next(iter(self._ready)))
+
+    def remember_file(
+        self,
+        scope: MutableMapping[str, Any],
+        inquiry: Inquiry,
+        response: Response,
+        content: Content,
+        exchange: Exchange,
+    ) -> None:
+        """As `remember`, of a file: in memory if it is small, else by its open descriptor."""
+        if response.status_code not in (200, 206) or _question(scope, inquiry) is None:
+            return
+        body = content.at_hand(_SMALL)
+        if body is not None:
+            self.remember(scope, inquiry, response, body, exchange)
+        if (fd := content.descriptor()) is not None:
+            self._files.keep(scope, inquiry.ground, response, fd, exchange)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._files.close()
+
+    def _made(
+        self,
+        scope: MutableMapping[str, Any],
+        ground: Ground,
+        response: Response,
+        body: bytes,
+        exchange: Exchange,
+    ) -> _Ready[L]:
+        def given(status: int, headers: Sequence[Header], body: bytes) -> Given[L]:
+            line = self._lines.prepare(line_fields(scope, exchange, status, len(body)))
+            return Given(status, wire_fields(headers) + b"\r\n", body, exchange, line)
+
+        headers = response.raw_headers
+        short = [header for header in headers if header[0] in _SHORT]
+        etag = dict(headers).get(b"etag", b"")
+        return _Ready(etag, given(200, headers, body), given(304, short, b""), ground)
+
+    def _drop(self, key: tuple[bytes, bytes, bytes]) -> None:
+        if (old := self._ready.pop(key, None)) is not None:
+            self._size -= len(old.full.body)
+
+
+def _asked(headers: Sequence[Header]) -> list[bytes] | None:
+    """Accept, Accept-Encoding, If-None-Match, Range; `None` for what is not asked so simply."""
+    asked = [b"", b"", b"", b""]
+    for name, value in headers:
+        if (place := _ASKED.get(name)) is not None:
+            if asked[place]:
+                return None
+            asked[place] = value
+        elif name in _SPECIAL:
+            return None
+    return asked
+
+
+def _question(scope: MutableMapping[str, Any], inquiry: Inquiry) -> list[bytes] | None:
+    """What was asked, if its answer may be remembered."""
+    if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome is not Outcome.HIT:
+        return None
+    return _asked(scope["headers"]) if stands(inquiry.ground) else None

@@ -1,0 +1,71 @@
+"""A remembered answer as it goes over the wire, and whether it still stands."""
+
+import os
+import time
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from proxyindex.inquiry import Ground
+from proxyindex.web.access import Exchange
+
+Header = tuple[bytes, bytes]
+L = TypeVar("L")
+
+
+class AccessLines(Protocol[L]):
+    """Writes access lines (`lines.AccessLines`)."""
+
+    def prepare(self, fields: MutableMapping[str, Any]) -> L:
+        """All of a line that does not change from one request to the next."""
+        ...
+
+    def write(self, prepared: L, client: str, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of an open file from `start` up to `stop`; who gets it closes `fd`. `path` is the one
+    asked for."""
+
+    fd: int
+    start: int
+    stop: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Generic[L]):
+    """What is to be sent: status, fields with the empty line, body; and what is noted of it.
+
+    The body are bytes, or part of a file.
+    """
+
+    status: int
+    fields: bytes
+    body: bytes
+    exchange: Exchange
+    line: L
+    part: Part | None = None
+
+
+def wire_fields(headers: Sequence[Header]) -> bytes:
+    """Fields as they go over the wire, without the empty line."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def stands(ground: Ground) -> bool:
+    """Whether all that an answer rests on is as it was."""
+    if not ground.witnesses or not ground.since <= time.time() < ground.until:
+        return False
+    for path, stamp in ground.witnesses:
+        try:
+            found = os.stat(path)
+        except OSError:
+            if stamp is not None:
+                return False
+            continue
+        # as `store.disk.signature`, without a call for each
+        if stamp != (found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns):
+            return False
+    return True

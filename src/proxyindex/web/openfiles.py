@@ -1,0 +1,101 @@
+"""Files that were sent, kept open: any part of them can be sent again without looking for them."""
+
+import os
+from collections import OrderedDict
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from starlette.responses import Response
+
+from proxyindex.inquiry import Ground
+from proxyindex.web.access import Exchange, line_fields
+from proxyindex.web.conditional import Unsatisfiable, requested_span
+from proxyindex.web.given import AccessLines, Given, L, Part, stands, wire_fields
+
+_MOST_OPEN = 256
+_MOST_LINES = 16  # of a file: few lengths are asked for again and again
+_LENGTHS = frozenset({b"content-length", b"content-range"})
+
+
+@dataclass(slots=True)
+class _OpenFile(Generic[L]):
+    """A file that was sent: its descriptor and size, and its fields but for those of the length."""
+
+    fd: int
+    size: int
+    fields: bytes
+    ground: Ground
+    exchange: Exchange
+    scope: MutableMapping[str, Any]
+    lines: dict[tuple[int, int], L]
+
+
+class OpenFiles(Generic[L]):
+    """The open files of one worker by target, least recently used ones leaving first."""
+
+    def __init__(self, lines: AccessLines[L]) -> None:
+        self._lines = lines
+        self._files: OrderedDict[bytes, _OpenFile[L]] = OrderedDict()
+
+    def answer(self, target: bytes, span: bytes) -> Given[L] | None:
+        """The file or the range of it that is asked for."""
+        file = self._files.get(target)
+        if file is None:
+            return None
+        if not stands(file.ground):
+            self._drop(target)
+            return None
+        asked = requested_span({"range": span.decode("latin-1")}, file.size, None, None)
+        if isinstance(asked, Unsatisfiable) or (span and asked is None):
+            return None
+        self._files.move_to_end(target)
+        for use in file.ground.uses:
+            use()
+        start, stop = (asked.start, asked.stop) if asked else (0, file.size)
+        status, fields = 200, file.fields
+        if asked:
+            status = 206
+            fields += b"content-range: bytes %d-%d/%d\r\n" % (start, stop - 1, file.size)
+        fields += b"content-length: %d\r\n\r\n" % (stop - start)
+        line = self._line(file, status, stop - start)
+        try:
+            part = Part(os.dup(file.fd), start, stop, file.scope["path"])
+        except OSError:  # too many are open
+            return None
+        return Given(status, fields, b"", file.exchange, line, part)
+
+    def keep(
+        self,
+        scope: MutableMapping[str, Any],
+        ground: Ground,
+        response: Response,
+        fd: int,
+        exchange: Exchange,
+    ) -> None:
+        """Take over `fd`."""
+        self._drop(scope["raw_path"])
+        fields = wire_fields([h for h in response.raw_headers if h[0] not in _LENGTHS])
+        known = {"method": "GET", "path": scope["path"]}
+        size = os.fstat(fd).st_size
+        self._files[scope["raw_path"]] = _OpenFile(fd, size, fields, ground, exchange, known, {})
+        while len(self._files) > _MOST_OPEN:
+            self._drop(next(iter(self._files)))
+
+    def close(self) -> None:
+        """Close all of them."""
+        for target in list(self._files):
+            self._drop(target)
+
+    def _line(self, file: _OpenFile[L], status: int, size: int) -> L:
+        key = status, size
+        if (line := file.lines.get(key)) is None:
+            if len(file.lines) >= _MOST_LINES:
+                file.lines.clear()
+            fields = line_fields(file.scope, file.exchange, status, size)
+            line = file.lines[key] = self._lines.prepare(fields)
+        return line
+
+    def _drop(self, target: bytes) -> None:
+        if (old := self._files.pop(target, None)) is not None:
+            os.close(old.fd)

@@ -1,0 +1,184 @@
+"""Files given by the kernel alone: whole and right, whatever the client does meanwhile."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import http
+from tests.support.certificates import Certificates
+from tests.support.crowd import together
+from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import wait_until
+from tests.support.pages import FileSpec
+from tests.support.reply import Generated
+from tests.support.server import ProxyIndex
+from tests.support.upstream import FakeUpstream
+
+SIZE = 30 * 1024**2
+BODY = Generated(SIZE)
+TARGET = "/simple/big/big-1.0.tar.gz"
+PLAIN = [("Pragma", "x")]  # what is asked for with this is answered on the plain way
+
+
+def offer(upstream: FakeUpstream) -> None:
+    upstream.project(
+        "big", FileSpec(filename="big-1.0.tar.gz", body=BODY, hashes={"sha256": BODY.sha256()})
+    )
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyIndex]:
+    """A server that has been asked for the file twice."""
+    home = tmp_path_factory.mktemp("warm")
+    with FakeUpstream() as upstream:
+        offer(upstream)
+        server = ProxyIndex("--upstream", upstream.simple_url, workdir=home)
+        with server:
+            for _ in range(2):
+                assert server.get(TARGET).body == BODY.read(0, SIZE)
+            yield server
+
+
+def open_sockets(server: ProxyIndex) -> int:
+    links = Path(f"/proc/{server.pid}/fd").iterdir()
+    return sum("socket:" in os.readlink(link) for link in links if link.is_symlink())
+
+
+def lines(server: ProxyIndex) -> int:
+    return server.logs.count(f"GET {TARGET} ")
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, SIZE), (0, 1), (SIZE - 1, SIZE), (1, 70_000), (1_048_570, 9_000_000)]
+)
+def test_every_range_is_that_of_the_plain_way(warm: ProxyIndex, start: int, stop: int) -> None:
+    asked = [("Range", f"bytes={start}-{stop - 1}")]
+    quick, plain = warm.get(TARGET, asked), warm.get(TARGET, [*asked, *PLAIN])
+    assert quick.status == plain.status == 206
+    assert quick.body == plain.body == BODY.read(start, stop)
+    assert sorted(quick.headers) == sorted(plain.headers)
+
+
+def test_many_requests_on_one_connection(warm: ProxyIndex) -> None:
+    with warm.connect() as connection:
+        for number in range(50):
+            asked = [("Range", f"bytes={number}-{number + 100_000}")]
+            answer = connection.request(TARGET, asked)
+            assert answer.body == BODY.read(number, number + 100_001)
+            assert connection.request("/health").body == b"alive\n"
+
+
+def test_pipelined_requests_are_answered_in_their_order(warm: ProxyIndex) -> None:
+    with warm.connect() as connection:
+        connection.start(TARGET)
+        connection.start("/simple/big/")
+        connection.start(TARGET, [("Range", "bytes=5-9")])
+        connection.start("/health")
+        assert connection.answer().body == BODY.read(0, SIZE)
+        assert connection.answer().body.startswith(b"<!DOCTYPE html>")
+        assert connection.answer().body == BODY.read(5, 10)
+        assert connection.answer().body == b"alive\n"
+
+
+def test_a_slow_reader_gets_all_and_delays_nobody(warm: ProxyIndex) -> None:
+    with warm.connect() as slow:
+        answer = slow.request(TARGET)
+        begun = answer.read(1000)
+        bodies = together(4, lambda: warm.get(TARGET).body)
+        assert bodies == [BODY.read(0, SIZE)] * 4
+        assert begun + answer.read() == BODY.read(0, SIZE)
+
+
+def test_a_client_that_leaves_takes_nothing_with_it(warm: ProxyIndex) -> None:
+    wait_until(lambda: open_sockets(warm) or True, "a look")
+    before, logged = open_sockets(warm), lines(warm)
+    for _ in range(20):
+        with warm.connect() as connection:
+            assert connection.request(TARGET).read(1000) == BODY.read(0, 1000)
+    wait_until(lambda: lines(warm) == logged + 20 or None, "their lines")
+    wait_until(lambda: open_sockets(warm) <= before or None, "their end")
+    assert "aborted" in warm.logs
+    assert "Traceback" not in warm.logs
+    assert warm.get(TARGET).body == BODY.read(0, SIZE)
+
+
+def test_a_stop_lets_the_file_be_finished(server: ServerFactory, upstream: FakeUpstream) -> None:
+    offer(upstream)
+    running = server(upstream=upstream)
+    for _ in range(2):
+        running.get(TARGET)
+    with running.connect() as connection:
+        answer = connection.request(TARGET)
+        begun = answer.read(1000)
+        os.kill(running.pid, 15)
+        wait_until(lambda: not accepts(running) or None, "that it takes no more")
+        assert begun + answer.read() == BODY.read(0, SIZE)
+    assert running.stop().code == 0
+
+
+def accepts(server: ProxyIndex) -> bool:
+    try:
+        http.Connection(server.url, timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_file_that_is_removed_or_cut_meanwhile_is_never_wrong(
+    server: ServerFactory, upstream: FakeUpstream, is_cut: bool
+) -> None:
+    offer(upstream)
+    running = server(upstream=upstream)
+    for _ in range(2):
+        running.get(TARGET)
+    digest = BODY.sha256()
+    blob = running.cache_dir / "blobs" / digest[:2] / digest
+    with running.connect() as connection:
+        answer = connection.request(TARGET)
+        begun = answer.read(1000)
+        if is_cut:
+            os.truncate(blob, SIZE // 2)
+            with pytest.raises(http.ShortBodyError):
+                answer.read()
+        else:
+            blob.unlink()
+            assert begun + answer.read() == BODY.read(0, SIZE)
+    assert running.get(TARGET).body == BODY.read(0, SIZE), "found damaged, and fetched again"
+
+
+def test_a_file_that_left_the_page_cache_is_read_again(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream)
+    running = server(upstream=upstream)
+    for _ in range(2):
+        running.get(TARGET)
+    digest = BODY.sha256()
+    fd = os.open(running.cache_dir / "blobs" / digest[:2] / digest, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    assert running.get(TARGET).body == BODY.read(0, SIZE)
+
+
+def test_under_tls_files_take_the_plain_way(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    offer(upstream)
+    shown = Certificates.make(tmp_path)
+    running = server("--tls-cert", shown.cert, "--tls-key", shown.key, upstream=upstream)
+    trusting = ssl.create_default_context(cafile=shown.authority)
+    for _ in range(3):
+        assert running.get(TARGET, tls=trusting).body == BODY.read(0, SIZE)
+
+
+def test_the_name_of_the_client_is_told_by_a_trusted_front(warm: ProxyIndex) -> None:
+    asked = [("Range", "bytes=0-99"), ("X-Forwarded-For", '203.0.113.7, "x')]
+    warm.get(TARGET, asked)
+    wait_until(lambda: '"x GET' in warm.logs or None, "its line")
