@@ -1,0 +1,163 @@
+"""What the server has to fetch first: milliseconds, beside fetching it without a server."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench import catalogue, client
+from bench.asks import PageAsk
+from bench.client import Answer, Request
+from bench.errors import Unavailable, WrongAnswer
+from bench.lab import DIRECT, Lab
+from bench.servers.base import Site
+from bench.workloads.base import OURS, RIVALS, Goal, Metric, Workload
+
+LATENCY = 0.050  # seconds
+RATE = 50_000_000  # bytes a second
+SMALL_TIMES = 10  # requests for small pages in one sample
+TAIL = 16 * 1024
+SERVERS = (OURS, DIRECT, *RIVALS)
+ACCEPT = {"Accept": catalogue.JSON_TYPE, "Accept-Encoding": "gzip"}
+
+
+@dataclass(frozen=True, slots=True)
+class ColdWorkload(Workload):
+    """Each sample asks for something new, of a server that was started for this workload."""
+
+    def prepare(self, lab: Lab, server: str) -> Site:
+        site = lab.fresh(server)
+        try:
+            lab.upstream.behave()
+            self.check(lab, site)
+        except BaseException:
+            lab.end(site)
+            raise
+        return site
+
+    def check(self, lab: Lab, site: Site) -> None:
+        """Raises `Unavailable` if the server does not have what is to be measured."""
+        project = lab.new_name("small")
+        PageAsk(project).check(
+            *client.body(Request(site.page(project), ACCEPT | {"Accept-Encoding": "identity"}))
+        )
+
+    def close(self, lab: Lab, subject: Site) -> None:
+        lab.upstream.behave()
+        lab.upstream.settle()
+        lab.end(subject)
+
+
+@dataclass(frozen=True, slots=True)
+class ColdSmallPage(ColdWorkload):
+    def sample(self, lab: Lab, subject: Site) -> Mapping[str, float]:
+        lab.upstream.behave(latency=LATENCY)
+        times = [self._once(lab, subject) for _ in range(SMALL_TIMES)]
+        return {"": statistics.median(times) * 1000}
+
+    def _once(self, lab: Lab, site: Site) -> float:
+        project = lab.new_name("small")
+        lab.upstream.prepare(project)
+        return _good(client.one(Request(site.page(project), ACCEPT))).total
+
+
+@dataclass(frozen=True, slots=True)
+class ColdHugePage(ColdWorkload):
+    """A 12,000-file page; meanwhile the same server is asked for a page that it has."""
+
+    def sample(self, lab: Lab, subject: Site) -> Mapping[str, float]:
+        warm, project = Request(subject.page("small-0"), ACCEPT), lab.new_name("huge")
+        lab.upstream.behave()
+        lab.upstream.prepare(project)
+        _good(client.one(warm))
+        lab.upstream.settle()
+        request = Request(subject.page(project), ACCEPT)
+        [answer], latencies = client.together([request], probe=warm)
+        _good(answer)
+        latencies.sort()
+        p99 = latencies[int(len(latencies) * 0.99)] if latencies else answer.total
+        worst = latencies[-1] if latencies else answer.total
+        return {"": answer.total * 1000, "others, p99": p99 * 1000, "others, longest": worst * 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class ColdFile(ColdWorkload):
+    """A 200 MB file whose upstream sends 50 MB a second."""
+
+    def sample(self, lab: Lab, subject: Site) -> Mapping[str, float]:
+        project, url = _new_big(lab, subject)
+        lab.upstream.behave(rate=RATE)
+        answer = _good(client.one(Request(url)))
+        if answer.size != catalogue.BIG_BYTES or answer.tail != catalogue.big_tail(project):
+            raise WrongAnswer(f"{answer.size} bytes, or wrong ones")
+        lab.upstream.settle()
+        return {"first byte": answer.first_byte * 1000, "total": answer.total * 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class ColdTail(ColdWorkload):
+    """The end of such a file, as installers read it for its metadata."""
+
+    def sample(self, lab: Lab, subject: Site) -> Mapping[str, float]:
+        project, url = _new_big(lab, subject)
+        lab.upstream.behave(rate=RATE)
+        size = catalogue.BIG_BYTES
+        span = {"Range": f"bytes={size - TAIL}-{size - 1}"}
+        answer = _good(client.one(Request(url, span)))
+        if answer.tail[-TAIL:] != catalogue.big_tail(project)[-TAIL:]:
+            raise WrongAnswer("wrong bytes")
+        lab.upstream.settle()
+        return {"": answer.total * 1000}
+
+
+def _new_big(lab: Lab, site: Site) -> tuple[str, str]:
+    project = lab.new_name("big")
+    lab.upstream.behave()
+    lab.upstream.prepare(project)
+    return project, site.file(project)
+
+
+def _good(answer: Answer) -> Answer:
+    if answer.status not in (200, 206) or not answer.size:
+        raise Unavailable(f"status {answer.status}, {answer.size} bytes")
+    return answer
+
+
+def _added(bound: float) -> tuple[Goal, ...]:
+    return (Goal("at most added to", bound, DIRECT),)
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    ColdSmallPage(
+        "cold-small",
+        "cold small page, upstream 50 ms away",
+        (Metric("", "ms", goals=_added(3)),),
+        SERVERS,
+    ),
+    ColdHugePage(
+        "cold-12000",
+        "cold 12,000-file page",
+        (
+            Metric("", "ms", goals=_added(60)),
+            Metric("others, p99", "ms", goals=(Goal("at most", 10),)),
+            Metric("others, longest", "ms"),
+        ),
+        SERVERS,
+    ),
+    ColdFile(
+        "cold-file",
+        "cold 200 MB file at 50 MB/s",
+        (
+            Metric("first byte", "ms", goals=_added(3)),
+            Metric("total", "ms", goals=(Goal("at most", 1.01, DIRECT),)),
+        ),
+        SERVERS,
+    ),
+    ColdTail(
+        "cold-tail",
+        "last 16 KB of a cold 200 MB file",
+        (Metric("", "ms", goals=_added(10)),),
+        SERVERS,
+    ),
+)
