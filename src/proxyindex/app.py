@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -129,7 +130,6 @@ async def open_house(
             is_offline=settings.offline,
         )
         repository = _index(settings, cache, upstreams, tasks, metrics)
-        tasks.start_soon(_keep_house, cache)
         metrics.gauge(
             "cache_file_bytes", "Bytes of files in the cache", lambda: cache.blobs.last_total
         )
@@ -141,6 +141,7 @@ async def open_house(
         stack.callback(lines.flush)
         express = Express(metrics, lines)
         stack.callback(express.close)
+        tasks.start_soon(_keep_house, cache, express)
         service = simple.IndexService("root", repository, files, Renderer(), express)
         yield service, health.Health(settings.cache_dir, settings.folders, metrics)
 
@@ -257,7 +258,7 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
     )
 
 
-async def _keep_house(cache: Cache) -> None:
+async def _keep_house(cache: Cache, express: Express[Any]) -> None:
     """Recover once, then hold the budgets and sweep leftovers from time to time."""
     chores = itertools.chain(
         [cache.recover], itertools.cycle([*[cache.trim] * _SWEEP_ROUNDS, cache.sweep])
@@ -267,6 +268,7 @@ async def _keep_house(cache: Cache) -> None:
             await cache.worker.run(chore)
         except Exception:  # let loose, it would end every download, too
             log.exception("keeping the cache in order failed")
+        express.sweep()
         await anyio.sleep(_TRIM_SECONDS)
 
 

@@ -150,6 +150,10 @@ class Express(Generic[L]):
         if (fd := content.descriptor()) is not None:
             self._files.keep(scope, inquiry.ground, response, fd, exchange)
 
+    def sweep(self) -> None:
+        """Let go of files that were evicted or changed; to be called now and then."""
+        self._files.sweep()
+
     def close(self) -> None:
         """Close what is open."""
         self._files.close()

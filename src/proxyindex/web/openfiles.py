@@ -82,6 +82,12 @@ class OpenFiles(Generic[L]):
         while len(self._files) > _MOST_OPEN:
             self._drop(next(iter(self._files)))
 
+    def sweep(self) -> None:
+        """Close what does not stand any more: an open file still fills the disk when evicted."""
+        for target, file in list(self._files.items()):
+            if not stands(file.ground):
+                self._drop(target)
+
     def close(self) -> None:
         """Close all of them."""
         for target in list(self._files):
