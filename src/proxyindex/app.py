@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 _TRIM_SECONDS = 5.0
 _SWEEP_ROUNDS = 120
 _LAST_FILLS_SECONDS = 5.0
+_WRITERS = 16  # threads that write arriving files
 _PROVERS = 2  # threads that hash stored files: more would only share the disk and the cores
 
 STATUSES: dict[type[errors.ProxyindexError], int] = {
@@ -250,6 +251,7 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         worker=cache.worker,
         slots=anyio.CapacityLimiter(settings.max_transfers),
         relays=anyio.CapacityLimiter(max(1, settings.max_transfers // 2)),
+        writers=anyio.CapacityLimiter(_WRITERS),
         provers=anyio.CapacityLimiter(_PROVERS),
         spool=cache.root / "partials",
         max_file_size=settings.max_file_size,

@@ -95,7 +95,7 @@ class Fetching:
         )
         async for chunk in body:
             try:
-                new = await anyio.to_thread.run_sync(writing.add, chunk)
+                new = await anyio.to_thread.run_sync(writing.add, chunk, limiter=self._shop.writers)
             except ValueError as problem:
                 raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
             if writing.written > most:

@@ -19,8 +19,8 @@ class Workshop:
     """The stores and limits that transfers work with. `max_file_size` in bytes.
 
     `slots` for downloads; `relays` for ranges passed through, which last as long as their client
-    reads; `provers` for threads that hash stored files: in the common ones they would keep
-    everything else waiting.
+    reads; `writers` and `provers` for threads that write arriving files, which a busy disk holds
+    up, and that hash stored ones: in the common ones they would keep everything else waiting.
     """
 
     blobs: BlobStore
@@ -30,6 +30,7 @@ class Workshop:
     worker: Worker
     slots: anyio.CapacityLimiter
     relays: anyio.CapacityLimiter
+    writers: anyio.CapacityLimiter
     provers: anyio.CapacityLimiter
     spool: Path
     max_file_size: int
