@@ -12,6 +12,7 @@ from proxyindex.files.coding import is_encoded
 from proxyindex.files.content import ByteStream
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import Rescued, pass_through
+from proxyindex.files.patience import in_time
 from proxyindex.files.writing import content_length, content_range
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, UpstreamOrigin
@@ -47,8 +48,8 @@ class Cold:
         if whole:
             transfer, led = self._downloads.join(self._file, self._upstream)
             self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
-            with suppress(StoreError), self._in_time():  # else passed through, whatever its size
-                await transfer.started()
+            with suppress(StoreError):  # then it is passed through, whatever its size
+                await in_time(transfer.started, self._upstream, self._inquiry.remaining())
             self.size = transfer.size
         else:
             with self._in_time():
@@ -69,8 +70,7 @@ class Cold:
         reader = transfer.reader(start, stop)
         stream = Rescued(reader, rest, start=start, upstream=self._upstream.name)
         try:
-            with self._in_time():
-                await stream.started(transfer)
+            await stream.started(transfer, self._upstream, self._inquiry.remaining())
         except BaseException:
             await stream.aclose()
             raise
@@ -105,7 +105,7 @@ class Cold:
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
-        """Bytes must begin to flow within the client's patience; a download goes on without it."""
+        """An answer must begin within the client's patience."""
         try:
             with anyio.fail_after(self._inquiry.remaining()):
                 yield

@@ -20,11 +20,12 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from proxyindex.errors import FileGone, StoreError, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import FileGone, StoreError, UpstreamError
 from proxyindex.files.coding import identity
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
+from proxyindex.files.patience import in_time
 from proxyindex.files.ranged import RangedFile
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
@@ -62,11 +63,7 @@ class MetadataFinder:
         """
         flight, led = self._flights.join(wheel.key, lambda: self._search(wheel, upstream))
         self._shop.events.flight("metadata", "led" if led else "joined")
-        try:
-            with anyio.fail_after(patience):
-                return await flight.result(), led
-        except TimeoutError:
-            raise UpstreamUnavailable(upstream.name, "did not answer in time") from None
+        return await in_time(flight.result, upstream, patience), led
 
     async def _search(self, wheel: File, upstream: Upstream) -> bytes:
         async with self._shop.locks.hold(f"metadata {wheel.key}"):

@@ -14,6 +14,7 @@ import anyio.to_thread
 from proxyindex.errors import DigestMismatch, StoreError, UpstreamInvalid
 from proxyindex.files.arrival import Arrival, ArrivalStream
 from proxyindex.files.fetching import Fetching
+from proxyindex.files.patience import in_time
 from proxyindex.files.workshop import Workshop
 from proxyindex.model import File
 from proxyindex.upstream.index import Upstream
@@ -83,10 +84,10 @@ class Rescued:
         self._upstream = upstream
         self._first = b""
 
-    async def started(self, transfer: Arrival) -> None:
+    async def started(self, transfer: Arrival, upstream: Upstream, seconds: float) -> None:
         """Wait until bytes can flow. Raises what keeps them from it, but for a `StoreError`."""
         try:
-            await transfer.started()
+            await in_time(transfer.started, upstream, seconds)
         except StoreError:
             assert isinstance(self._stream, ArrivalStream)
             await self._switch(self._stream)

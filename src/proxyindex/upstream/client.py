@@ -10,7 +10,7 @@ import os
 import ssl
 import urllib.request
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -62,12 +62,17 @@ class OffOrigin(Exception):
     """A redirect left the upstream's origin where only the origin itself may answer."""
 
 
+def _nothing() -> None:
+    return None
+
+
 class Reply:
     """An open answer: status, headers with lower-case names, final URL, body as a stream."""
 
     def __init__(self, upstream: str, response: httpx.Response) -> None:
         self._upstream = upstream
         self._response = response
+        self.when_heard: Callable[[], object] = _nothing  # at each piece of the body
         self.status = response.status_code
         self.url = str(response.url)
         # what is not short ASCII tells nothing here, and could not be sent back as a validator
@@ -81,6 +86,7 @@ class Reply:
         """The body as it came over the wire, undecoded. Raises `UpstreamUnavailable`."""
         with _mapped(self._upstream):
             async for chunk in self._response.aiter_raw():
+                self.when_heard()
                 yield chunk
 
     async def text(self, limit: int) -> bytes:

@@ -1,5 +1,6 @@
 """An upstream index: its pages, its project list, its files, as answers without HTTP in them."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ ACCEPT = (
     "application/vnd.pypi.simple.v1+json, "
     "application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 )
+_TALKING_SECONDS = 3.0
 _FETCH_SECONDS = 60.0  # a page that takes longer is given up even in the background
 
 
@@ -79,6 +81,7 @@ class Upstream:
         self._via = f"1.1 {connection.via}"
         self._url = connection.url.rstrip("/") + "/"
         self.retries = retries
+        self._heard_at = -_TALKING_SECONDS
         self._max_page_size = max_page_size
         self._forbidden_is_missing = forbidden_is_missing
         self._pages = Client(connection, transport=transport)
@@ -114,7 +117,17 @@ class Upstream:
                 raise FileGone(filename)
             if reply.status not in ((200, 206, 416) if "Range" in asked else (200,)):
                 raise self._refusal(reply)
+            reply.when_heard = self._hear
             yield reply
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether bytes of any file came from it in the last seconds: who waits for it waits for
+        his turn then, not for the dead."""
+        return time.monotonic() - self._heard_at < _TALKING_SECONDS
+
+    def _hear(self) -> None:
+        self._heard_at = time.monotonic()
 
     async def aclose(self) -> None:
         await self._pages.aclose()

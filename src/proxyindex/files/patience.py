@@ -1,0 +1,30 @@
+"""How long a client is kept waiting for an upstream that does not begin to answer."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from proxyindex.errors import UpstreamUnavailable
+from proxyindex.upstream.index import Upstream
+
+T = TypeVar("T")
+
+_SLICE = 1.0  # seconds between two looks
+_LONGEST = 60.0  # seconds, whatever the upstream does for others
+
+
+async def in_time(wait: Callable[[], Awaitable[T]], upstream: Upstream, seconds: float) -> T:
+    """The result of `wait()`, which may be called again after it was cancelled.
+
+    Raises `UpstreamUnavailable` after `seconds`; but while the upstream is sending to others it
+    is our turn that is waited for, and a refusal would only make the crowd larger.
+    """
+    end = time.monotonic() + _LONGEST
+    while True:
+        with anyio.move_on_after(seconds):
+            return await wait()
+        if not upstream.is_talking or time.monotonic() > end:
+            raise UpstreamUnavailable(upstream.name, "did not answer in time")
+        seconds = _SLICE
