@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 _TRIM_SECONDS = 5.0
 _SWEEP_ROUNDS = 120
 _LAST_FILLS_SECONDS = 5.0
-_WRITERS = 16  # threads that write arriving files
+_WRITERS = 8  # threads that write arriving files
 _PROVERS = 2  # threads that hash stored files: more would only share the disk and the cores
 
 STATUSES: dict[type[errors.ProxyindexError], int] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support import http
 from tests.support.certificates import Certificates
+from tests.support.crowd import open_in
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
@@ -252,8 +252,7 @@ def test_dribblers_under_tls_hold_no_connection_longer(
 
 def sockets_of(pid: int) -> int:
     """How many sockets a process has open."""
-    links = Path(f"/proc/{pid}/fd").iterdir()
-    return sum(os.readlink(link).startswith("socket:") for link in links if link.is_symlink())
+    return sum(name.startswith("socket:") for name in open_in(pid))
 
 
 def is_over(sock: socket.socket) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import http
 from tests.support.certificates import Certificates
-from tests.support.crowd import together
+from tests.support.crowd import open_in, together
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
@@ -45,8 +45,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyIndex]:
 
 
 def open_sockets(server: ProxyIndex) -> int:
-    links = Path(f"/proc/{server.pid}/fd").iterdir()
-    return sum("socket:" in os.readlink(link) for link in links if link.is_symlink())
+    return sum(name.startswith("socket:") for name in open_in(server.pid))
 
 
 def lines(server: ProxyIndex) -> int:
@@ -171,8 +170,8 @@ def test_an_evicted_file_does_not_fill_the_disk_for_long(
 
 def deleted(server: ProxyIndex) -> list[str]:
     """The files that a server has open although they are gone."""
-    links = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()]
-    return [link for link in links if "/blobs/" in link and link.endswith("(deleted)")]
+    names = open_in(server.pid)
+    return [name for name in names if "/blobs/" in name and name.endswith("(deleted)")]
 
 
 def test_a_file_that_left_the_page_cache_is_read_again(

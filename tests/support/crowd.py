@@ -67,6 +67,17 @@ def lock_holder(path: Path) -> int:
     return 0 if kind == fcntl.F_UNLCK else int(holder)
 
 
+def open_in(pid: int) -> list[str]:
+    """What a process has open, as the system names it."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(link))
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
 def processes_with_open(folder: Path) -> set[int]:
     """The processes that have a file below `folder` open."""
     found = set()

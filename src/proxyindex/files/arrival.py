@@ -11,7 +11,7 @@ from proxyindex.errors import FileGone, ProxyindexError
 from proxyindex.files.content import READ_SIZE
 from proxyindex.store.partials import Partial, Phase, Progress
 
-_PIECE = 256 * 1024  # upstreams are slower than disks: larger reads gain nothing, and cost memory
+_PIECE = 128 * 1024  # upstreams are slower than disks: larger reads gain nothing, and cost memory
 _RECENT = 16 * 1024**2  # bytes just written are in the page cache: a thread hop costs more
 
 
