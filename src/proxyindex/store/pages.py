@@ -139,8 +139,14 @@ def absent_note(upstream: str, key: str) -> str:
 def _parse_head(line: bytes) -> PageHead:
     fields: dict[str, Any] = json.loads(unsealed(line))
     head = PageHead(**fields)
-    numbers = (head.fetched_at, head.validated_at, head.lifetime or 0, head.length)
-    texts = (head.url, head.content_type, head.digest, head.etag or "", head.last_modified or "")
+    numbers = (head.fetched_at, head.validated_at, _given(head.lifetime, 0), head.length)
+    texts = (
+        head.url,
+        head.content_type,
+        head.digest,
+        _given(head.etag, ""),
+        _given(head.last_modified, ""),
+    )
     # written so that neither NaN nor infinity passes, which JSON of Python may hold
     if not all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers):
         raise TypeError("a number is none")
@@ -149,3 +155,8 @@ def _parse_head(line: bytes) -> PageHead:
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a text is none")
     return head
+
+
+def _given(value: Any, instead: Any) -> Any:
+    # not `or`: an empty list is no number, either
+    return instead if value is None else value
