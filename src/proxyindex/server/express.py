@@ -61,9 +61,11 @@ class ExpressProtocol(BoundedProtocol):
             or self._is_deaf
             or self.parser.get_method() != b"GET"
             or not self.parser.should_keep_alive()
+            # its clients wait for the end of the connection, which uvicorn gives them
+            or self.parser.get_http_version() != "1.1"
         )
 
-    def _give(self, given: "Given[Any]") -> None:
+    def _give(self, given: Given[Any]) -> None:
         """Send a remembered answer without a task or a message: these cost more than it does."""
         assert self._express is not None
         head = _STATUS_LINES[given.status] + self._common_fields() + given.fields
