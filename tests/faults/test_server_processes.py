@@ -217,6 +217,14 @@ def test_answers_that_outlast_the_grace_period_are_cut(tmp_path: Path, workers: 
 
 
 @both
+def test_stop_signals_to_the_very_end_leave_the_stop_orderly(tmp_path: Path, workers: int) -> None:
+    with started(tmp_path, workers=workers) as server:
+        while server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+        assert server.process.returncode == 0
+
+
+@both
 def test_second_interrupt_ends_everything_at_once(tmp_path: Path, workers: int) -> None:
     with started(tmp_path, workers=workers, grace=600.0) as server, server.slow():
         server.process.send_signal(signal.SIGINT)

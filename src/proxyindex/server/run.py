@@ -32,7 +32,14 @@ from proxyindex.server.listen import (
     unix_socket,
 )
 from proxyindex.server.protocol import UNIX_PEER
-from proxyindex.server.workers import CANNOT_START, FORCED, STOP_SIGNALS, Lifeline, Supervisor
+from proxyindex.server.workers import (
+    CANNOT_START,
+    FORCED,
+    STOP_SIGNALS,
+    Lifeline,
+    Supervisor,
+    ignore_stop_signals,
+)
 from proxyindex.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -289,9 +296,9 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # uvicorn raises the signal again at the end: a stopped service would look killed
-        before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
+        for number in STOP_SIGNALS:
+            signal.signal(number, self.handle_exit)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            ignore_stop_signals()

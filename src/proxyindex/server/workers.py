@@ -213,6 +213,15 @@ def _ended() -> Iterator[tuple[int, int]]:
             yield ended
 
 
+def ignore_stop_signals() -> None:
+    """For a process that has served and ends.
+
+    A second signal in the moment that takes would kill it, and an orderly stop look like none.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def _signals_to_pipe() -> Iterator[int]:
     """A descriptor that yields the number of each stop signal and of SIGCHLD as a byte."""
@@ -221,11 +230,12 @@ def _signals_to_pipe() -> Iterator[int]:
     reader.setblocking(False)
     writer.setblocking(False)
     with reader, writer:
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
         waker = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
             yield reader.fileno()
         finally:
             signal.set_wakeup_fd(waker)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ignore_stop_signals()
