@@ -2,6 +2,10 @@
 
 All are immutable. Terms are those of the Simple repository API specification. Nothing here does
 I/O or knows a wire format.
+
+What a page has one of for each of its files is a msgspec struct, made in a tenth of the time that a
+frozen dataclass takes (0.12 µs against 1.3 µs; parsing 12,000 files takes half as long for it), and
+never looked at by the garbage collector: no value here can be part of a cycle. See decision 0023.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from proxyindex.errors import Denied, FileNotOnPage
 
@@ -29,8 +35,7 @@ class LocalOrigin:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamOrigin:
+class UpstreamOrigin(msgspec.Struct, frozen=True, gc=False):
     """A file at an upstream: the upstream's configured name, the file's absolute URL, and the
     project whose page listed it (there lies what we learned of the file)."""
 
@@ -61,8 +66,7 @@ class SignatureOrigin:
 Origin = LocalOrigin | UpstreamOrigin | MetadataOrigin | SignatureOrigin
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(msgspec.Struct, frozen=True, gc=False):
     """One downloadable archive as the Simple API lists it, plus its origin.
 
     `hashes` maps lower-case algorithm names (sha256, sha384, sha512, md5) to lower-case hex.
@@ -75,7 +79,7 @@ class File:
 
     filename: str
     origin: Origin
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = msgspec.field(default_factory=dict)
     version: str | None = None
     size: int | None = None
     upload_time: datetime | None = None
@@ -84,6 +88,10 @@ class File:
     core_metadata: Mapping[str, str] | None = None
     provenance: str | None = None
     has_signature: bool = False
+
+    def but(self, **changes: object) -> File:
+        """The same file with these fields changed."""
+        return msgspec.structs.replace(self, **changes)
 
     @property
     def sha256(self) -> str | None:

@@ -18,6 +18,8 @@ def complete(
     Only files of which there are facts are made anew: pages have thousands, and each fact learned
     completes the page again. `offers_metadata` goes for withdrawn wheels.
     """
+    if not facts:
+        return page
     files = list(page.files)
     listed = {file.filename: place for place, file in enumerate(files)}
     for filename, fact in facts.items():
@@ -37,6 +39,8 @@ def gone(
 
 def changed_files(page: ProjectPage, facts: Mapping[str, Fact]) -> list[File]:
     """The files, as upstream lists them now, whose bytes are others than those first adopted."""
+    if not facts:
+        return []
     pairs = ((file, facts.get(file.filename)) for file in page.files)
     return [file for file, fact in pairs if fact and _is_changed(file, fact)]
 
@@ -60,7 +64,7 @@ def _complete(file: File, fact: Fact) -> File:
     if fact.metadata is not None and file.is_wheel:
         metadata = None if fact.metadata == NO_METADATA else {"sha256": fact.metadata}
     size = file.size if fact.size is None else fact.size  # we counted; upstream only says
-    return replace(file, hashes=hashes, size=size, core_metadata=metadata)
+    return file.but(hashes=hashes, size=size, core_metadata=metadata)
 
 
 def _withdrawn(

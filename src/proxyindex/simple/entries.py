@@ -6,9 +6,11 @@ entry the entry, never the page: uv rejects a whole page for one `size: null` (m
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
+from operator import attrgetter
 from urllib.parse import quote, unquote_to_bytes, urljoin
 
 import msgspec
@@ -25,12 +27,13 @@ MAX_URL = 8192
 MAX_TEXT = 4096  # of a reason
 MAX_SPECIFIER = 1024
 MAX_VERSION = 255
+MAX_TIME = 64
 MAX_SIZE = 2**53  # beyond this JSON numbers are not exact everywhere
 
 # what clients check; uv rejects the page for any other length
 HASH_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128, "md5": 32}
 
-_OFFERED: Mapping[str, str] = {}  # one for all: core metadata without a hash
+OFFERED: Mapping[str, str] = {}  # one for all: core metadata without a hash
 
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _API_VERSION = re.compile(r"([0-9]{1,4})(?:\.[0-9]{1,4})?\Z")
@@ -40,14 +43,16 @@ _RESERVED = ":/?#[]@!$&'()*+,;=%"
 _UNRESERVED = "-A-Za-z0-9._~"
 _PLAIN = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9._~!@=+%]*\Z")
 # no user information: credentials belong to the configuration, not to a page
+ORIGIN = rf"https?://(?:[{_UNRESERVED}]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
 _URL = re.compile(
-    rf"(https?://(?:[{_UNRESERVED}]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
+    rf"({ORIGIN}"
     rf"(/[{_UNRESERVED}:/@!$&'()*+,;=%]*)"
     rf"(?:\?[{_UNRESERVED}:/?\[\]@!$&'()*+,;=%]*)?)(?:#.*)?",
     re.DOTALL,
 )
 # control bytes and backslashes in disguise, and escapes that are none
 _BAD_ESCAPE = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff]|5[Cc]|(?![0-9A-Fa-f]{2}))")
+_FILENAME = attrgetter("filename")
 _USERINFO = re.compile(r"(https?://)[^/?#]*@", re.IGNORECASE)
 
 
@@ -92,35 +97,49 @@ class Source:
     offers_metadata: bool = False
 
 
-def build_page(
-    entries: Iterable[Entry], source: Source, *, versions: object = None, status: Status = ACTIVE
-) -> ProjectPage:
-    """A page of the acceptable entries, each file name once, in deterministic order.
+def source_of_links(source: Source) -> Source:
+    """The source with the URL against which the page's links resolve: credentials and the query
+    of the page do not reach its files."""
+    return replace(source, base_url=join(_USERINFO.sub(r"\1", source.base_url), "."))
 
-    `versions` is the upstream's own list, if it has one; the files' versions join it. A quarantined
-    project keeps its versions and has no files (PEP 792). Raises `InvalidPage` when there are more
-    than `MAX_FILES` entries.
+
+def build_page(
+    found: Iterable[File | None],
+    source: Source,
+    *,
+    versions: object = None,
+    status: Status = ACTIVE,
+) -> ProjectPage:
+    """A page of the files found, each file name once, in deterministic order.
+
+    `found` has one item for each entry, `None` where it is not to be listed. `versions` is the
+    upstream's own list, if it has one; the files' versions join it. A quarantined project keeps its
+    versions and has no files (PEP 792). Raises `InvalidPage` when there are more than `MAX_FILES`.
     """
-    directory = join(_USERINFO.sub(r"\1", source.base_url), ".")
-    source = replace(source, base_url=directory)
+    found = list(found)
+    if len(found) > MAX_FILES:
+        raise InvalidPage(f"it lists more than {MAX_FILES} files")
+    files = _once_each([file for file in found if file is not None])
+    told = [text for text in versions if _is_version(text)] if isinstance(versions, list) else []
+    named = dict.fromkeys([file.version for file in files if file.version])
+    return ProjectPage(
+        name=source.project,
+        files=order_files(files) if status.status != "quarantined" else (),
+        versions=order_versions([*told, *named]),
+        status=status,
+    )
+
+
+def _once_each(listed: list[File]) -> Collection[File]:
+    """pypiserver lists a name twice; the first wins unless only the second can be verified."""
+    if len({file.filename for file in listed}) == len(listed):
+        return listed
     files: dict[str, File] = {}
-    for count, entry in enumerate(entries):
-        if count >= MAX_FILES:
-            raise InvalidPage(f"it lists more than {MAX_FILES} files")
-        if not (file := build_file(entry, source)):
-            continue
-        # pypiserver lists a name twice; the first wins unless only the second can be verified
+    for file in listed:
         known = files.setdefault(file.filename, file)
         if file.hashes and not known.hashes:
             files[file.filename] = file
-    told = [text for text in versions if _is_version(text)] if isinstance(versions, list) else []
-    found = [file.version for file in files.values() if file.version]
-    return ProjectPage(
-        name=source.project,
-        files=order_files(files.values()) if status.status != "quarantined" else (),
-        versions=order_versions([*told, *found]),
-        status=status,
-    )
+    return files.values()
 
 
 def build_file(entry: Entry, source: Source) -> File | None:
@@ -145,8 +164,8 @@ def build_file(entry: Entry, source: Source) -> File | None:
         version=sys.intern(parsed.version) if parsed.version else None,
         size=_read_size(entry.size),
         upload_time=_read_time(entry.upload_time),
-        requires_python=_read_specifier(entry.requires_python),
-        yanked=_read_yanked(entry.yanked),
+        requires_python=read_specifier(entry.requires_python),
+        yanked=read_yanked(entry.yanked),
         core_metadata=_core_metadata(entry, source) if filename.endswith(".whl") else None,
         provenance=_read_provenance(entry.provenance),
         has_signature=entry.gpg_sig is True,
@@ -215,10 +234,14 @@ def check_api_version(value: object) -> None:
 
 def order_files(files: Iterable[File]) -> tuple[File, ...]:
     """Files by version, then name, so that equal pages render to equal bytes."""
-    listed = list(files)
-    ordered = sorted({file.version for file in listed}, key=version_key)
-    rank = {version: position for position, version in enumerate(ordered)}
-    return tuple(sorted(listed, key=lambda file: (rank[file.version], file.filename)))
+    by_version: dict[str | None, list[File]] = {}
+    for file in files:
+        by_version.setdefault(file.version, []).append(file)
+    for listed in by_version.values():
+        listed.sort(key=_FILENAME)  # a tenth of the time that one sort of all takes
+    return tuple(
+        chain.from_iterable(by_version[version] for version in sorted(by_version, key=version_key))
+    )
 
 
 def order_versions(versions: Iterable[str]) -> tuple[str, ...]:
@@ -240,7 +263,7 @@ def _read_size(value: object) -> int | None:
 
 
 def _read_time(value: object) -> datetime | None:
-    if not isinstance(value, str) or len(value) > 64:
+    if not isinstance(value, str) or len(value) > MAX_TIME:
         return None
     try:
         time = datetime.fromisoformat(value)
@@ -256,20 +279,22 @@ def _read_text(value: object) -> str:
     return _CONTROL.sub(" ", value[:MAX_TEXT]) if isinstance(value, str) else ""
 
 
-def _read_specifier(value: object) -> str | None:
+def read_specifier(value: object) -> str | None:
+    """The text of a version specifier with single blanks, not parsed; `None` if it says nothing."""
     # a specifier cut short would say something else, so an overlong one goes
     if not isinstance(value, str) or len(value) > MAX_SPECIFIER:
         return None
     return sys.intern(" ".join(_CONTROL.sub(" ", value).split())) or None
 
 
-def _read_yanked(value: object) -> str | None:
+def read_yanked(value: object) -> str | None:
+    """`None` (not yanked), the reason, or `""`; see `File`."""
     return _read_text(value) if value or value == "" else None
 
 
 def _core_metadata(entry: Entry, source: Source) -> Mapping[str, str] | None:
     told = _read_metadata(entry)
-    return _OFFERED if told is None and source.offers_metadata else told
+    return OFFERED if told is None and source.offers_metadata else told
 
 
 def _read_metadata(entry: Entry) -> dict[str, str] | None:

@@ -22,10 +22,12 @@ from proxyindex.simple.entries import (
     Entry,
     InvalidPage,
     Source,
+    build_file,
     build_page,
     check_api_version,
     join,
     read_status,
+    source_of_links,
 )
 from proxyindex.simple.tags import Tag, Unterminated, tags
 
@@ -75,9 +77,10 @@ def parse_project(body: bytes, source: Source) -> ProjectPage:
     """
     document = _read(body, most_links=MAX_FILES)
     metas = document.metas
+    source = source_of_links(replace(source, base_url=_base(document.base, source.base_url)))
     page = build_page(
-        map(_entry, document.links),
-        replace(source, base_url=_base(document.base, source.base_url)),
+        (build_file(_entry(link), source) for link in document.links),
+        source,
         status=read_status(metas.get(_STATUS_META), metas.get(_REASON_META)),
     )
     # only names that tell the project have a version here
