@@ -196,7 +196,7 @@ def _index(
 def _policy(settings: PolicySettings, reserved: Sequence[str]) -> Policy:
     allow = [rules.Pattern.parse(text) for text in settings.allow]
     deny = [rules.Pattern.parse(text) for text in settings.deny]
-    # every file of every page is judged: rules that cannot object took a tenth of a page's time
+    # every version on every page is judged: rules that cannot object took a tenth of a page's time
     file_rules: list[FileRule] = [rules.quarantined]
     if deny:
         file_rules.append(rules.deny_files(deny))
@@ -205,6 +205,7 @@ def _policy(settings: PolicySettings, reserved: Sequence[str]) -> Policy:
     return Policy(
         name_rules=(rules.reserved(reserved), rules.deny_names(deny), rules.allow_names(allow)),
         file_rules=tuple(file_rules),
+        goes_by_version=True,
     )
 
 

@@ -46,11 +46,13 @@ FileRule = Callable[[File, Subject], Verdict]  # asked for every file of a page
 class Policy:
     """The rules of one index or one source, in order; the first that objects decides.
 
-    Rules are pure: same name, file and status, same verdict.
+    Rules are pure: same name, file and status, same verdict. With `goes_by_version` the file rules
+    look at nothing of a file but its version: what they say of one holds for all of that version.
     """
 
     name_rules: tuple[NameRule, ...] = ()
     file_rules: tuple[FileRule, ...] = ()
+    goes_by_version: bool = False
 
     def judge_name(self, name: NormalizedName) -> Verdict:
         """The verdict on asking for a project at all."""

@@ -12,7 +12,7 @@ import anyio
 from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.events import Events
 from proxyindex.freshness import Freshness, FreshnessRules, allowed_lifetime, freshness
-from proxyindex.repository.copies import Copies, Copy
+from proxyindex.repository.copies import THREAD_SIZE, Copies, Copy
 from proxyindex.repository.trust import Disbelieved, Trust
 from proxyindex.store.doubts import Doubts
 from proxyindex.store.index import Notes
@@ -162,7 +162,7 @@ class Asking(Generic[T]):
         self, key: str, copy: Copy[T] | None, answer: Fetched, doubted: float | None
     ) -> T:
         self._check_serial(copy, answer)
-        digest = hashlib.sha256(answer.body).hexdigest()
+        digest = await self._digest(answer.body)
         if copy is not None and copy.head.digest == digest and copy.head.url == answer.url:
             document = copy.document  # the very same object: what was rendered from it stays good
         else:
@@ -183,6 +183,11 @@ class Asking(Generic[T]):
         )
         await self._write(key, head, answer.body, document)
         return document
+
+    async def _digest(self, body: bytes) -> str:
+        if len(body) < THREAD_SIZE:
+            return hashlib.sha256(body).hexdigest()
+        return (await anyio.to_thread.run_sync(hashlib.sha256, body)).hexdigest()
 
     def _check_serial(self, copy: Copy[T] | None, answer: Fetched) -> None:
         known = copy.head.serial if copy and self._is_worth_keeping(copy) else None

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MEMO_WEIGHT = 60_000  # parsed files held in memory, about 1 KB each
-_THREAD_SIZE = 32 * 1024  # smaller bodies parse faster than a thread hop
+THREAD_SIZE = 32 * 1024  # smaller bodies are parsed and digested faster than a thread hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Copies(Generic[T]):
     async def parse(self, body: bytes, content_type: str, url: str, key: str) -> T:
         """The document in a body, parsed off the loop if large. Raises `UpstreamInvalid`."""
         try:
-            if len(body) < _THREAD_SIZE:
+            if len(body) < THREAD_SIZE:
                 return self._parse(body, content_type, url, key)
             return await anyio.to_thread.run_sync(self._parse, body, content_type, url, key)
         except ProxyindexError as problem:

@@ -71,14 +71,28 @@ class Filtered:
     def _allowed(
         self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]
     ) -> tuple[File, ...]:
+        verdicts = self._file_verdicts(files, subject)
+        if all(isinstance(verdict, Allow) for verdict in verdicts.values()):
+            return files
         kept = []
         for file in files:
-            verdict = self._file_verdict(file, subject)
+            verdict = verdicts[self._judged_by(file)]
             if isinstance(verdict, Allow):
                 kept.append(file)
             elif isinstance(verdict, Deny):
                 denied[file.filename] = Denied(file.filename, verdict.rule, verdict.reason)
         return tuple(kept)
+
+    def _file_verdicts(
+        self, files: tuple[File, ...], subject: Subject
+    ) -> dict[str | None, Verdict]:
+        """What the rules say, each asked as seldom as may be (a page of 12,000 files has 300
+        versions, and judging all files took 20 ms)."""
+        judged = {self._judged_by(file): file for file in files}
+        return {key: self._file_verdict(file, subject) for key, file in judged.items()}
+
+    def _judged_by(self, file: File) -> str | None:
+        return file.version if self._policy.goes_by_version else file.filename
 
     def _name_verdict(self, name: NormalizedName) -> Verdict:
         try:

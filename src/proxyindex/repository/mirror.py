@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -9,6 +10,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex import simple
 from proxyindex.errors import ProjectNotFound
+from proxyindex.flight import Flights
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
@@ -61,6 +63,7 @@ class Mirror:
             suspect=shrinkage,
         )
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
+        self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
         self._memo: Remembered[tuple[ProjectPage, Signature | None]] = Remembered()
 
@@ -82,14 +85,27 @@ class Mirror:
             return await self._remains(name)
         signature = self._facts.signature(self._id, name)
         inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signature))
+        if signature is None and not self._is_offline:
+            return parsed  # nothing is known beyond what upstream says
         known = self._memo.get(name)
         (made_from, facts_then), earlier = known or ((None, None), None)
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
+        # a herd completes a page once: of two equal ones each would be filtered and rendered
+        flight, _ = self._completing.join(
+            f"{name} {id(parsed)} {signature}", partial(self._complete, name, parsed, signature)
+        )
+        return await flight.result()
+
+    async def _complete(
+        self, name: NormalizedName, parsed: ProjectPage, signature: Signature | None
+    ) -> ProjectPage:
         page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
         for file in changed:
             await self._report(name, file)
+        (made_from, facts_then), earlier = self._memo.get(name) or ((None, None), None)
+        is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
         self._memo.put(name, (parsed, signature), page)
