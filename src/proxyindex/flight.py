@@ -36,15 +36,21 @@ class Flight(Generic[T]):
             raise anyio.BrokenResourceError  # the work was cancelled: we are shutting down
         return self._result[0]
 
+    def land(self, result: T) -> None:
+        """Give this result to all who wait, now; what the work does from here on, it does alone."""
+        if not self._landed.is_set():
+            self._result.append(result)
+            self._landed.set()
+
     async def _run(self, work: Callable[[], Awaitable[T]]) -> None:
         try:
-            self._result.append(await work())
+            self.land(await work())
         except ProxyindexError as error:
-            self._error = error
+            self._error = None if self._result else error
         except Exception as error:
             # raised in every waiter, but it is here that the traceback still tells the cause
             log.exception("shared work failed")
-            self._error = error
+            self._error = None if self._result else error
         finally:
             self._landed.set()
 
@@ -63,6 +69,11 @@ class Flights(Generic[T]):
         flight = self._flying[key] = Flight[T]()
         self._tasks.start_soon(self._fly, key, flight, work, name=f"flight {key}")
         return flight, True
+
+    def land(self, key: str, result: T) -> None:
+        """The work of `key` has its result, but is not done: see `Flight.land`."""
+        if flight := self._flying.get(key):
+            flight.land(result)
 
     def __len__(self) -> int:
         return len(self._flying)

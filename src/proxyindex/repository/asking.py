@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_TOLD_FIRST = 1024**2  # bytes of a body that takes longer to write than a client should wait
+
 
 @dataclass(frozen=True, slots=True)
 class Stores:
@@ -103,10 +105,18 @@ class Asking(Generic[T]):
         noted = await self._stores.worker.run(self._stores.notes.recall, note)
         return None if noted is None else float(noted)
 
-    async def ask(self, key: str, path: str, copy: Copy[T] | None, via: str) -> T | None:
+    async def ask(
+        self,
+        key: str,
+        path: str,
+        copy: Copy[T] | None,
+        via: str,
+        tell: Callable[[T], object] = lambda document: None,
+    ) -> T | None:
         """What upstream says now, stored; `None` if it says that there is no such document.
 
-        Raises `UpstreamError`; `Disbelieved` if `copy` is good for another while instead.
+        `tell` is called with a large new document before it is written: 12,000 files are 8 MB, for
+        which clients would wait 15 ms. Raises `UpstreamError`; `Disbelieved` if `copy` is good for another while instead.
         """
         head = copy.head if copy else None
         doubted = await self._trust.since(key) if copy else None
@@ -117,7 +127,7 @@ class Asking(Generic[T]):
         if isinstance(answer, NotModified) and head and _contradicts(answer.etag, head.etag):
             answer = await self._upstream.page(path, Validators(), via=via)
         try:
-            return await self._accept(key, copy, answer, doubted)
+            return await self._accept(key, copy, answer, doubted, tell)
         except Disbelieved:
             assert copy is not None
             await self._renew(key, copy, None)  # asked again when another page would be
@@ -129,6 +139,7 @@ class Asking(Generic[T]):
         copy: Copy[T] | None,
         answer: Fetched | NotModified | Absent,
         doubted: float | None,
+        tell: Callable[[T], object],
     ) -> T | None:
         document = None
         match answer:
@@ -137,7 +148,7 @@ class Asking(Generic[T]):
                 document = await self._renew(key, copy, lifetime)
                 self._events.page(self._upstream.name, "renewed")
             case Fetched():
-                document = await self._keep(key, copy, answer, doubted)
+                document = await self._keep(key, copy, answer, doubted, tell)
             case Absent():
                 if answer.is_elsewhere and self._is_worth_keeping(copy):
                     phrase = "redirects to another server instead of answering"
@@ -159,7 +170,12 @@ class Asking(Generic[T]):
         return copy.document
 
     async def _keep(
-        self, key: str, copy: Copy[T] | None, answer: Fetched, doubted: float | None
+        self,
+        key: str,
+        copy: Copy[T] | None,
+        answer: Fetched,
+        doubted: float | None,
+        tell: Callable[[T], object],
     ) -> T:
         self._check_serial(copy, answer)
         digest = await self._digest(answer.body)
@@ -181,6 +197,10 @@ class Asking(Generic[T]):
             digest=digest,
             length=len(answer.body),
         )
+        if copy is None and len(answer.body) >= _TOLD_FIRST:
+            # good for now, as if it could not be stored; an old one would be found on disk instead
+            self._copies.remember(key, Copy(None, head, document))
+            tell(document)
         await self._write(key, head, answer.body, document)
         return document
 

@@ -100,7 +100,7 @@ class Kept(Generic[T]):
             return self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
         flight, led = self._flights.join(
-            f"{self._id} {key}", partial(self._refresh, key, path, seen, inquiry.via)
+            self._flight(key), partial(self._refresh, key, path, seen, inquiry.via)
         )
         self._events.flight("page", "led" if led else "joined")
         will_do = state is Freshness.STALE or inquiry.accepts_stale
@@ -204,13 +204,21 @@ class Kept(Generic[T]):
             if learned is not None and learned > seen:
                 return _Landing(copy.document if copy else None, was_ours=False)
             try:
-                document = await self._asking.ask(key, path, copy, via)
+                document = await self._asking.ask(key, path, copy, via, partial(self._land, key))
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise
+        return self._land(key, document)
+
+    def _land(self, key: str, document: T | None) -> _Landing[T]:
         self._breaker.succeeded()
         self._resting.wake(key)
-        return _Landing(document, was_ours=True)
+        landing = _Landing(document, was_ours=True)
+        self._flights.land(self._flight(key), landing)
+        return landing
+
+    def _flight(self, key: str) -> str:
+        return f"{self._id} {key}"
 
     def _failed(self, key: str, problem: UpstreamError) -> None:
         if isinstance(problem, Disbelieved):

@@ -26,7 +26,13 @@ class Unzip:
 
         Raises `zlib.error` for anything but gzip, after the first member, too.
         """
-        decoded = bytearray()
+        first = b""
+        if not self._member.eof:
+            first = self._member.decompress(piece, most)
+            piece = self._member.unused_data
+            if not piece or len(first) >= most:
+                return first  # as nearly always: two copies less
+        decoded = bytearray(first)
         while piece and len(decoded) < most:
             if self._member.eof:
                 piece = piece.lstrip(b"\0")  # padding, as gzip itself takes it
