@@ -70,10 +70,15 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
     """The file of each entry, exactly as `build_file` makes it. Raises `NotPlain`."""
     filenames = [entry.filename for entry in entries]
     urls = _urls(entries, source.base_url)
-    metadata = [_told_metadata(entry) for entry in entries]
+    metadata = [
+        _older_metadata(entry) if entry.core_metadata is None else entry.core_metadata
+        for entry in entries
+    ]
     digests = [entry.hashes.sha256 for entry in entries]
-    _check_urls([*urls, *(entry.provenance for entry in entries if entry.provenance is not None)])
-    _check_digests([*digests, *(told.sha256 for told in metadata if isinstance(told, Digest))])
+    _check_urls(urls)
+    if provenances := [entry.provenance for entry in entries if entry.provenance is not None]:
+        _check_urls(provenances)
+    _check_digests(digests + [told.sha256 for told in metadata if isinstance(told, Digest)])
     specifiers = {
         text: read_specifier(text) for text in {entry.requires_python for entry in entries}
     }
@@ -86,7 +91,7 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
             entry.size,
             time,
             specifiers[entry.requires_python],
-            None if not entry.yanked and entry.yanked != "" else read_yanked(entry.yanked),
+            None if entry.yanked is False else read_yanked(entry.yanked),
             _metadata(told, source) if filename.endswith(".whl") else None,
             entry.provenance,
             entry.gpg_sig is True,
@@ -100,25 +105,22 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
 
 
 def _urls(entries: Sequence[PlainEntry], base_url: str) -> list[str]:
-    """Absolute URLs that end in their file names, as far as their alphabet is the plain one."""
-    if not base_url.endswith("/"):
-        raise NotPlain
-    urls = [
-        base_url + entry.url if entry.url == entry.filename else entry.url for entry in entries
-    ]
+    """Absolute URLs that end in their file names."""
+    urls = [entry.url for entry in entries]
+    if urls[0] == entries[0].filename and base_url.endswith("/"):
+        urls = [base_url + url for url in urls]  # as on pages of our own
     if not all([url.endswith("/" + entry.filename) for url, entry in zip(urls, entries)]):
         raise NotPlain
     return urls
 
 
 def _check_urls(urls: Sequence[str]) -> None:
-    """Raises `NotPlain` unless `resolve` would take all of them unchanged."""
-    _check_alphabet(urls, _IN_URL)
-    try:
-        origins = {url[: url.index("/", 8)] for url in urls}
-    except ValueError as problem:
-        raise NotPlain from problem
-    if not all(map(_ORIGIN.fullmatch, origins)) or max(map(len, urls)) > MAX_URL:
+    """Raises `NotPlain` unless `resolve` would take all of them unchanged, from one server."""
+    joined = _check_alphabet(urls, _IN_URL)
+    origin = _ORIGIN.match(joined)
+    if origin is None or max(map(len, urls)) > MAX_URL:
+        raise NotPlain
+    if f"\n{joined}".count(f"\n{origin[0]}/") != len(urls):
         raise NotPlain
 
 
@@ -128,18 +130,18 @@ def _check_digests(digests: Sequence[str]) -> None:
     _check_alphabet(digests, _IN_DIGEST)
 
 
-def _check_alphabet(texts: Sequence[str], alphabet: bytes) -> None:
-    """Raises `NotPlain` if any text has another character than those."""
+def _check_alphabet(texts: Sequence[str], alphabet: bytes) -> str:
+    """The texts as lines. Raises `NotPlain` if any has another character than those."""
     joined = "\n".join(texts)
     # the line ends are the only strangers, one between two texts
     if not joined.isascii() or len(joined.encode().translate(None, alphabet)) != len(texts) - 1:
         raise NotPlain
+    return joined
 
 
 def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str | None]:
     """The version that each file name tells. Raises `NotPlain` for what must not be listed."""
-    _check_alphabet(filenames, _IN_FILENAME)
-    if ".." in "\n".join(filenames) or max(map(len, filenames)) > 255:
+    if ".." in _check_alphabet(filenames, _IN_FILENAME) or max(map(len, filenames)) > 255:
         raise NotPlain
     version, start = None, "-"  # of the wheel before, and what its name began with
     for filename in filenames:
@@ -178,9 +180,7 @@ def _times(entries: Iterable[PlainEntry]) -> list[datetime | None]:
     return times
 
 
-def _told_metadata(entry: PlainEntry) -> Digest | bool | None:
-    if (told := entry.core_metadata) is not None:
-        return told
+def _older_metadata(entry: PlainEntry) -> Digest | bool | None:
     told = entry.dist_info_metadata
     return entry.data_dist_info_metadata if told is None else told
 
