@@ -29,6 +29,7 @@ from proxyindex.simple.entries import (
     read_status,
     source_of_links,
 )
+from proxyindex.simple.plain import Digest, NotPlain, PlainEntry, read_files
 from proxyindex.simple.tags import Tag, Unterminated, tags
 
 _VERSION_META = "pypi:repository-version"
@@ -37,6 +38,7 @@ _REASON_META = "pypi:project-status-reason"
 
 # titles of index pages and of the directory listings of common web servers
 _INDEX_TITLE = re.compile(r"\b(?:links for|index of|directory listing|simple index)\b", re.I)
+_SIZE = re.compile(r"[0-9]{1,15}\Z")
 _HASH = re.compile(r"\w+=[0-9A-Fa-f]+\Z", re.ASCII)
 _BEST_HASH_FIRST = ("sha256", "sha512", "sha384", "md5")
 
@@ -79,7 +81,9 @@ def parse_project(body: bytes, source: Source) -> ProjectPage:
     metas = document.metas
     source = source_of_links(replace(source, base_url=_base(document.base, source.base_url)))
     page = build_page(
-        (build_file(_entry(link), source) for link in document.links),
+        read_files(
+            document.links, source, _plain_entry, lambda link: build_file(_entry(link), source)
+        ),
         source,
         status=read_status(metas.get(_STATUS_META), metas.get(_REASON_META)),
     )
@@ -157,6 +161,36 @@ def _entry(link: Mapping[str, str]) -> Entry:
         provenance=link.get("data-provenance"),
         gpg_sig=link.get("data-gpg-sig") == "true",
     )
+
+
+def _plain_entry(link: Mapping[str, str]) -> PlainEntry:
+    """Raises `NotPlain` where this would not say what `_entry` says."""
+    url, _, fragment = link["href"].partition("#")
+    size = link.get("data-size")
+    if not fragment.startswith("sha256=") or not (size is None or _SIZE.match(size)):
+        raise NotPlain
+    return PlainEntry(
+        url,
+        url.rpartition("/")[2],
+        Digest(fragment.removeprefix("sha256=")),
+        None if size is None else int(size),
+        link.get("data-upload-time"),
+        link.get("data-requires-python"),
+        link.get("data-yanked"),
+        _plain_metadata(link.get("data-core-metadata")),
+        _plain_metadata(link.get("data-dist-info-metadata")),
+        None,
+        link.get("data-provenance"),
+        link.get("data-gpg-sig") == "true",
+    )
+
+
+def _plain_metadata(value: str | None) -> Digest | bool | None:
+    if value is None or value == "true":
+        return None if value is None else True
+    if not value.startswith("sha256="):
+        raise NotPlain
+    return Digest(value.removeprefix("sha256="))
 
 
 def _fragment_hashes(fragment: str) -> dict[str, str]:

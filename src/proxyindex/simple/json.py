@@ -26,7 +26,7 @@ from proxyindex.simple.entries import (
     read_status,
     source_of_links,
 )
-from proxyindex.simple.plain import AT_ONCE, NotPlain, PlainEntry, read_plainly
+from proxyindex.simple.plain import AT_ONCE, UNREADABLE, PlainEntry, read_files
 
 # commas and brackets, of which each value costs one: bounds the memory that a body can turn into
 # (20 times its size otherwise); PyPI's project list has 4 million, its largest page 0.3
@@ -92,14 +92,16 @@ def parse_project(body: bytes, source: Source) -> ProjectPage:
 
 
 def _files(raws: Sequence[msgspec.Raw], source: Source) -> Iterator[File | None]:
-    """The file of each entry: many at once where they are plain, else one by one."""
-    decode = msgspec.json.Decoder(PlainEntry).decode
-    for start in range(0, len(raws), AT_ONCE):
-        some = raws[start : start + AT_ONCE]
+    plainly = msgspec.json.Decoder(PlainEntry).decode
+    decode = msgspec.json.Decoder(Entry).decode
+
+    def carefully(raw: msgspec.Raw) -> File | None:
         try:
-            yield from read_plainly([decode(raw) for raw in some], source)
-        except (*_UNREADABLE, NotPlain):
-            yield from (build_file(entry, source) for entry in _each(some, Entry))
+            return build_file(decode(raw), source)
+        except UNREADABLE:
+            return None
+
+    return read_files(raws, source, plainly, carefully)
 
 
 def render_project(page: ProjectPage, href: Callable[[File], str]) -> bytes:
@@ -148,7 +150,6 @@ def render_list(names: Iterable[NormalizedName]) -> bytes:
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def _decode(body: bytes, shape: type[_Shape]) -> _Shape:
@@ -157,7 +158,7 @@ def _decode(body: bytes, shape: type[_Shape]) -> _Shape:
         raise InvalidPage(f"it has more than {MAX_PARTS} parts")
     try:
         return msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=shape)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         whole = _HALF_PAIR.sub(rb"\\ufffd", body)
         if whole != body:
             return _decode(whole, shape)
@@ -169,7 +170,7 @@ def _each(raws: Iterable[msgspec.Raw], shape: type[_Shape]) -> Iterator[_Shape]:
     for raw in raws:
         try:
             yield decoder.decode(raw)
-        except _UNREADABLE:
+        except UNREADABLE:
             continue
 
 

@@ -9,9 +9,9 @@ instead of 8, decoding included. See decision 0023.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from packaging.utils import NormalizedName
@@ -29,14 +29,24 @@ from proxyindex.simple.entries import (
     read_yanked,
 )
 
+T = TypeVar("T")
+
 AT_ONCE = 64  # entries; one that is not plain sends all of them the long way
+
+# what msgspec raises for what it cannot decode
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _IN_URL = _LETTERS + b"-._~:/@!$&'()*+,;="  # no escape, no query, no fragment
 _IN_FILENAME = _LETTERS + b"._+!~@=-"
 _IN_DIGEST = b"0123456789abcdef"
 _ORIGIN = re.compile(ORIGIN)
+_NO_START = " "  # of no name in that alphabet
 _DIGEST_LENGTHS = {64}
+
+
+class NotPlain(ValueError):
+    """At least one of the entries has to be judged with care."""
 
 
 class Digest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -62,14 +72,29 @@ class PlainEntry(msgspec.Struct, rename="kebab", gc=False):
     gpg_sig: bool | None = None
 
 
-class NotPlain(ValueError):
-    """At least one of the entries has to be judged with care."""
+def read_files(
+    entries: Sequence[T],
+    source: Source,
+    plainly: Callable[[T], PlainEntry],
+    carefully: Callable[[T], File | None],
+) -> Iterator[File | None]:
+    """The file of each entry, many at once where they are plain, else one by one.
+
+    `plainly` makes the entry plain or raises `NotPlain` or what msgspec raises; `carefully` judges
+    it, and is all that is needed.
+    """
+    for start in range(0, len(entries), AT_ONCE):
+        some = entries[start : start + AT_ONCE]
+        try:
+            yield from read_plainly([plainly(entry) for entry in some], source)
+        except (NotPlain, *UNREADABLE):
+            yield from map(carefully, some)
 
 
 def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
     """The file of each entry, exactly as `build_file` makes it. Raises `NotPlain`."""
     filenames = [entry.filename for entry in entries]
-    urls = _urls(entries, source.base_url)
+    urls = _urls(entries, filenames, source.base_url)
     metadata = [
         _older_metadata(entry) if entry.core_metadata is None else entry.core_metadata
         for entry in entries
@@ -104,12 +129,12 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
     ]
 
 
-def _urls(entries: Sequence[PlainEntry], base_url: str) -> list[str]:
+def _urls(entries: Sequence[PlainEntry], filenames: Sequence[str], base_url: str) -> list[str]:
     """Absolute URLs that end in their file names."""
     urls = [entry.url for entry in entries]
-    if urls[0] == entries[0].filename and base_url.endswith("/"):
-        urls = [base_url + url for url in urls]  # as on pages of our own
-    if not all([url.endswith("/" + entry.filename) for url, entry in zip(urls, entries)]):
+    if urls == filenames and base_url.endswith("/"):  # as on pages of our own
+        return [base_url + url for url in urls]
+    if not all([url.endswith("/" + name) for url, name in zip(urls, filenames, strict=True)]):
         raise NotPlain
     return urls
 
@@ -143,9 +168,9 @@ def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str
     """The version that each file name tells. Raises `NotPlain` for what must not be listed."""
     if ".." in _check_alphabet(filenames, _IN_FILENAME) or max(map(len, filenames)) > 255:
         raise NotPlain
-    version, start = None, "-"  # of the wheel before, and what its name began with
+    version, start = None, _NO_START  # of the wheel before, and what its name began with
     for filename in filenames:
-        # most lie beside others of their version; no safe name begins with a dash
+        # most lie beside others of their version
         if not (
             filename.startswith(start) and filename.count("-") == 4 and filename.endswith(".whl")
         ):
@@ -158,7 +183,7 @@ def _start(filename: str) -> str:
     """What the names of all wheels begin with that are of this wheel's project and version."""
     parts = filename.split("-")
     is_clear = len(parts) == 5 and filename.endswith(".whl")
-    return f"{parts[0]}-{parts[1]}-" if is_clear else "-"
+    return f"{parts[0]}-{parts[1]}-" if is_clear else _NO_START
 
 
 def _version(filename: str, project: NormalizedName) -> str | None:
@@ -172,7 +197,7 @@ def _times(entries: Iterable[PlainEntry]) -> list[datetime | None]:
     texts = [entry.upload_time for entry in entries]
     read = datetime.fromisoformat
     try:
-        times = [None if text is None else read(text) for text in texts]
+        times = [None if text is None or len(text) > MAX_TIME else read(text) for text in texts]
     except ValueError as problem:
         raise NotPlain from problem
     if not all([time is None or time.tzinfo is UTC for time in times]):
@@ -188,6 +213,4 @@ def _older_metadata(entry: PlainEntry) -> Digest | bool | None:
 def _metadata(told: Digest | bool | None, source: Source) -> Mapping[str, str] | None:
     if isinstance(told, Digest):
         return {"sha256": told.sha256}
-    if told is None:
-        return OFFERED if source.offers_metadata else None
-    return OFFERED if told else None
+    return OFFERED if told or source.offers_metadata else None
