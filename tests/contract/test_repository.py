@@ -203,6 +203,23 @@ async def test_a_completed_page_is_the_same_object_until_something_is_learned(
         assert place.events.alarms == ["changed-file"]
 
 
+async def test_a_herd_gets_the_very_same_completed_page(tmp_path: Path) -> None:
+    """Two equal ones would be filtered, rendered and compressed each."""
+    async with workplace(tmp_path, Source(upstream_of)) as place:
+        place.cache.facts.learn("up-1", "demo", FILES[0], Fact(url="u", sha256="a" * 64, size=1))
+        made, pages = mirror(tmp_path, place), []
+
+        async def one() -> None:
+            pages.append(await page(made))
+
+        async with anyio.create_task_group() as clients:
+            for _ in range(20):
+                clients.start_soon(one)
+        assert len(pages) == 20
+        assert {id(found) for found in pages} == {id(await page(made))}
+        assert place.events.alarms == ["changed-file"]
+
+
 async def test_a_project_removed_upstream_leaves_its_files(tmp_path: Path) -> None:
     async with workplace(tmp_path, Source(lambda request: answer(404))) as place:
         place.cache.facts.learn("up-1", "demo", FILES[0], Fact(url="u", sha256="a" * 64))

@@ -8,7 +8,7 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import Denied, FileNotOnPage, ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
-from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy
+from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy, Verdict
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.remembered import Remembered
 
@@ -139,6 +139,31 @@ async def test_the_rules_are_asked_once_per_page() -> None:
     source.pages[DEMO] = ProjectPage(DEMO, (file("b"),))
     await ask(filtered)
     assert len(asked) == 2
+
+
+async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
+    asked: list[str | None] = []
+
+    def rule(file: File, subject: object) -> Verdict:
+        asked.append(file.version)
+        return {"2": BAD, "3": HIDE}.get(file.version or "", ALLOW)
+
+    files = [
+        File(f"demo-{version}-{n}.zip", LocalOrigin("x"), version=version)
+        for n in range(3)
+        for version in ("1", "2", "3", None)
+    ]
+    source = Pages(ProjectPage(DEMO, tuple(files)))
+    quick = await ask(Filtered(source, Policy(file_rules=(rule,), goes_by_version=True)))
+    assert sorted(asked, key=str) == ["1", "2", "3", None]
+    slow = await ask(Filtered(source, Policy(file_rules=(rule,))))
+    assert quick.files == slow.files
+    assert [file.filename for file in quick.files] == [
+        file.filename for file in files if file.version in {"1", None}
+    ]
+    assert {name: str(denied) for name, denied in quick.denied.items()} == {
+        name: str(denied) for name, denied in slow.denied.items()
+    }
 
 
 def test_remembered_pages_are_bounded_by_their_files() -> None:

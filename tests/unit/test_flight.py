@@ -117,3 +117,31 @@ async def test_work_cancelled_at_shutdown_leaves_no_waiter_hanging() -> None:
         tasks.cancel_scope.cancel()
     assert caught == [True]
     assert len(flights) == 0
+
+
+async def test_work_may_tell_its_result_before_it_is_done() -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work("in the end")
+        flight, _ = flights.join("key", work)
+        flights.land("key", "early")
+        assert await flight.result() == "early"
+        late, led = flights.join("key", work)
+        assert not led  # it is under way until it is done
+        work.go.set()
+        assert await late.result() == "early"
+    assert work.begun == 1
+    flights.land("key", "nobody waits for it")
+
+
+@pytest.mark.parametrize("problem", [ProjectNotFound("demo"), ValueError("broken")])
+async def test_what_fails_after_the_result_was_told_does_not_take_it_back(
+    problem: Exception,
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        flights, work = Flights[object](tasks), Work(problem)
+        flight, _ = flights.join("key", work)
+        flights.land("key", "early")
+        work.go.set()
+        await anyio.wait_all_tasks_blocked()
+        assert len(flights) == 0
+        assert await flight.result() == "early"

@@ -597,6 +597,34 @@ async def test_a_stored_page_that_a_stricter_parser_refuses_is_a_miss(tmp_path: 
         assert await ask(pages) == ("two", Outcome.FETCHED)
 
 
+async def test_a_large_new_page_is_told_before_it_is_stored(tmp_path: Path) -> None:
+    large = b"x" * 2 * 1024**2
+    async with workplace(tmp_path, always(body=large)) as place:
+        pages = kept(place)
+        first = await pages.get("demo", Inquiry(), path="demo")
+        stored = place.cache.pages.signature("up-1", "demo")
+        latecomer = Inquiry()
+        assert await pages.get("demo", latecomer, path="demo") is first
+        assert (stored, latecomer.outcome) == (None, Outcome.JOINED)
+        await until(lambda: place.cache.pages.signature("up-1", "demo") is not None)
+        await until(lambda: not pages._flights)
+        assert await pages.get("demo", Inquiry(), path="demo") is first
+        found = place.cache.pages.read("up-1", "demo")
+        assert found is not None
+        assert found.body == large
+        assert place.source.count == 1
+
+
+async def test_a_large_page_that_was_told_is_stored_even_if_we_stop(tmp_path: Path) -> None:
+    large = b"x" * 2 * 1024**2
+    async with workplace(tmp_path, always(body=large)) as place:
+        await ask(kept(place))
+        assert place.cache.pages.signature("up-1", "demo") is None
+        place.tasks.cancel_scope.cancel()
+    async with workplace(tmp_path, Source(failing)) as place:
+        assert (await ask(kept(place)))[1] is Outcome.HIT
+
+
 async def test_a_disk_that_refuses_does_not_stop_the_answer(tmp_path: Path) -> None:
     (tmp_path / "pages").write_text("in the way")
     async with workplace(tmp_path, always()) as place:

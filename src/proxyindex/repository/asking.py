@@ -116,7 +116,8 @@ class Asking(Generic[T]):
     ) -> T | None:
         """What upstream says now, stored; `None` if it says that there is no such document.
 
-        `tell` is called with a large new document before it is stored. Raises `UpstreamError`; `Disbelieved` if `copy` is good for another while instead.
+        `tell` is called with a large new document before it is stored. Raises `UpstreamError`;
+        `Disbelieved` if `copy` is good for another while instead.
         """
         head = copy.head if copy else None
         doubted = await self._trust.since(key) if copy else None

@@ -195,7 +195,8 @@ def _status_out(status: Status) -> dict[str, str]:
 
 
 def _file_out(file: File, url: str) -> _FileOut:
-    filename, hashes, time, metadata = file.filename, file.hashes, file.upload_time, False
+    filename, hashes, time = file.filename, file.hashes, file.upload_time
+    metadata: dict[str, str] | bool = False
     if file.core_metadata is not None and filename.endswith(".whl"):
         metadata = _metadata_out(file.core_metadata)
     # by place: half the time that names take
