@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +31,7 @@ from proxyindex.model import (
 )
 from proxyindex.store import disk
 from proxyindex.store.blobs import Blob
+from proxyindex.store.disk import Signature
 from proxyindex.store.index import Notes
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive
@@ -70,8 +72,7 @@ class FileService:
         """
         match file.origin:
             case LocalOrigin(path):
-                inquiry.outcome = Outcome.LOCAL
-                return await anyio.to_thread.run_sync(_open_local, file, path)
+                return await _open_own(file, path, inquiry)
             case UpstreamOrigin():
                 return await self._open_upstream(file, inquiry, whole=whole)
             case MetadataOrigin(wheel):
@@ -130,8 +131,7 @@ class FileService:
 
     async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
         if isinstance(wheel.origin, LocalOrigin):
-            inquiry.outcome = Outcome.LOCAL
-            return await _open_local_metadata(wheel, Path(wheel.origin.path))
+            return await _open_own_metadata(wheel, wheel.origin.path, inquiry)
         if file.sha256:
             path = str(self._blobs.path(file.sha256))
             inquiry.ground.rests_on((path, disk.signature(path)))
@@ -149,9 +149,7 @@ class FileService:
 
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
         if isinstance(signed.origin, LocalOrigin):
-            inquiry.outcome = Outcome.LOCAL
-            path = signed.origin.path + SIGNATURE_SUFFIX
-            return await anyio.to_thread.run_sync(_open_local, file, path)
+            return await _open_own(file, signed.origin.path + SIGNATURE_SUFFIX, inquiry)
         inquiry.ground.is_fleeting()
         note = f"no signature {signed.key}"
         if await self._worker.run(self._notes.recall, note) is not None:
@@ -167,7 +165,23 @@ class FileService:
         return _in_memory(data, is_immutable=False)
 
 
-def _open_local(file: File, path: str) -> Stored:
+async def _open_own(file: File, path: str, inquiry: Inquiry) -> Stored:
+    inquiry.outcome = Outcome.LOCAL
+    looked_ns = time.time_ns()
+    content, stamp = await anyio.to_thread.run_sync(_open_local, file, path)
+    _rest_on(path, stamp, looked_ns, inquiry)
+    return content
+
+
+def _rest_on(path: str, stamp: Signature | None, looked_ns: int, inquiry: Inquiry) -> None:
+    """The answer holds while our own file is as it was seen; fleeting if that cannot be told."""
+    if stamp is not None and disk.is_settled(stamp, looked_ns):
+        inquiry.ground.rests_on((path, stamp))
+    else:
+        inquiry.ground.is_fleeting()
+
+
+def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
     try:
         # a named pipe must not hang us
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -182,18 +196,23 @@ def _open_local(file: File, path: str) -> Stored:
     if file.size is not None and found.st_size != file.size:
         os.close(fd)  # replaced since it was listed: its digest is not the one we promised
         raise FileUnreadable(file.filename, "is being changed")
-    return Stored(
+    content = Stored(
         fd,
         found.st_size,
         sha256=file.sha256,
         modified=datetime.fromtimestamp(found.st_mtime, UTC),
         is_immutable=file.sha256 is not None,
     )
+    return content, disk.signature_of(found)
 
 
-async def _open_local_metadata(wheel: File, path: Path) -> InMemory:
+async def _open_own_metadata(wheel: File, path: str, inquiry: Inquiry) -> InMemory:
+    inquiry.outcome = Outcome.LOCAL
+    # taken before reading: a change after that shows
+    looked_ns, stamp = time.time_ns(), await anyio.to_thread.run_sync(disk.signature, path)
+    _rest_on(path, stamp, looked_ns, inquiry)
     try:
-        data = await anyio.to_thread.run_sync(local_metadata, path, wheel.filename)
+        data = await anyio.to_thread.run_sync(local_metadata, Path(path), wheel.filename)
     except (OSError, InvalidArchive) as problem:
         raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
     return _in_memory(data)

@@ -6,6 +6,7 @@ upstream fails, is slow, or is not to be asked.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -145,11 +146,11 @@ class Kept(Generic[T]):
         return copy.document
 
     def _speak_for(self, key: str, copy: Copy[T], inquiry: Inquiry) -> None:
-        """Tell on what a fresh page rests."""
-        if copy.signature is None or self._is_offline:
-            inquiry.ground.is_fleeting()  # not on disk, or shown by what is there just now
+        """Tell on what a fresh page rests; offline any is fresh."""
+        if copy.signature is None:
+            inquiry.ground.is_fleeting()  # not on disk
             return
-        since, until = self._asking.fresh_between(copy)
+        since, until = (0.0, math.inf) if self._is_offline else self._asking.fresh_between(copy)
         inquiry.ground.rests_on(
             (str(self._stores.pages.path(self._id, key)), copy.signature),
             since=since,

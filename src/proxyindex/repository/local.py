@@ -12,11 +12,12 @@ import anyio.to_thread
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProjectNotFound
-from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo, Sighting, sight
-from proxyindex.repository.scan import Catalogue, FolderUnavailable, Scanner, Witnesses
+from proxyindex.repository.scan import Catalogue, FolderUnavailable, Found, Scanner
 from proxyindex.simple import order_files
+from proxyindex.store.disk import is_settled
 
 __all__ = ["DerivedStore", "FolderUnavailable", "Local"]
 
@@ -40,11 +41,12 @@ class Local:
     ) -> None:
         self._scanner = Scanner(folders, clock=clock)
         self._examiner = Examiner(remembered, clock=clock)
+        self._clock = clock
         self._pages: Memo[tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
         self._turn = anyio.Lock()
         self._begun = 0
         self._ended = 0
-        self._latest: tuple[Catalogue, Witnesses | None] = (Catalogue({}), None)
+        self._latest: tuple[Catalogue, list[Witness] | None] = (Catalogue({}), None)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """All names in the folders."""
@@ -61,25 +63,29 @@ class Local:
         """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
         catalogue, witnesses = await self._catalogue()
         found = catalogue.projects.get(name)
+        if witnesses is None:
+            inquiry.ground.is_fleeting()
+        else:
+            inquiry.ground.rests_on(*witnesses)
         if found is None:
-            if witnesses is None:
-                inquiry.ground.is_fleeting()
-            else:
-                inquiry.ground.rests_on(*witnesses)
             raise ProjectNotFound(name)
         inquiry.outcome = Outcome.LOCAL
-        inquiry.ground.is_fleeting()
+        looked_ns = self._clock()
         sightings = await anyio.to_thread.run_sync(sight, found)
         if name in self._pages:
             known, page = self._pages[name]
             if known == sightings:
+                _speak_for(found, sightings, looked_ns, inquiry.ground)
                 return page
         page = _page(name, sightings, await self._examiner.examine(sightings))
         if all(map(self._examiner.knows, sightings)):
             self._pages[name] = (sightings, page)
+            _speak_for(found, sightings, looked_ns, inquiry.ground)
+        else:
+            inquiry.ground.is_fleeting()
         return page
 
-    async def _catalogue(self) -> tuple[Catalogue, Witnesses | None]:
+    async def _catalogue(self) -> tuple[Catalogue, list[Witness] | None]:
         """The result of a scan begun after this call; calls that wait share the next one."""
         wanted = self._begun + 1
         async with self._turn:
@@ -90,9 +96,20 @@ class Local:
                 self._ended = begun
             return self._latest
 
-    def _look(self) -> tuple[Catalogue, Witnesses | None]:
+    def _look(self) -> tuple[Catalogue, list[Witness] | None]:
         """Both of the same scan: the next one may run in another thread at any time."""
         return self._scanner.scan(), self._scanner.witnesses()
+
+
+def _speak_for(
+    found: Sequence[Found], sightings: Sequence[Sighting], looked_ns: int, ground: Ground
+) -> None:
+    """A page rests on its files as they were seen: one may be overwritten in its place."""
+    stamps = [sighting.stamp for sighting in sightings]
+    if len(stamps) < len(found) or not all(is_settled(stamp, looked_ns) for stamp in stamps):
+        ground.is_fleeting()
+    else:
+        ground.rests_on(*((s.found.path, s.stamp) for s in sightings))
 
 
 def _page(

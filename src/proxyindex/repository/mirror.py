@@ -1,6 +1,7 @@
 """A repository that answers for one upstream through the cache."""
 
 import logging
+import time
 from dataclasses import replace
 
 import anyio
@@ -9,12 +10,13 @@ from packaging.utils import NormalizedName
 
 from proxyindex import simple
 from proxyindex.errors import ProjectNotFound
-from proxyindex.inquiry import Inquiry
+from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
 from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.repository.remembered import Remembered
 from proxyindex.repository.trust import shrinkage
+from proxyindex.store import disk
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.disk import Signature
 from proxyindex.store.facts import Facts
@@ -87,7 +89,7 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
-        page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
+        page, changed = await anyio.to_thread.run_sync(self._completed, parsed, inquiry.ground)
         for file in changed:
             await self._report(name, file)
         if earlier is not None and is_current and earlier.files == page.files:
@@ -101,11 +103,13 @@ class Mirror:
             raise ProjectNotFound(name)
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)
 
-    def _completed(self, parsed: ProjectPage) -> tuple[ProjectPage, list[File]]:
+    def _completed(self, parsed: ProjectPage, ground: Ground) -> tuple[ProjectPage, list[File]]:
         """The page as we serve it, and the files whose bytes upstream has changed."""
         facts = self._facts.read(self._id, parsed.name)
         page = complete(parsed, facts, upstream=self._id, offers_metadata=self._offers_metadata)
-        return self._on_disk(page) if self._is_offline else page, changed_files(parsed, facts)
+        if self._is_offline:
+            page = self._on_disk(page, ground)
+        return page, changed_files(parsed, facts)
 
     async def _report(self, name: NormalizedName, file: File) -> None:
         """Raise the alarm for changed bytes: once for each change, whichever worker sees it."""
@@ -126,8 +130,14 @@ class Mirror:
             *(self._name, file.filename, name, file.filename),
         )
 
-    def _on_disk(self, page: ProjectPage) -> ProjectPage:
-        """Only what can be served without asking anybody."""
+    def _on_disk(self, page: ProjectPage, ground: Ground) -> ProjectPage:
+        """Only what can be served without asking anybody; their folders tell of a change."""
+        looked_ns = time.time_ns()
+        for shelf in self._blobs.shelves(f.sha256 for f in page.files if f.sha256):
+            stamp = disk.signature(shelf)
+            ground.rests_on((shelf, stamp))
+            if stamp and not disk.is_settled(stamp, looked_ns):
+                ground.is_fleeting()
         files = tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256))
         return replace(page, files=files)
 

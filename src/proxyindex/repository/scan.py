@@ -18,22 +18,18 @@ from typing import cast
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
+from proxyindex.inquiry import MOST_WITNESSES, Witness
 from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
+from proxyindex.store import disk
 from proxyindex.store.disk import Signature, signature_of
 
 logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 8
-# File systems stamp with 1 ns to 2 s: what changed more recently may change under the same stamp.
-RACY_NS = 2_000_000_000
-
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
 _SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json")
 _SHOWN = 3
-_MOST_WITNESSES = 8
-
-Witnesses = list[tuple[str, Signature]]
 
 
 class FolderUnavailable(ProxyindexError):
@@ -121,14 +117,14 @@ class Scanner:
         self._listings, self._empty = sweep.listings, empty
         return self._catalogue
 
-    def witnesses(self) -> Witnesses | None:
+    def witnesses(self) -> list[Witness] | None:
         """Directories with their stamps: while these stay, so does the latest `scan`.
 
-        `None` if they are too many to be looked at each time, or one of them may yet change under
-        its stamp.
+        All of them: a file of any project may turn up in any. `None` if they are too many to be
+        looked at each time, or one of them may yet change under its stamp.
         """
         listings = self._listings
-        if len(listings) > _MOST_WITNESSES or not all(
+        if len(listings) > MOST_WITNESSES or not all(
             listed.is_settled for listed in listings.values()
         ):
             return None
@@ -143,8 +139,7 @@ class Scanner:
         known = self._listings.get(path)
         if known and known.is_settled and known.stamp == stamp:
             return known
-        changed_ns = max(stamp[2], stamp[4])
-        is_settled = self._clock() - changed_ns > RACY_NS
+        is_settled = disk.is_settled(cast(Signature, stamp[1:]), self._clock())
         # a configured folder itself may be called anything
         project = _project_of(path) if depth else None
         files, folders, ignored = _read(path, project, known)

@@ -162,6 +162,11 @@ class BlobStore(Budgeted):
         """Where the blob lies, or would."""
         return self._root / sha256[:2] / sha256
 
+    def shelves(self, sha256s: Iterable[str]) -> list[str]:
+        """The folders in which these blobs lie, or would: one that comes or goes changes its
+        folder's stamp."""
+        return [str(self._root / name) for name in sorted({sha256[:2] for sha256 in sha256s})]
+
     def _free(self) -> int:
         try:
             return shutil.disk_usage(self._root if self._root.exists() else self._root.parent).free

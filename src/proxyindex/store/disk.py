@@ -12,6 +12,9 @@ _NEW = ".new-"  # what files are called until they are whole
 
 _HEX = frozenset("0123456789abcdef")
 
+# File systems stamp with 1 ns to 2 s: what changed more recently may change under the same stamp.
+RACY_NS = 2_000_000_000
+
 # who a file was when it was read: a rename or rewrite changes at least one of these
 Signature = tuple[int, int, int, int]
 
@@ -35,6 +38,13 @@ def signature(path: Path | str) -> Signature | None:
 def signature_of(found: os.stat_result) -> Signature:
     """The same of a file that is already known."""
     return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
+
+
+def is_settled(stamp: Signature, looked_ns: int) -> bool:
+    """Whether any change after `looked_ns` (since the epoch), when this stamp was read or before,
+    must give another stamp."""
+    _, mtime_ns, _, ctime_ns = stamp
+    return looked_ns - max(mtime_ns, ctime_ns) > RACY_NS
 
 
 def make_folder(path: Path) -> None:

@@ -24,6 +24,7 @@ _BUDGET = 64 * 1024**2  # bytes of remembered answers, per worker
 _LIMIT = 20_000  # answers: clients choose the wording of their Accept
 EXPRESS_KEY = "express"  # where the application's state has them
 _SMALL = 64 * 1024  # bytes of a file that is kept in memory
+_AT_HAND = frozenset({Outcome.HIT, Outcome.LOCAL})  # nobody was asked for it
 
 # fields that make part of the question, by their place in it
 _ASKED = {b"accept": 0, b"accept-encoding": 1, b"if-none-match": 2, b"range": 3}
@@ -195,6 +196,6 @@ def _asked(headers: Sequence[Header]) -> list[bytes] | None:
 
 def _question(scope: MutableMapping[str, Any], inquiry: Inquiry) -> list[bytes] | None:
     """What was asked, if its answer may be remembered."""
-    if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome is not Outcome.HIT:
+    if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome not in _AT_HAND:
         return None
     return _asked(scope["headers"]) if stands(inquiry.ground) else None

@@ -83,9 +83,12 @@ class OpenFiles(Generic[L]):
             self._drop(next(iter(self._files)))
 
     def sweep(self) -> None:
-        """Close what does not stand any more: an open file still fills the disk when evicted."""
+        """Close what was removed or replaced: an open file still fills the disk when evicted.
+
+        One look at each: what else it rests on is looked at when it is asked for, and may be much.
+        """
         for target, file in list(self._files.items()):
-            if not stands(file.ground):
+            if not os.fstat(file.fd).st_nlink:
                 self._drop(target)
 
     def close(self) -> None:
