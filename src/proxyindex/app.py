@@ -262,12 +262,22 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
 
 async def _keep_house(cache: Cache, express: Express[Any]) -> None:
     """Recover once, then hold the budgets and sweep leftovers from time to time."""
-    chores = itertools.chain(
-        [cache.recover], itertools.cycle([*[cache.trim] * _SWEEP_ROUNDS, cache.sweep])
-    )
+
+    async def recover() -> None:
+        pieces = cache.recovering()
+        while not await cache.worker.run(next, pieces, True):  # requests come in between
+            pass
+
+    async def trim() -> None:
+        await cache.worker.run(cache.trim)
+
+    async def sweep() -> None:
+        await cache.worker.run(cache.sweep)
+
+    chores = itertools.chain([recover], itertools.cycle([*[trim] * _SWEEP_ROUNDS, sweep]))
     for chore in chores:
         try:
-            await cache.worker.run(chore)
+            await chore()
         except Exception:  # let loose, it would end every download, too
             log.exception("keeping the cache in order failed")
         express.sweep()

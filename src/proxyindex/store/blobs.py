@@ -176,6 +176,6 @@ class BlobStore(Budgeted):
 
 def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
     try:
-        return list(os.scandir(folder))
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return []

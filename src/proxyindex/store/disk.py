@@ -107,10 +107,13 @@ def names(folder: Path) -> list[str]:
         return []
 
 
-def files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every file below `root` with its state; those that vanish meanwhile are left out."""
+def files(root: Path, prefix: str = "") -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file below `root` with its state; those that vanish meanwhile are left out.
+
+    `prefix`: only files whose names begin so.
+    """
     for folder, _, names in os.walk(root):
-        for name in names:
+        for name in filter(lambda name: name.startswith(prefix), names):
             path = Path(folder, name)
             try:
                 yield path, path.lstat()
@@ -130,5 +133,5 @@ def older(root: Path, instant: float) -> list[Path]:
 
 def sweep(root: Path, older_than: float) -> int:
     """Remove what writers that were killed left unfinished below `root`; the number removed."""
-    left = [path for path in older(root, older_than) if path.name.startswith(_NEW)]
+    left = [path for path, found in files(root, _NEW) if found.st_mtime < older_than]
     return sum(remove(path) for path in left)
