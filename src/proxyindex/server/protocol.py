@@ -137,6 +137,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """The request has arrived."""
         super().on_message_complete()
 
+    def _is_between(self) -> bool:
+        """Whether nothing has arrived of the next request."""
+        return self._phase is _Phase.IDLE and not self._received
+
     def _stop(self, status: int, problem: str) -> None:
         self._refusal = (status, problem)
         raise _Refused

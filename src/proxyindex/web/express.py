@@ -49,6 +49,22 @@ _SPECIAL = frozenset(
 _SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-proxyindex"})
 
 
+_MOST_SEEN = 4096  # requests
+_SEEN_SIZE = 2048  # bytes of one
+
+Key = tuple[bytes, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a GET asks for: target, Accept and Accept-Encoding; If-None-Match; Range; all fields."""
+
+    key: Key
+    condition: bytes
+    span: bytes
+    headers: Sequence[Header]
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready(Generic[L]):
     """An answer in full and as a 304, its strong entity tag, and what it rests on."""
@@ -62,13 +78,15 @@ class _Ready(Generic[L]):
 class Express(Generic[L]):
     """The remembered answers of one worker, least recently used ones leaving first.
 
-    Small bodies are kept in memory, files as open descriptors.
+    Small bodies are kept in memory, files as open descriptors. `seen`: whole requests, as they
+    arrived, with what they ask for; kept by `see`.
     """
 
     def __init__(self, metrics: RequestCounter, lines: AccessLines[L]) -> None:
         self._metrics = metrics
         self._lines = lines
-        self._ready: OrderedDict[tuple[bytes, bytes, bytes], _Ready[L]] = OrderedDict()
+        self._ready: OrderedDict[Key, _Ready[L]] = OrderedDict()
+        self.seen: dict[bytes, Question] = {}
         self._size = 0
         self._files: OpenFiles[L] = OpenFiles(lines)
 
@@ -77,17 +95,21 @@ class Express(Generic[L]):
     ) -> Given[L] | None:
         """The answer to a GET of `target` with these fields, if it is remembered and stands.
 
-        Names are in lower case. `takes_parts`: part of a file will do as the body. For the event
-        loop: a look-up and a `stat` per witness.
+        Names are in lower case. `takes_parts`: part of a file will do as the body.
         """
-        asked = _asked(headers)
-        if asked is None:
-            return None
-        accept, encoding, condition, span = asked
-        key = target, accept, encoding
+        question = asked(target, headers)
+        given = None if question is None else self.answer_to(question)
+        return given if given is None or given.part is None or takes_parts else None
+
+    def answer_to(self, question: Question) -> Given[L] | None:
+        """The answer, if it is remembered and stands.
+
+        For the event loop: a look-up and a `stat` per witness.
+        """
+        key, condition = question.key, question.condition
         ready = self._ready.get(key)
-        if ready is None or span:
-            return None if condition or not takes_parts else self._files.answer(target, span)
+        if ready is None or question.span:
+            return None if condition else self._files.answer(key[0], question.span)
         if not stands(ready.ground):
             self._drop(key)
             return None
@@ -97,6 +119,13 @@ class Express(Generic[L]):
         for use in ready.ground.uses:
             use()
         return ready.short if condition else ready.full
+
+    def see(self, request: bytes, question: Question) -> None:
+        """Know this request again."""
+        if len(request) <= _SEEN_SIZE:
+            if len(self.seen) >= _MOST_SEEN:
+                self.seen.clear()
+            self.seen[request] = question
 
     def note(self, given: Given[L], client: str, seconds: float) -> None:
         """Count and log that the answer was given."""
@@ -124,10 +153,13 @@ class Express(Generic[L]):
         exchange: Exchange,
     ) -> None:
         """Give this answer to the same question from now on, if it is one that may be."""
-        asked = _question(scope, inquiry)
-        if asked is None or asked[3] or response.status_code != 200:
+        question = _question(scope, inquiry)
+        if question is None or question.span or response.status_code != 200:
             return
-        key = scope["raw_path"], asked[0], asked[1]
+        key = question.key
+        known = self._ready.get(key)
+        if known is not None and known.full.body == body and stands(known.ground):
+            return  # asked in a way that is answered on the plain way only
         self._drop(key)
         self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange)
         self._size += len(body)
@@ -176,26 +208,27 @@ class Express(Generic[L]):
         etag = dict(headers).get(b"etag", b"")
         return _Ready(etag, given(200, headers, body), given(304, short, b""), ground)
 
-    def _drop(self, key: tuple[bytes, bytes, bytes]) -> None:
+    def _drop(self, key: Key) -> None:
         if (old := self._ready.pop(key, None)) is not None:
             self._size -= len(old.full.body)
 
 
-def _asked(headers: Sequence[Header]) -> list[bytes] | None:
-    """Accept, Accept-Encoding, If-None-Match, Range; `None` for what is not asked so simply."""
-    asked = [b"", b"", b"", b""]
+def asked(target: bytes, headers: Sequence[Header]) -> Question | None:
+    """What a GET asks for; `None` if not so simply."""
+    values = [b"", b"", b"", b""]
     for name, value in headers:
         if (place := _ASKED.get(name)) is not None:
-            if asked[place]:
+            if values[place]:
                 return None
-            asked[place] = value
+            values[place] = value
         elif name in _SPECIAL:
             return None
-    return asked
+    accept, encoding, condition, span = values
+    return Question((target, accept, encoding), condition, span, headers)
 
 
-def _question(scope: MutableMapping[str, Any], inquiry: Inquiry) -> list[bytes] | None:
+def _question(scope: MutableMapping[str, Any], inquiry: Inquiry) -> Question | None:
     """What was asked, if its answer may be remembered."""
     if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome not in _AT_HAND:
         return None
-    return _asked(scope["headers"]) if stands(inquiry.ground) else None
+    return asked(scope["raw_path"], scope["headers"]) if stands(inquiry.ground) else None

@@ -132,23 +132,25 @@ async def _document_response(
 ) -> Response:
     accepts_gzip = _accepts_gzip(request.headers.get("accept-encoding", ""))
     rendered = await index.renderer.render(document, form, accepts_gzip=accepts_gzip)
-    headers = {
+    short = {
         "Cache-Control": REVALIDATE,
         "ETag": rendered.etag,
         "Vary": "Accept, Accept-Encoding",
     }
-    if is_not_modified(request.headers, rendered.etag):
-        response = Response(status_code=304, headers=headers)
-    else:
-        if rendered.is_gzip:
-            headers["Content-Encoding"] = "gzip"
-        if form is not MediaType.JSON:
-            headers |= _HTML_HEADERS
-        headers["Content-Type"] = form.content_type
-        response = Response(rendered.body, headers=headers)
+    headers = dict(short)
+    if rendered.is_gzip:
+        headers["Content-Encoding"] = "gzip"
+    if form is not MediaType.JSON:
+        headers |= _HTML_HEADERS
+    headers["Content-Type"] = form.content_type
+    response = Response(rendered.body, headers=headers)
     _stamp(response, inquiry, exchange)
     if isinstance(document, ProjectPage):
+        # also for who has it already: many clients ask for nothing but whether it changed
         index.express.remember(request.scope, inquiry, response, rendered.body, exchange)
+    if is_not_modified(request.headers, rendered.etag):
+        response = Response(status_code=304, headers=short)
+        _stamp(response, inquiry, exchange)
     return response
 
 
