@@ -19,7 +19,7 @@ from proxyindex.web.express import EXPRESS_KEY, Express, Question, asked
 from proxyindex.web.given import Given, Part
 
 _JOINED = 16 * 1024  # bytes: longer bodies are not copied to join their head
-_BUFFERED = 64 * 1024  # bytes: longer ones do not wait in the transport for others
+_BUFFERED = 64 * 1024  # bytes: the transport sends more at once
 # Bytes of a part that is read on the loop, for TLS: ranges of 64 KiB in 70 µs instead of 550
 _READ = 128 * 1024
 _STATUS_LINES = {
@@ -135,11 +135,11 @@ class ExpressProtocol(BoundedProtocol):
         if len(body) < _JOINED:
             wire.write(head + body)
         elif len(body) < _BUFFERED:
-            # the client wakes up by the head; in one piece a page of 54 KB costs 51 µs, not 38
+            wire.writelines((head, body))
+        else:
+            # the client is woken by the head meanwhile: a page of 200 KB costs 37 µs, not 57
             wire.write(head)
             wire.write(body)
-        else:
-            wire.writelines((head, body))
 
     def _read(self, part: Part) -> bytes | bytearray | None:
         """Nothing if the kernel is to send the part by itself. Under TLS the bytes, if they are at
