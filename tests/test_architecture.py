@@ -33,6 +33,7 @@ ASSEMBLY = 5  # the only floor whose rooms may know each other
 DOORS: dict[str, set[str]] = {
     "httpx": {"upstream"},
     "httpcore": {"upstream"},
+    "h11": {"upstream"},
     "diskcache": {"store.index"},
     "starlette": {"web", "app", "server", "cli"},
     "uvicorn": {"server"},
