@@ -87,7 +87,9 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
-        page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
+        page, changed = parsed, list[File]()
+        if signature is not None or self._is_offline:  # else nothing was learned of its files
+            page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
         for file in changed:
             await self._report(name, file)
         if earlier is not None and is_current and earlier.files == page.files:
