@@ -135,15 +135,19 @@ class BlobStore(Budgeted):
     def unlink(self, key: str) -> bool:
         return disk.remove(self.path(key))
 
+    def has_room(self, size: int) -> bool:
+        """Whether the disk has room for a download of `size` bytes as it is."""
+        return size + _RESERVE <= self._free()
+
     def make_room(self, size: int) -> None:
         """Trim before a download of `size` bytes. Raises `StoreError` if the disk is too full."""
-        if size + _RESERVE <= self._free():
+        if self.has_room(size):
             return
         self.flush()
         # what would not fit into an empty cache is not worth emptying it for
         if size + _RESERVE <= self._free() + self.total():
             self._evict(max(0, self.total() - size - _RESERVE))
-        if size + _RESERVE > self._free():
+        if not self.has_room(size):
             raise StoreError("keep a file", f"{size} bytes do not fit on the disk")
 
     def walk(self) -> Iterator[tuple[str, int, float]]:
