@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"repository", "files"},
     {"web"},
     {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}
-    | {"lines"},
+    | {"lines", "trees", "sources", "houses"},
 ]
 ASSEMBLY = 5  # the only floor whose rooms may know each other
 

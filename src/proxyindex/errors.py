@@ -5,7 +5,9 @@
     ├─ NotFound                  404
     │  ├─ ProjectNotFound        the only error `Priority` falls through on
     │  ├─ FileNotOnPage
-    │  └─ FileGone               listed, but its source no longer has it
+    │  ├─ FileGone               listed, but its source no longer has it
+    │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
+    ├─ ServedElsewhere           302; carries the address of the upstream's own page
     ├─ Denied                    403; carries the rule's name and its reason
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
@@ -59,6 +61,23 @@ class FileGone(NotFound):
     def __init__(self, filename: str) -> None:
         super().__init__(f"The source of {filename!r} says that the file does not exist.")
         self.filename = filename
+
+
+class NotHeld(NotFound):
+    """Only an upstream could tell, and it is not asked for whoever may not cause fetches."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject!r} is not stored here, and is not fetched for you.")
+        self.subject = subject
+
+
+class ServedElsewhere(ProxyindexError):
+    """This index does not pass the project on: clients are sent to the upstream's own page."""
+
+    def __init__(self, project: str, url: str) -> None:
+        super().__init__(f"{project!r} is served elsewhere.")
+        self.project = project
+        self.url = url
 
 
 class Denied(ProxyindexError):

@@ -60,9 +60,11 @@ class Inquiry:
     request stops then and answers with what it has. It bounds page look-ups, never the transfer
     of a file's bytes. `accepts_stale`: an expired page will do, if it has what is looked for.
     `via`: the servers of our kind it came through, passed on so that each knows itself in a ring.
+    Without `may_fetch` nothing is asked for its sake: what is stored is the answer, of any age.
     """
 
     revalidate: bool = False
+    may_fetch: bool = True
     accepts_stale: bool = False
     deadline: float = math.inf
     via: str = ""

@@ -12,10 +12,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxyindex.config import OPTIONS, UPSTREAM_OPTIONS, Loaded, NotReady, Option, load
+from proxyindex.config import (
+    INDEX_OPTIONS,
+    INHERITANCE_OPTIONS,
+    OPTIONS,
+    UPSTREAM_OPTIONS,
+    Loaded,
+    NotReady,
+    Option,
+    load,
+)
 from proxyindex.config.show import as_json, as_toml, shown_default
 from proxyindex.errors import ConfigError
-from proxyindex.settings import PolicySettings, Secret, Settings, UpstreamSettings
+from proxyindex.settings import IndexSettings, PolicySettings, Secret, Settings, UpstreamSettings
 from proxyindex.upstream.default import default_file_host, default_index_url
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -47,7 +56,18 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "max_page_size": ("1MiB", "2MiB"),
     "max_transfers": ("1", "2"),
     "project_list": ("all", "all"),
+    "routes": ("torch*=folders", "acme-*=pypi"),
+    "fallback": ("redirect", "none"),
     "merge": ("one", "two-*"),
+    "overwrite": ("true", "true"),
+    "claim": ("one", "two-*"),
+    "read": ("@users", "alice"),
+    "fetch": ("@users", "alice acme-*"),
+    "upload": ("@release", "*"),
+    "delete": ("@release", "*"),
+    "yank": ("@release", "*"),
+    "admin": ("@release", "*"),
+    "select_by_user": ("true", "true"),
     "policy.reserved": ("one", "two-*"),
     "policy.allow": ("one", "two>=2"),
     "policy.deny": ("one", "two >=2,<3"),
@@ -55,7 +75,8 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "log_format": ("json", "json"),
     "log_level": ("debug", "error"),
 }
-IN_FILE = [option for option in OPTIONS if option.in_file]
+# `default_index` needs tables: see tests/unit/test_config_indexes.py
+IN_FILE = [o for o in OPTIONS if o.in_file and o.is_text and o.key != "default_index"]
 
 
 @pytest.fixture
@@ -121,6 +142,13 @@ def test_table_has_every_setting_once() -> None:
     expected = {field.name for field in fields(Settings)} - {"policy"}
     expected |= {f"policy.{field.name}" for field in fields(PolicySettings)}
     assert sorted(attributes) == sorted(expected)
+
+
+def test_index_table_has_every_setting_once() -> None:
+    keys = [option.key for option in (*INDEX_OPTIONS, *INHERITANCE_OPTIONS)]
+    expected = {field.name for field in fields(IndexSettings)} - {"policy", "name"}
+    expected |= {f"policy.{field.name}" for field in fields(PolicySettings)}
+    assert sorted(keys) == sorted(expected)
 
 
 def test_upstream_table_has_every_setting_once() -> None:
@@ -452,7 +480,7 @@ def test_value_that_does_not_fit_names_its_variable_and_flag(key: str, text: str
         ("folders = 5", "expected a list of folders"),
         ("[policy]\ndney = []", "policy.dney: unknown key; did you mean 'policy.deny'?"),
         ("config = 'other.toml'", "config: unknown key"),
-        ("zzz = 1", "unknown key; known are base-path, "),
+        ("zzz = 1", "unknown key; known are admin, base-path, "),
         ("[[upstream]]\nurl = 'https://u:secret@x.example'\nusername = 'u'", "both in the URL and"),
         ("[[upstream]]\nurl = 'https://x.example'\nproxy = 'secret'", "proxy = '****': expected"),
         ("upstream = ['u:secret@x.example/simple']", "'****@x.example/simple': expected"),
@@ -611,7 +639,14 @@ def test_no_upstream_is_shown_as_such(tmp_path: Path) -> None:
 def test_document_has_a_row_for_every_option(option: Option) -> None:
     flag = "FOLDER…" if option.key == "folders" else option.flag
     key = f"`{option.toml}`" if option.in_file else "-"
-    row = f"| {key} | `{flag}` | `{option.variable}` | {shown_default(option) or '-'} |"
+    texts = f"`{flag}` | `{option.variable}`" if option.is_text else "- | -"
+    row = f"| {key} | {texts} | {shown_default(option) or '-'} |"
+    assert [line for line in DOCUMENT.read_text().splitlines() if line.startswith(row)], row
+
+
+@pytest.mark.parametrize("option", INHERITANCE_OPTIONS, ids=lambda option: option.key)
+def test_document_has_a_row_for_every_key_of_an_index_only(option: Option) -> None:
+    row = f"| `{option.toml}` | {shown_default(option) or '-'} |"
     assert [line for line in DOCUMENT.read_text().splitlines() if line.startswith(row)], row
 
 

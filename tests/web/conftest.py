@@ -48,7 +48,7 @@ class House:
         assert isinstance(made, Starlette)
         state = await self._stack.enter_async_context(made.router.lifespan_context(made))
         assert isinstance(state, Mapping)
-        self.express = state[EXPRESS_KEY]
+        self.express = state[EXPRESS_KEY].express
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
             await made({**scope, "state": dict(state)}, receive, send)

@@ -27,6 +27,7 @@ class Option:
     field: str = ""
     shown_default: str = ""
     in_file: bool = True
+    is_text: bool = True  # can be given by flag and variable, too
 
     @property
     def attribute(self) -> str:
@@ -47,12 +48,86 @@ class Option:
         return self.key.replace("_", "-")
 
 
-OPTIONS: tuple[Option, ...] = (
+# one table for `[index.NAME]`, and for the one index of a file that has no such table
+INDEX_OPTIONS: tuple[Option, ...] = (
     Option(
         "folders",
         kinds.FOLDERS,
         "Folders with your own packages, served before anything else; on the command line "
-        "written without a flag.",
+        "written without a flag. Uploads go to the first.",
+    ),
+    Option(
+        "routes",
+        kinds.ROUTES,
+        "What is asked for names that match, such as 'torch*=pytorch': an upstream, a base, or "
+        "folders for none; the first match wins; repeatable.",
+    ),
+    Option(
+        "fallback",
+        kinds.choice("proxy", "redirect", "none"),
+        "For names the folders do not have: fetch and keep (proxy), send the client to the "
+        "upstream's own page (redirect), or not found (none).",
+    ),
+    Option(
+        "merge",
+        kinds.PATTERNS,
+        "Projects whose files are joined from all sources. UNSAFE: anyone who owns the name at "
+        "an upstream can then offer you files; repeatable.",
+    ),
+    Option("overwrite", kinds.SWITCH, "Uploads may replace a file by other bytes."),
+    Option(
+        "claim",
+        kinds.PATTERNS,
+        "Projects that may be uploaded first though an upstream has the name; repeatable.",
+    ),
+    Option(
+        "policy.reserved",
+        kinds.PATTERNS,
+        "Names never asked for at an upstream; acme covers acme-* too; repeatable.",
+    ),
+    Option(
+        "policy.allow",
+        kinds.RULES,
+        "If given, serve only what matches, e.g. 'numpy' or 'django>=4.2'; repeatable.",
+    ),
+    Option(
+        "policy.deny",
+        kinds.RULES,
+        "Refuse what matches, e.g. 'evil-*' or 'torch<2.1'; repeatable.",
+    ),
+    Option("read", kinds.GRANTS, "Who may see and install: '*', '@users', a name; repeatable."),
+    Option("fetch", kinds.GRANTS, "Who may cause fetches from upstreams; repeatable."),
+    Option("upload", kinds.GRANTS, "Who may upload, such as 'ci acme-*'; repeatable."),
+    Option("delete", kinds.GRANTS, "Who may delete; repeatable."),
+    Option("yank", kinds.GRANTS, "Who may yank and unyank; repeatable."),
+    Option("admin", kinds.GRANTS, "Who may do all of these; repeatable."),
+)
+
+# of a table only
+INHERITANCE_OPTIONS: tuple[Option, ...] = (
+    Option("bases", kinds.NAMES, "Indexes and upstreams it inherits from, in order."),
+    Option("upstreams", kinds.NAMES, "Upstreams it asks after its bases, in order."),
+)
+
+OPTIONS: tuple[Option, ...] = (
+    *INDEX_OPTIONS,
+    Option(
+        "index",
+        kinds.INDEXES,
+        "Tables [index.NAME] with the keys above, for several indexes.",
+        field="index_tables",
+        is_text=False,
+    ),
+    Option(
+        "default_index",
+        kinds.INDEX_NAME,
+        "The index that /simple/ is, if there are several.",
+        shown_default="the first one",
+    ),
+    Option(
+        "select_by_user",
+        kinds.SWITCH,
+        "A user name that is an index's name selects it behind /simple/.",
     ),
     Option(
         "upstream",
@@ -110,27 +185,6 @@ OPTIONS: tuple[Option, ...] = (
         "project_list",
         kinds.choice("local", "all"),
         "What /simple/ lists: your own projects, or those of all upstreams too.",
-    ),
-    Option(
-        "merge",
-        kinds.PATTERNS,
-        "Projects whose files are joined from all sources. UNSAFE: anyone who owns the name at "
-        "an upstream can then offer you files; repeatable.",
-    ),
-    Option(
-        "policy.reserved",
-        kinds.PATTERNS,
-        "Names never asked for at an upstream; acme covers acme-* too; repeatable.",
-    ),
-    Option(
-        "policy.allow",
-        kinds.RULES,
-        "If given, serve only what matches, e.g. 'numpy' or 'django>=4.2'; repeatable.",
-    ),
-    Option(
-        "policy.deny",
-        kinds.RULES,
-        "Refuse what matches, e.g. 'evil-*' or 'torch<2.1'; repeatable.",
     ),
     Option(
         "trusted_proxies",

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from proxyindex.errors import FileGone, FileUnreadable, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import FileGone, FileUnreadable, NotHeld, UpstreamError, UpstreamUnavailable
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
@@ -85,7 +85,7 @@ class FileService:
             return stored
         inquiry.outcome = None
         inquiry.ground.is_fleeting()
-        upstream = self._upstream(file)
+        upstream = self._upstream(file, inquiry)
         cold = Cold(file, upstream, self._downloads, inquiry)
         await cold.measure(whole=whole)
         return cold
@@ -121,9 +121,11 @@ class FileService:
             blob.close()
         return blob is not None
 
-    def _upstream(self, file: File, *, to_ask: bool = True) -> Upstream:
+    def _upstream(self, file: File, inquiry: Inquiry, *, to_ask: bool = True) -> Upstream:
         assert isinstance(file.origin, UpstreamOrigin)
         upstream = self._upstreams[file.origin.upstream]
+        if to_ask and not inquiry.may_fetch:
+            raise NotHeld(file.filename)
         if to_ask and self._is_offline:
             raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
         return upstream
@@ -142,7 +144,9 @@ class FileService:
                 return _in_memory(held)
         inquiry.ground.is_fleeting()
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
-        upstream = self._upstream(wheel, to_ask=not is_on_disk)  # else METADATA is extracted
+        upstream = self._upstream(
+            wheel, inquiry, to_ask=not is_on_disk
+        )  # else METADATA is extracted
         data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         return _in_memory(data)
@@ -157,7 +161,7 @@ class FileService:
         if await self._worker.run(self._notes.recall, note) is not None:
             inquiry.outcome = Outcome.HIT
             raise FileGone(file.filename)
-        upstream = self._upstream(signed)
+        upstream = self._upstream(signed, inquiry)
         inquiry.outcome = Outcome.FETCHED
         try:
             data = await _fetch_signature(file, signed, upstream)

@@ -63,6 +63,7 @@ class Mirror:
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         # completed pages by name, with what they were made from
         self._memo: Remembered[tuple[ProjectPage, Signature | None]] = Remembered()
+        self._held_memo: Remembered[ProjectPage] = Remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
@@ -86,14 +87,23 @@ class Mirror:
         (made_from, facts_then), earlier = known or ((None, None), None)
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
-            return earlier
+            return earlier if inquiry.may_fetch else await self._held(earlier)
         page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
         for file in changed:
             await self._report(name, file)
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
         self._memo.put(name, (parsed, signature), page)
-        return page
+        return page if inquiry.may_fetch or self._is_offline else await self._held(page)
+
+    async def _held(self, page: ProjectPage) -> ProjectPage:
+        """What can be had of the page without asking; the same object while that is the same."""
+        held = await anyio.to_thread.run_sync(self._on_disk, page)
+        known = self._held_memo.get(page.name)
+        if known is not None and known[0] is page and known[1].files == held.files:
+            return known[1]
+        self._held_memo.put(page.name, page, held)
+        return held
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
         facts = await anyio.to_thread.run_sync(self._facts.read, self._id, name)

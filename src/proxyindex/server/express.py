@@ -14,7 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from proxyindex.server.protocol import BoundedProtocol
 from proxyindex.server.sendfile import Sending
-from proxyindex.web.express import EXPRESS_KEY, Express
+from proxyindex.web.express import EXPRESS_KEY, Express, ExpressSource
 from proxyindex.web.given import Given, Part
 
 _JOINED = 16 * 1024  # bytes: longer bodies are not copied to join their head
@@ -32,12 +32,14 @@ class ExpressProtocol(BoundedProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._express: Express[Any] | None = self.app_state.get(EXPRESS_KEY)
+        self._source: ExpressSource | None = self.app_state.get(EXPRESS_KEY)
+        self._express: Express[Any] | None = None
         self._given: Given[Any] | None = None
         self._asked_at = 0.0
 
     def _begin(self) -> None:
-        if self._express is not None and self._is_free():
+        if self._source is not None and self._is_free():
+            self._express = self._source.express
             self._asked_at = time.perf_counter()
             self._given = self._express.answer(
                 self.url, self.headers, takes_parts=self._takes_parts()

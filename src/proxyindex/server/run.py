@@ -95,7 +95,7 @@ def serve(
 
 def check(settings: Settings) -> None:
     """Find what would stop the server from working. Raises `StartError`."""
-    for folder in settings.folders:
+    for folder in settings.every_folder:
         if not folder.is_dir():
             raise StartError(f"The folder {folder} does not exist; create it or leave it out.")
         if not os.access(folder, os.R_OK | os.X_OK):

@@ -17,7 +17,7 @@ class ClientHints:
     """What people may be told about this server; nothing here is secret.
 
     `base_url`: the outside address without trailing slash; never taken from a request's `Host`.
-    `upstreams`: configured names, in order.
+    `upstreams`: configured names, in order. `indexes`: the names of all, where there are several.
     """
 
     base_url: str
@@ -25,6 +25,7 @@ class ClientHints:
     upstreams: tuple[str, ...]
     version: str
     is_offline: bool = False
+    indexes: tuple[str, ...] = ()
 
     @property
     def index_url(self) -> str:

@@ -10,7 +10,7 @@ requests coming back) takes the plain way, which works without this one.
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from starlette.responses import Response
 
@@ -56,6 +56,13 @@ class _Ready(Generic[L]):
     full: Given[L]
     short: Given[L]
     ground: Ground
+
+
+class ExpressSource(Protocol):
+    """Has the remembered answers of the configuration now in force."""
+
+    @property
+    def express(self) -> "Express[Any]": ...
 
 
 class Express(Generic[L]):

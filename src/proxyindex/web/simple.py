@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxyindex.errors import FileNotOnPage, ProjectNotFound
+from proxyindex.errors import FileNotOnPage, ProjectNotFound, ServedElsewhere
 from proxyindex.files.service import FileService
-from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, ProjectPage
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository.base import Repository
@@ -38,10 +38,14 @@ _HTML_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class IndexService:
-    """One index as the endpoints see it."""
+    """One index as the endpoints see it.
+
+    `outside` is what it may ask for names of which no folder knows, its policy left out.
+    """
 
     name: str
     repository: Repository
+    outside: Repository
     files: FileService
     renderer: Renderer
     express: Express[Any]
@@ -81,11 +85,14 @@ async def project_file(request: Request) -> Response:
     name = _name(request)
     exchange.index, exchange.project, exchange.filename = index.name, name, filename
     inquiry = _inquiry(request)
-    file = await _listed(index.repository, name, filename, inquiry)
+    try:
+        file = await _listed(index.repository, name, filename, inquiry)
+    except ServedElsewhere as problem:  # its page is, and there are the links
+        raise ProjectNotFound(name) from problem
     is_whole = request.method == "GET" and "range" not in request.headers
     content = await index.files.open(file, inquiry, whole=is_whole)
     response = await file_response(request, filename, content, file.upload_time)
-    _stamp(response, inquiry, exchange)
+    _stamp(request, response, inquiry, exchange)
     index.express.remember_file(request.scope, inquiry, response, content, exchange)
     return response
 
@@ -108,16 +115,14 @@ async def _listed(
     repository: Repository, name: NormalizedName, filename: str, inquiry: Inquiry
 ) -> File:
     """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
-    hasty = Inquiry(
-        accepts_stale=True, deadline=inquiry.deadline, via=inquiry.via, ground=inquiry.ground
-    )
+    hasty = replace(inquiry, revalidate=False, accepts_stale=True)
     page: ProjectPage = await repository.project(name, hasty)
     try:
         return page.file(filename)
     except FileNotOnPage:
         if hasty.outcome is not Outcome.STALE:
             raise
-    patient = Inquiry(deadline=inquiry.deadline, via=inquiry.via)
+    patient = replace(inquiry, revalidate=False, ground=Ground())
     page = await repository.project(name, patient)
     return page.file(filename)
 
@@ -146,7 +151,7 @@ async def _document_response(
             headers |= _HTML_HEADERS
         headers["Content-Type"] = form.content_type
         response = Response(rendered.body, headers=headers)
-    _stamp(response, inquiry, exchange)
+    _stamp(request, response, inquiry, exchange)
     if isinstance(document, ProjectPage):
         index.express.remember(request.scope, inquiry, response, rendered.body, exchange)
     return response
@@ -202,7 +207,9 @@ def _redirect(request: Request, target: str) -> Response:
     return Response(status_code=301, headers=headers)
 
 
-def _stamp(response: Response, inquiry: Inquiry, exchange: Exchange) -> None:
+def _stamp(request: Request, response: Response, inquiry: Inquiry, exchange: Exchange) -> None:
+    if request.state.house.select_by_user:
+        response.headers.add_vary_header("Authorization")
     if inquiry.outcome is not None:
         exchange.outcome = inquiry.outcome.value
         response.raw_headers.append((b"x-proxyindex", inquiry.outcome.value.encode()))

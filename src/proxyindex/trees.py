@@ -1,0 +1,157 @@
+"""The trees of repositories, one per index, over folders and mirrors that all of them share.
+
+    Filtered( Priority( Joined(own folders, bases' folders), outside ))
+                                                               └ bases' and own upstreams, routed
+
+See docs/decisions/0027 (several indexes) and 0029 (fallback modes).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.utils import NormalizedName
+
+from proxyindex.names import matches_pattern
+from proxyindex.policy import rules
+from proxyindex.policy.verdict import FileRule, NameRule, Policy
+from proxyindex.repository.base import Repository
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.priority import Joined, Priority
+from proxyindex.repository.routed import Redirected, Routed, Signpost
+from proxyindex.settings import FOLDERS, IndexSettings, PolicySettings, Settings
+
+_NOTHING = Priority(())
+
+Merges = Callable[[NormalizedName], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What an index serves, and what it may ask for names of which no folder knows."""
+
+    whole: Repository
+    outside: Repository
+
+
+class Trees:
+    """Grows the tree of each index.
+
+    `folders` are the repositories over own folders by index, `mirrors` those of the upstreams by
+    configured name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folders: Mapping[str, Repository],
+        mirrors: Mapping[str, Repository],
+    ) -> None:
+        self._settings = settings
+        self._indexes = {index.name: index for index in settings.indexes}
+        self._folders = folders
+        self._mirrors = {
+            one.name: Filtered(mirrors[one.name], policy(one.policy, reserved=True))
+            for one in settings.upstreams
+        }
+        self._signposts = {
+            one.name: Filtered(Signpost(one.url), policy(one.policy, reserved=True))
+            for one in settings.upstreams
+        }
+
+    def tree(self, index: IndexSettings) -> Tree:
+        """The tree of one index; its parts belong to it alone, but for folders and mirrors."""
+
+        def merges(name: NormalizedName) -> bool:
+            return any(matches_pattern(name, pattern) for pattern in index.merge)
+
+        own = Joined(self._own(index, (), set()))
+        outside: Repository = _NOTHING
+        whole: Repository = own
+        if index.fallback != "none":
+            outside = self._kept_in(index, Outside(self._indexes, self._mirrors, merges).of(index))
+            whole = Priority([own, outside], merges)
+        if index.fallback == "redirect":
+            signs = self._kept_in(index, Outside(self._indexes, self._signposts, merges).of(index))
+            whole = Redirected(own, whole, signs, merges)
+        return Tree(Filtered(whole, policy(index.policy)), outside)
+
+    def _own(
+        self, index: IndexSettings, policies: Sequence[Policy], visited: set[str]
+    ) -> Iterator[tuple[Repository, Repository]]:
+        """The folders of the index and its bases: each as it is, and as seen from the index.
+
+        `policies` are those on the way there, the farthest last.
+        """
+        visited.add(index.name)
+        if (source := self._folders.get(index.name)) is not None:
+            seen = source
+            for judging in reversed(policies):
+                seen = Filtered(seen, judging)
+            yield source, seen
+        for base in index.bases:
+            if base in self._indexes and base not in visited:
+                other = self._indexes[base]
+                yield from self._own(other, [*policies, policy(other.policy)], visited)
+
+    def _kept_in(self, index: IndexSettings, outside: Repository) -> Repository:
+        """Without the names that are ours alone, whichever of the index and its bases says so."""
+        judging: list[NameRule] = []
+        for one in self._settings.lineage(index):
+            if one.policy.reserved:
+                judging.append(rules.reserved(one.policy.reserved))
+            if FOLDERS in _targets(one):
+                routes = [(route.match, route.to == FOLDERS) for route in one.routes]
+                judging.append(rules.kept_inside(routes))
+        return Filtered(outside, Policy(name_rules=tuple(judging))) if judging else outside
+
+
+class Outside:
+    """What lies behind the folders of an index: the upstreams of its bases, then its own, routed.
+
+    `upstreams` are what is asked, by configured name. A base is made once, however many inherit it.
+    """
+
+    def __init__(
+        self,
+        indexes: Mapping[str, IndexSettings],
+        upstreams: Mapping[str, Repository],
+        merges: Merges,
+    ) -> None:
+        self._indexes = indexes
+        self._merges = merges
+        self._known = {**upstreams, FOLDERS: _NOTHING}
+
+    def of(self, index: IndexSettings) -> Repository:
+        """For this index; its own policy is left to the whole tree."""
+        names = dict.fromkeys([*index.bases, *index.upstreams])
+        found = [self._behind(name) for name in names]
+        everything = found[0] if len(found) == 1 else Priority(found, self._merges)
+        if not index.routes:
+            return everything
+        return Routed([(one.match, self._behind(one.to)) for one in index.routes], everything)
+
+    def _behind(self, name: str) -> Repository:
+        if name not in self._known:
+            base = self._indexes[name]
+            made = _NOTHING if base.fallback == "none" else self.of(base)
+            self._known[name] = Filtered(made, policy(base.policy))
+        return self._known[name]
+
+
+def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
+    """The rules as configured; those of reserved names, which are for upstreams, on demand."""
+    allow = [rules.Pattern.parse(text) for text in settings.allow]
+    deny = [rules.Pattern.parse(text) for text in settings.deny]
+    # every file of every page is judged: rules that cannot object took a tenth of a page's time
+    file_rules: list[FileRule] = [rules.quarantined]
+    if deny:
+        file_rules.append(rules.deny_files(deny))
+    if allow:
+        file_rules.append(rules.allow_files(allow))
+    name_rules: list[NameRule] = [rules.reserved(settings.reserved)] if reserved else []
+    name_rules += [rules.deny_names(deny), rules.allow_names(allow)]
+    return Policy(name_rules=tuple(name_rules), file_rules=tuple(file_rules))
+
+
+def _targets(index: IndexSettings) -> set[str]:
+    return {route.to for route in index.routes}
