@@ -25,10 +25,11 @@ from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
 from proxyindex.files.workshop import Workshop
-from proxyindex.houses import RENEW_KEY, Houses
+from proxyindex.houses import Houses
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
 from proxyindex.repository.local import FolderUnavailable
+from proxyindex.server.reload import RENEW_KEY
 from proxyindex.settings import Settings
 from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id

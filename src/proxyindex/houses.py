@@ -13,18 +13,17 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
-from proxyindex.errors import ConfigError, ProxyindexError
+from proxyindex.errors import ProxyindexError
+from proxyindex.server.reload import Load, refusal
 from proxyindex.settings import Settings
 from proxyindex.web.express import Express
 from proxyindex.web.house import House
 
 log = logging.getLogger(__name__)
 
-RENEW_KEY = "renew"  # where the application's state has `Houses.renew`
 _MOST_WISHES = 8
 
 Open = Callable[[Settings], AbstractAsyncContextManager[House]]
-Load = Callable[[], Settings]
 Done = Callable[[bool], None]
 
 
@@ -100,13 +99,10 @@ class Houses:
     async def _renewed(self, load: Load) -> bool:
         try:
             await self.move(await anyio.to_thread.run_sync(load))
-        except ConfigError as problem:
-            said = " ".join(problem.mistakes)
-            log.error("configuration refused, the old one goes on: %s", said)
         except (ProxyindexError, OSError) as problem:
-            log.error("configuration refused, the old one goes on: %s", problem)
-        except Exception:  # whatever it is, it must not end a server that serves
-            log.exception("configuration refused, the old one goes on")
+            log.error("%s", refusal(problem))
+        except Exception as problem:  # whatever it is, it must not end a server that serves
+            log.exception("%s", refusal(problem))
         else:
             log.info("configuration reloaded")
             return True
