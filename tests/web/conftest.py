@@ -34,7 +34,8 @@ class House:
         self.express: Express[Any]  # of the newest application
 
     async def client(self, **settings: Any) -> httpx.AsyncClient:
-        """A client of a new application with these settings."""
+        """A client of a new application with these settings; `state` is added to each request's."""
+        more: dict[str, Any] = settings.pop("state", {})
         upstream: dict[str, Any] = settings.pop("upstream", {})
         usual: dict[str, Any] = {
             "folders": (self.folder,),
@@ -51,7 +52,7 @@ class House:
         self.express = state[EXPRESS_KEY].express
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            await made({**scope, "state": dict(state)}, receive, send)
+            await made({**scope, "state": {**state, **more}}, receive, send)
 
         transport = httpx.ASGITransport(served, raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url="http://index.example")

@@ -180,6 +180,8 @@ def _negotiated(request: Request) -> MediaType:
 def _inquiry(request: Request) -> Inquiry:
     control = request.headers.get("cache-control", "")
     return Inquiry(
+        # whoever knows the client says so in the request's state
+        may_fetch=getattr(request.state, "may_fetch", True),
         revalidate=bool(control and _FORCES.search(control)),
         deadline=time.monotonic() + PAGE_SECONDS,
         via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
