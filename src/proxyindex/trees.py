@@ -8,16 +8,17 @@ See docs/decisions/0027 (several indexes) and 0029 (fallback modes).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from packaging.utils import NormalizedName
 
-from proxyindex.names import matches_pattern
+from proxyindex.names import first_match, matches_pattern
 from proxyindex.policy import rules
 from proxyindex.policy.verdict import FileRule, NameRule, Policy
 from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.priority import Joined, Priority
-from proxyindex.repository.routed import Redirected, Routed, Signpost
+from proxyindex.repository.routed import Leaf, Redirected, Routed, Signpost
 from proxyindex.settings import FOLDERS, IndexSettings, PolicySettings, Settings
 
 _NOTHING = Priority(())
@@ -49,14 +50,9 @@ class Trees:
         self._settings = settings
         self._indexes = {index.name: index for index in settings.indexes}
         self._folders = folders
-        self._mirrors = {
-            one.name: Filtered(mirrors[one.name], policy(one.policy, reserved=True))
-            for one in settings.upstreams
-        }
-        self._signposts = {
-            one.name: Filtered(Signpost(one.url), policy(one.policy, reserved=True))
-            for one in settings.upstreams
-        }
+        signposts = {one.name: Signpost(one.url) for one in settings.upstreams}
+        self._mirrors = Outside(settings, _judged(settings, mirrors))
+        self._signposts = Outside(settings, _judged(settings, signposts))
 
     def tree(self, index: IndexSettings) -> Tree:
         """The tree of one index; its parts belong to it alone, but for folders and mirrors."""
@@ -64,14 +60,15 @@ class Trees:
         def merges(name: NormalizedName) -> bool:
             return any(matches_pattern(name, pattern) for pattern in index.merge)
 
+        line = self._settings.lineage(index)
         own = Joined(self._own(index, (), set()))
         outside: Repository = _NOTHING
         whole: Repository = own
         if index.fallback != "none":
-            outside = self._kept_in(index, Outside(self._indexes, self._mirrors, merges).of(index))
+            outside = self._kept_in(line, self._mirrors.of(index, line, merges))
             whole = Priority([own, outside], merges)
         if index.fallback == "redirect":
-            signs = self._kept_in(index, Outside(self._indexes, self._signposts, merges).of(index))
+            signs = self._kept_in(line, self._signposts.of(index, line, merges))
             whole = Redirected(own, whole, signs, merges)
         return Tree(Filtered(whole, policy(index.policy)), outside)
 
@@ -93,13 +90,13 @@ class Trees:
                 other = self._indexes[base]
                 yield from self._own(other, [*policies, policy(other.policy)], visited)
 
-    def _kept_in(self, index: IndexSettings, outside: Repository) -> Repository:
+    def _kept_in(self, line: Sequence[IndexSettings], outside: Repository) -> Repository:
         """Without the names that are ours alone, whichever of the index and its bases says so."""
         judging: list[NameRule] = []
-        for one in self._settings.lineage(index):
+        for one in line:
             if one.policy.reserved:
                 judging.append(rules.reserved(one.policy.reserved))
-            if FOLDERS in _targets(one):
+            if any(route.to == FOLDERS for route in one.routes):
                 routes = [(route.match, route.to == FOLDERS) for route in one.routes]
                 judging.append(rules.kept_inside(routes))
         return Filtered(outside, Policy(name_rules=tuple(judging))) if judging else outside
@@ -108,34 +105,45 @@ class Trees:
 class Outside:
     """What lies behind the folders of an index: the upstreams of its bases, then its own, routed.
 
-    `upstreams` are what is asked, by configured name. A base is made once, however many inherit it.
+    `upstreams` are what is asked, by configured name.
     """
 
-    def __init__(
-        self,
-        indexes: Mapping[str, IndexSettings],
-        upstreams: Mapping[str, Repository],
-        merges: Merges,
-    ) -> None:
-        self._indexes = indexes
-        self._merges = merges
-        self._known = {**upstreams, FOLDERS: _NOTHING}
+    def __init__(self, settings: Settings, upstreams: Mapping[str, Repository]) -> None:
+        self._settings = settings
+        self._indexes = {index.name: index for index in settings.indexes}
+        self._policies = {index.name: policy(index.policy) for index in settings.indexes}
+        self._upstreams = upstreams
 
-    def of(self, index: IndexSettings) -> Repository:
-        """For this index; its own policy is left to the whole tree."""
-        names = dict.fromkeys([*index.bases, *index.upstreams])
-        found = [self._behind(name) for name in names]
-        everything = found[0] if len(found) == 1 else Priority(found, self._merges)
-        if not index.routes:
-            return everything
-        return Routed([(one.match, self._behind(one.to)) for one in index.routes], everything)
+    def of(self, index: IndexSettings, line: Sequence[IndexSettings], merges: Merges) -> Repository:
+        """For this index, of this lineage; its own policy is left to the whole tree."""
+        if any(one.routes for one in line):
+            choose = partial(self._leaves, index)
+            asked = [self._upstreams[name] for name in self._settings.reaches(index)]
+            return Routed(choose, asked, merges)
+        leaves = [leaf.seen() for leaf in self._leaves(index, None)]
+        return leaves[0] if len(leaves) == 1 else Priority(leaves, merges)
 
-    def _behind(self, name: str) -> Repository:
-        if name not in self._known:
-            base = self._indexes[name]
-            made = _NOTHING if base.fallback == "none" else self.of(base)
-            self._known[name] = Filtered(made, policy(base.policy))
-        return self._known[name]
+    def _leaves(self, index: IndexSettings, name: NormalizedName | None) -> list[Leaf]:
+        """Who is asked for a name, in order, each by the first way there; `None`: without routes.
+
+        Every index is visited once: bases may share bases.
+        """
+        found: dict[str, Leaf] = {}
+        visited = {index.name}
+
+        def visit(one: IndexSettings, policies: tuple[Policy, ...]) -> None:
+            routes = [(route.match, route.to) for route in one.routes]
+            to = first_match(name, routes) if name else None
+            for target in (to,) if to else (*one.bases, *one.upstreams):
+                if target in self._upstreams:
+                    found.setdefault(target, Leaf(self._upstreams[target], policies))
+                elif target in self._indexes and target not in visited:
+                    visited.add(target)
+                    if self._indexes[target].fallback != "none":
+                        visit(self._indexes[target], (*policies, self._policies[target]))
+
+        visit(index, ())
+        return list(found.values())
 
 
 def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
@@ -153,5 +161,9 @@ def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
     return Policy(name_rules=tuple(name_rules), file_rules=tuple(file_rules))
 
 
-def _targets(index: IndexSettings) -> set[str]:
-    return {route.to for route in index.routes}
+def _judged(settings: Settings, upstreams: Mapping[str, Repository]) -> Mapping[str, Repository]:
+    """Each upstream through its own rules."""
+    return {
+        one.name: Filtered(upstreams[one.name], policy(one.policy, reserved=True))
+        for one in settings.upstreams
+    }

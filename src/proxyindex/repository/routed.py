@@ -1,38 +1,73 @@
 """Repositories chosen by the name that is asked for: routes, and where clients are sent away."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import ProjectList, ProjectPage
-from proxyindex.names import first_match
+from proxyindex.policy.verdict import ALLOW, Policy
 from proxyindex.repository.base import Repository
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.priority import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An upstream and the policies on the way to it, the farthest last."""
+
+    upstream: Repository
+    policies: tuple[Policy, ...] = ()
+
+    def lists(self, name: NormalizedName) -> bool:
+        """Whether no policy hides or denies the name."""
+        return all(policy.judge_name(name) == ALLOW for policy in self.policies)
+
+    def seen(self) -> Repository:
+        """The upstream as the policies show it."""
+        repository = self.upstream
+        for policy in reversed(self.policies):
+            repository = Filtered(repository, policy)
+        return repository
 
 
 class Routed:
-    """Asks the repository of the first glob that matches the name, else `otherwise`; no other."""
+    """For each name the leaves that `choose` tells, the first that has it; no other is asked.
 
-    def __init__(self, routes: Sequence[tuple[str, Repository]], otherwise: Repository) -> None:
-        self._routes = routes
-        self._otherwise = otherwise
+    `upstreams` are those of all leaves, `merges` is as for `Priority`.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[NormalizedName], Sequence[Leaf]],
+        upstreams: Sequence[Repository],
+        merges: Callable[[NormalizedName], bool],
+    ) -> None:
+        self._choose = choose
+        self._upstreams = upstreams
+        self._merges = merges
+        self._seen: dict[Leaf, Repository] = {}  # as many as there are ways through the indexes
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
-        """From each repository the names it is asked for."""
-        names: list[NormalizedName] = []
-        repositories = [repository for _, repository in self._routes]
-        for repository in dict.fromkeys([*repositories, self._otherwise]):
-            listed = await repository.projects(inquiry)
-            names += [name for name in listed.names if self._of(name) is repository]
-        return ProjectList.of(names)
+        """From each upstream the names it is asked for."""
+        lists = {one: set((await one.projects(inquiry)).names) for one in self._upstreams}
+        return ProjectList.of(
+            name
+            for name in set().union(*lists.values())
+            if any(name in lists[leaf.upstream] and leaf.lists(name) for leaf in self._choose(name))
+        )
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
-        """The page as the repository of this name has it."""
-        return await self._of(name).project(name, inquiry)
+        """The page as the first that has it shows it."""
+        chosen = [self._leaf(leaf) for leaf in self._choose(name)]
+        return await Priority(chosen, self._merges).project(name, inquiry)
 
-    def _of(self, name: NormalizedName) -> Repository:
-        return first_match(name, self._routes) or self._otherwise
+    def _leaf(self, leaf: Leaf) -> Repository:
+        if (seen := self._seen.get(leaf)) is None:
+            seen = self._seen[leaf] = leaf.seen()
+        return seen
 
 
 class Signpost:
