@@ -24,7 +24,9 @@ MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 KINDS = frozenset({"page", "file", "metadata", "list", "health", "other"})
-OUTCOMES = frozenset({*(outcome.value for outcome in Outcome), "denied", "missing", "failed", "-"})
+OUTCOMES = frozenset(
+    {*(outcome.value for outcome in Outcome), "denied", "missing", "redirected", "failed", "-"}
+)
 OTHER = "other"
 NAMES_LIMIT = 100  # distinct values of one label that we let configuration and code make
 
