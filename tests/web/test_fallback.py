@@ -80,6 +80,12 @@ async def test_the_table_of_modes(house: House, case: tuple[str, bool, bool]) ->
         assert all("/own/" in str(call.request.url) for call in house.router.calls[before:])
 
 
+async def test_a_stored_page_of_which_no_file_is_stored_is_empty(house: House) -> None:
+    house.project("six", wheel_spec("six", "2"))
+    assert await seen(await house.client(), "six") == "2"
+    assert await seen(await restricted(house, may_fetch=False), "six") == ""
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("suffix", ["", ".metadata", ".asc"])
 async def test_without_the_right_only_stored_files_are_served(

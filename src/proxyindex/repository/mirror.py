@@ -75,7 +75,12 @@ class Mirror:
             return ProjectList(())
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
-        """The upstream's page, from the cache while that may be."""
+        """The upstream's page, from the cache while that may be; for those who may not cause
+        fetches with the files that are on disk."""
+        page = await self._whole(name, inquiry)
+        return page if inquiry.may_fetch or self._is_offline else await self._held(page)
+
+    async def _whole(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         try:
             parsed = await self._pages.get(name, inquiry, path=name)
         except ProjectNotFound:
@@ -87,14 +92,14 @@ class Mirror:
         (made_from, facts_then), earlier = known or ((None, None), None)
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
-            return earlier if inquiry.may_fetch else await self._held(earlier)
+            return earlier
         page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
         for file in changed:
             await self._report(name, file)
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
         self._memo.put(name, (parsed, signature), page)
-        return page if inquiry.may_fetch or self._is_offline else await self._held(page)
+        return page
 
     async def _held(self, page: ProjectPage) -> ProjectPage:
         """What can be had of the page without asking; the same object while that is the same."""
