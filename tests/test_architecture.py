@@ -19,13 +19,13 @@ PACKAGE = "proxyindex"
 
 # Top-level modules and sub-packages by floor; imports go down only.
 FLOORS: list[set[str]] = [
-    {"", "model", "names", "errors", "inquiry", "events", "units"},
-    {"simple", "policy", "freshness"},
-    {"upstream", "store", "wheel", "sdist", "flight"},
+    {"", "model", "names", "errors", "inquiry", "events", "units", "audit"},
+    {"simple", "policy", "freshness", "access"},
+    {"upstream", "store", "wheel", "sdist", "flight", "users"},
     {"repository", "files"},
     {"web"},
     {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}
-    | {"lines", "trees", "sources", "houses"},
+    | {"lines", "trees", "sources", "houses", "accounts"},
 ]
 ASSEMBLY = 5  # the only floor whose rooms may know each other
 
@@ -34,6 +34,7 @@ DOORS: dict[str, set[str]] = {
     "httpx": {"upstream"},
     "httpcore": {"upstream"},
     "diskcache": {"store.index"},
+    "passlib": {"users.hashes"},
     "starlette": {"web", "app", "server", "cli"},
     "uvicorn": {"server"},
     "httptools": {"server"},
