@@ -132,7 +132,8 @@ ROOT = "root"  # the one index of a configuration that has no table of any
 class Settings(IndexKeys):
     """Everything `proxyindex serve` can be told. Sizes in bytes, times in seconds.
 
-    Without `index_tables` the keys of `IndexKeys` describe the one index there is.
+    Without `index_tables` the keys of `IndexKeys` describe the one index there is. `groups`: names
+    and their users. `remote_user_from`: addresses, networks, or `unix`.
     """
 
     upstreams: tuple[UpstreamSettings, ...] = ()
@@ -161,6 +162,11 @@ class Settings(IndexKeys):
     max_page_size: int = 64 * MEBIBYTE
     max_transfers: int = 32
     project_list: Literal["local", "all"] = "local"
+    htpasswd: tuple[Path, ...] = ()
+    tokens: Path = Path()
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    remote_user_header: str | None = None
+    remote_user_from: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

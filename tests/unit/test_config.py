@@ -63,14 +63,18 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "claim": ("one", "two-*"),
     "read": ("@users", "alice"),
     "fetch": ("@users", "alice acme-*"),
-    "upload": ("@release", "*"),
-    "delete": ("@release", "*"),
-    "yank": ("@release", "*"),
-    "admin": ("@release", "*"),
+    "upload": ("alice", "*"),
+    "delete": ("alice", "*"),
+    "yank": ("alice", "*"),
+    "admin": ("alice", "*"),
     "select_by_user": ("true", "true"),
     "policy.reserved": ("one", "two-*"),
     "policy.allow": ("one", "two>=2"),
     "policy.deny": ("one", "two >=2,<3"),
+    "htpasswd": ("", ""),
+    "tokens": ("/run/one.json", "/run/two.json"),
+    "remote_user_header": ("Remote-User", "X-User"),
+    "remote_user_from": ("10.0.0.1", "unix"),
     "trusted_proxies": ("10.0.0.1", "10.0.0.0/8"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "error"),
@@ -120,6 +124,12 @@ def setup_for(key: str, tmp_path: Path) -> tuple[dict[str, object], tuple[str, s
     flags: dict[str, object] = {} if key == "folders" else {"folders": (str(here),)}
     if key == "folders":
         return flags, (str(here), str(there))
+    if key == "htpasswd":
+        return flags, (str(here / "file.pem"), str(there / "file.pem"))
+    if key == "remote_user_header":
+        flags["remote_user_from"] = ("unix",)
+    if key == "remote_user_from":
+        flags["remote_user_header"] = "Remote-User"
     if key in {"tls_cert", "tls_key"}:
         other = {"tls_cert": "tls_key", "tls_key": "tls_cert"}[key]
         flags[other] = str(here / "file.pem")

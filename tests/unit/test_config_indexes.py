@@ -29,6 +29,8 @@ merge = ["six"]
 claim = ["acme-*"]
 read = ["@users"]
 policy = { deny = ["evil-*"], reserved = ["acme"] }
+[groups]
+release = ["alice", "bob"]
 """
 
 

@@ -7,6 +7,8 @@ from proxyindex.cli.cache import cache
 from proxyindex.cli.config import config
 from proxyindex.cli.group import Commands
 from proxyindex.cli.serve import serve
+from proxyindex.cli.token import token
+from proxyindex.cli.user import user
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,11 +23,14 @@ def main() -> None:
       proxyindex serve --config proxyindex.toml
       proxyindex config show                    every setting and where it came from
       proxyindex cache ls                       what is held on disk
+      proxyindex token create --user ci         lets somebody in
     """
 
 
 main.add_command(serve)
 main.add_command(config)
 main.add_command(cache)
+main.add_command(token)
+main.add_command(user)
 
 __all__ = ["main"]

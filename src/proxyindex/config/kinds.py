@@ -268,15 +268,6 @@ def _read_route(value: object) -> Route:
         raise Unfit(expected) from None
 
 
-def _grants(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _read_grant(value: object) -> str:
-    expected = "WHO or WHO PROJECT-GLOB…, such as '@release' or 'ci acme-*'"
-    return " ".join(_text(value, expected).split())
-
-
 def _read_pattern(value: object) -> str:
     expected = "a project name or glob such as acme-* (without a version)"
     match = RULE.match(_text(value, expected))
@@ -325,4 +316,3 @@ ROUTES = Kind(
     items="routes",
     show=lambda value: f"{value.match}={value.to}" if isinstance(value, Route) else value,
 )
-GRANTS = Kind("WHO", _read_grant, split=_grants, items="grants")

@@ -14,7 +14,7 @@ from typing import Any
 
 import platformdirs
 
-from proxyindex.config import indexes, layers, upstreams
+from proxyindex.config import accounts, indexes, layers, upstreams
 from proxyindex.config.layers import Layer
 from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
@@ -77,7 +77,8 @@ def load(flags: Mapping[str, object] = _NOTHING, environ: Mapping[str, str] = _N
         tables = _index_tables(values, names, mistakes)
     else:
         indexes.check_only(values.given("routes"), values.given("default_index"), names, mistakes)
-    for check in (_check_tls, _check_socket, _check_folders):
+    accounts.check_indexes(tables.settings, values, mistakes)
+    for check in (_check_tls, _check_socket, _check_folders, accounts.check):
         check(values, mistakes)
     if not values["index"]:
         _check_purpose(values, entries, mistakes)
@@ -137,6 +138,7 @@ def _settings(values: _Values, built: upstreams.Upstreams, tables: indexes.Index
         group, _, inner = option.attribute.rpartition(".")
         (policy if group else fields)[inner] = value
     fields["cache_dir"] = _cache_dir(values)
+    fields.setdefault("tokens", accounts.default_tokens())
     return Settings(
         **fields,
         upstreams=built.settings,

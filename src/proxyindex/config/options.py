@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxyindex.config import kinds
+from proxyindex.config import kinds, who
 from proxyindex.config.kinds import Kind
 
 ENV_PREFIX = "PROXYINDEX_"
@@ -95,12 +95,12 @@ INDEX_OPTIONS: tuple[Option, ...] = (
         kinds.RULES,
         "Refuse what matches, e.g. 'evil-*' or 'torch<2.1'; repeatable.",
     ),
-    Option("read", kinds.GRANTS, "Who may see and install: '*', '@users', a name; repeatable."),
-    Option("fetch", kinds.GRANTS, "Who may cause fetches from upstreams; repeatable."),
-    Option("upload", kinds.GRANTS, "Who may upload, such as 'ci acme-*'; repeatable."),
-    Option("delete", kinds.GRANTS, "Who may delete; repeatable."),
-    Option("yank", kinds.GRANTS, "Who may yank and unyank; repeatable."),
-    Option("admin", kinds.GRANTS, "Who may do all of these; repeatable."),
+    Option("read", who.GRANTS, "Who may see and install: '*', '@users', a name; repeatable."),
+    Option("fetch", who.GRANTS, "Who may cause fetches from upstreams; repeatable."),
+    Option("upload", who.GRANTS, "Who may upload, such as 'ci acme-*'; repeatable."),
+    Option("delete", who.GRANTS, "Who may delete; repeatable."),
+    Option("yank", who.GRANTS, "Who may yank and unyank; repeatable."),
+    Option("admin", who.GRANTS, "Who may do all of these; repeatable."),
 )
 
 # of a table only
@@ -185,6 +185,33 @@ OPTIONS: tuple[Option, ...] = (
         "project_list",
         kinds.choice("local", "all"),
         "What /simple/ lists: your own projects, or those of all upstreams too.",
+    ),
+    Option(
+        "htpasswd",
+        who.FILES,
+        "Files of users and passwords as htpasswd writes them; read again when they change.",
+    ),
+    Option(
+        "tokens",
+        kinds.PATH,
+        "File of API tokens that `proxyindex token` keeps; read again when it changes.",
+        shown_default="the user's data folder",
+    ),
+    Option(
+        "groups",
+        who.GROUPS,
+        'Table of groups: release = ["alice", "bob"] is what @release means.',
+        is_text=False,
+    ),
+    Option(
+        "remote_user_header",
+        who.HEADER,
+        "Header in which a front server names the user it has logged in, such as Remote-User.",
+    ),
+    Option(
+        "remote_user_from",
+        who.PEERS,
+        "Peers whose remote-user-header is believed: addresses, networks, or unix; repeatable.",
     ),
     Option(
         "trusted_proxies",

@@ -16,14 +16,14 @@ from proxyindex.config.options import (
 )
 from proxyindex.settings import IndexSettings, Route, Secret, Settings, UpstreamSettings
 
-_DERIVED = frozenset({"upstream", "no_upstream", "config", "index"})
+_DERIVED = frozenset({"upstream", "no_upstream", "config", "index", "groups"})
 _UNNAMED = UpstreamSettings(name="", url="")
 _TABLE_OPTIONS = (*INHERITANCE_OPTIONS, *INDEX_OPTIONS)
 
 
 def shown_default(option: Option) -> str:
     """The default of an option as help texts and documentation print it; empty if there is none."""
-    if option.shown_default or option.key in {"no_upstream", "index"}:
+    if option.shown_default or option.key in {"no_upstream", "index", "groups"}:
         return option.shown_default
     owner: object = Settings() if option in OPTIONS else _UNNAMED
     if option in INHERITANCE_OPTIONS:
@@ -42,6 +42,9 @@ def as_toml(loaded: Loaded) -> str:
     lines = [f"# configuration file: {settings.config_file or 'none'}"]
     plain = [option for option in OPTIONS if option.key not in _derived(settings)]
     lines += _section(settings, plain, loaded, "")
+    if settings.groups:
+        lines += ["", "[groups]"]
+        lines += _group_lines(settings, loaded.sources["groups"])
     if not settings.upstreams:
         lines += ["", f"# no upstream  # {loaded.sources['upstream']}"]
     for upstream in settings.upstreams:
@@ -51,6 +54,11 @@ def as_toml(loaded: Loaded) -> str:
         lines += ["", f"[index.{index.name}]"]
         lines += _section(index, _TABLE_OPTIONS, loaded, f"index.{index.name}.")
     return "\n".join(lines) + "\n"
+
+
+def _group_lines(settings: Settings, source: str) -> Iterator[str]:
+    for name, users in settings.groups:
+        yield f"{_word(name, toml=True)} = {_word(users, toml=True)}  # {source}"
 
 
 def as_json(loaded: Loaded) -> str:

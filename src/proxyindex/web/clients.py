@@ -66,6 +66,21 @@ def snippets(hints: ClientHints) -> tuple[Snippet, ...]:
     )
 
 
+def token_snippets(hints: ClientHints, token: str) -> tuple[Snippet, ...]:
+    """The lines with which a token is used; `token` is in them."""
+    parts = urlsplit(hints.base_url)
+    index = parts._replace(netloc=f"__token__:{token}@{parts.netloc}").geturl() + "/simple/"
+    upload = f"{hints.base_url}/legacy/"
+    twine = f"export TWINE_USERNAME=__token__ TWINE_PASSWORD={token}\n"
+    return (
+        Snippet("pip", "environment", f"export PIP_INDEX_URL={index}"),
+        Snippet("uv", "environment", f"export UV_DEFAULT_INDEX={index}"),
+        Snippet("uv", "shell", f"uv publish --publish-url {upload} --token {token}"),
+        Snippet("twine", "shell", f"{twine}twine upload --repository-url {upload} dist/*"),
+        Snippet("all", "~/.netrc", f"machine {parts.hostname} login __token__ password {token}"),
+    )
+
+
 def _pip(hints: ClientHints) -> Snippet:
     lines = ["[global]", f"index-url = {hints.index_url}"]
     remark = ""
