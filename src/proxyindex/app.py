@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from proxyindex import banner, errors, houses, sources
+from proxyindex import accounts, banner, errors, houses, sources
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
@@ -35,10 +35,13 @@ from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id
 from proxyindex.trees import Trees
 from proxyindex.upstream.client import Transport
+from proxyindex.upstream.index import Upstream
 from proxyindex.web import health, landing, simple
 from proxyindex.web.access import AccessLog, exchange_of
+from proxyindex.web.admission import Admission
 from proxyindex.web.express import EXPRESS_KEY, Express
 from proxyindex.web.house import HOUSES_KEY, House, Reception
+from proxyindex.web.identity import CHALLENGE
 from proxyindex.web.paths import PathGuard
 from proxyindex.web.rendered import Renderer
 from proxyindex.web.responses import error_response
@@ -55,6 +58,9 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
     errors.ServedElsewhere: 302,
     errors.NotFound: 404,
     errors.Denied: 403,
+    errors.LoginRequired: 401,
+    errors.Forbidden: 403,
+    errors.TooManyAttempts: 429,
     errors.UpstreamUnavailable: 503,
     errors.UpstreamError: 502,
     errors.LoopDetected: 508,
@@ -64,7 +70,7 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
     NotAcceptable: 406,
     errors.ProxyindexError: 500,  # one that nobody expected here
 }
-_OUTCOMES = {302: "redirected", 403: "denied", 404: "missing"}
+_OUTCOMES = {302: "redirected", 401: "denied", 403: "denied", 404: "missing", 429: "denied"}
 
 
 def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
@@ -133,11 +139,7 @@ async def open_house(
     """Everything behind the routes, running; closed in the reverse order."""
     cache, metrics = ground.cache, ground.metrics
     async with AsyncExitStack() as stack:
-        upstreams = {}
-        for configured in settings.upstreams:
-            upstream = sources.upstream(configured, settings, via, transport)
-            stack.push_async_callback(upstream.aclose)
-            upstreams[sources.upstream_id(configured)] = upstream
+        upstreams = _upstreams(settings, via, transport, stack)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         workshop = _workshop(cache, settings, metrics)
@@ -152,7 +154,8 @@ async def open_house(
             tasks,
             is_offline=settings.offline,
         )
-        express = Express(metrics, ground.lines)
+        identities = accounts.identities(settings)
+        express = Express(metrics, ground.lines, identities, by_user=settings.select_by_user)
         stack.callback(express.close)
         trees = Trees(
             settings,
@@ -162,9 +165,9 @@ async def open_house(
         renderer = Renderer()
         indexes = {}
         for index in settings.indexes:
-            tree = trees.tree(index)
+            tree, admission = trees.tree(index), Admission(identities, accounts.rights(index))
             indexes[index.name] = simple.IndexService(
-                index.name, tree.whole, tree.outside, files, renderer, express
+                index.name, tree.whole, tree.outside, files, renderer, express, admission
             )
         yield House(
             indexes=indexes,
@@ -176,6 +179,18 @@ async def open_house(
             transfers=downloads.__len__,
             idle=downloads.idle,
         )
+
+
+def _upstreams(
+    settings: Settings, via: str, transport: Transport | None, stack: AsyncExitStack
+) -> dict[str, Upstream]:
+    """By their ids in the stores; closed with the stack."""
+    found = {}
+    for configured in settings.upstreams:
+        upstream = sources.upstream(configured, settings, via, transport)
+        stack.push_async_callback(upstream.aclose)
+        found[sources.upstream_id(configured)] = upstream
+    return found
 
 
 def _landing_pages(settings: Settings) -> dict[str, bytes]:
@@ -230,10 +245,12 @@ async def _on_error(request: Request, problem: Exception) -> Response:
         log.error("no status for %s", type(problem).__name__, exc_info=problem)
     exchange = exchange_of(request.scope)
     exchange.outcome = _OUTCOMES.get(status, "failed")
-    reason = str(problem) if isinstance(problem, errors.Denied) else None
-    retry_after = getattr(problem, "retry_after", 2) if status == 503 else 0
+    reason = str(problem) if isinstance(problem, errors.Denied | errors.Forbidden) else None
+    retry_after = getattr(problem, "retry_after", 2) if status in (429, 503) else 0
     response = error_response(status, problem, reason=reason, retry_after=retry_after)
     response.headers["Vary"] = "Accept"
+    if status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(problem, errors.ServedElsewhere):
         response.headers["Location"] = problem.url
     return response

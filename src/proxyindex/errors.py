@@ -9,6 +9,10 @@
     │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
     ├─ ServedElsewhere           302; carries the address of the upstream's own page
     ├─ Denied                    403; carries the rule's name and its reason
+    ├─ NotAdmitted               who asks may not; the same whether or not what he asks for exists
+    │  ├─ LoginRequired          401 + WWW-Authenticate
+    │  ├─ Forbidden              403
+    │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
@@ -88,6 +92,33 @@ class Denied(ProxyindexError):
         self.subject = subject
         self.rule = rule
         self.reason = reason
+
+
+class NotAdmitted(ProxyindexError):
+    """Who asks may not have this; says nothing of what there is."""
+
+
+class LoginRequired(NotAdmitted):
+    """Nobody is logged in, and somebody who is might be allowed; or the log-in was wrong."""
+
+    def __init__(self, problem: str = "This needs a log-in") -> None:
+        super().__init__(f"{problem}: a user and password, or __token__ and a token.")
+
+
+class Forbidden(NotAdmitted):
+    """Who asks is known, or logging in would not help. `action` is a phrase."""
+
+    def __init__(self, user: str | None, action: str) -> None:
+        self.reason = f"{user or 'nobody'} may {'not ' if user else ''}{action}"
+        super().__init__(f"On this index, {self.reason}.")
+
+
+class TooManyAttempts(NotAdmitted):
+    """Too many wrong passwords; `retry_after` in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many wrong passwords: try again later.")
+        self.retry_after = retry_after
 
 
 class UpstreamError(ProxyindexError):

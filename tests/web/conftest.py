@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex import app
 from proxyindex.settings import Settings, UpstreamSettings
+from proxyindex.web.access import PEER_KEY
 from proxyindex.web.express import EXPRESS_KEY, Express
 from tests.support.mirrors import answer
 from tests.support.pages import JSON_TYPE, FileSpec, json_page
@@ -31,11 +32,11 @@ class House:
         self.folder.mkdir()
         self.router = respx.Router(assert_all_called=False)
         self._stack = stack
+        self.peer: str | None = None  # where connections come from, if not from the client
         self.express: Express[Any]  # of the newest application
 
     async def client(self, **settings: Any) -> httpx.AsyncClient:
-        """A client of a new application with these settings; `state` is added to each request's."""
-        more: dict[str, Any] = settings.pop("state", {})
+        """A client of a new application with these settings."""
         upstream: dict[str, Any] = settings.pop("upstream", {})
         usual: dict[str, Any] = {
             "folders": (self.folder,),
@@ -52,7 +53,8 @@ class House:
         self.express = state[EXPRESS_KEY].express
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            await made({**scope, "state": {**state, **more}}, receive, send)
+            peer = {PEER_KEY: self.peer} if self.peer else {}
+            await made({**scope, **peer, "state": dict(state)}, receive, send)
 
         transport = httpx.ASGITransport(served, raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url="http://index.example")

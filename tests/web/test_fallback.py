@@ -7,6 +7,7 @@ taken for granted here. Where we answer otherwise than it does: docs/decisions/0
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -53,7 +54,9 @@ async def warmed(house: House) -> int:
 
 
 async def restricted(house: House, *, may_fetch: bool, **settings: Any) -> httpx.AsyncClient:
-    return await house.client(state={"may_fetch": may_fetch}, **settings)
+    fetch = ("*",) if may_fetch else ()
+    tables = tuple(replace(one, fetch=fetch) for one in settings.pop("index_tables", ()))
+    return await house.client(fetch=fetch, index_tables=tables, **settings)
 
 
 async def seen(client: httpx.AsyncClient, name: str) -> object:

@@ -8,7 +8,7 @@ from anyio.abc import TaskGroup
 from packaging.utils import NormalizedName
 
 from proxyindex import simple
-from proxyindex.errors import ProjectNotFound
+from proxyindex.errors import NotHeld, ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
@@ -71,7 +71,7 @@ class Mirror:
             return ProjectList(())
         try:
             return await self._list.get(LIST_KEY, inquiry, path="")
-        except ProjectNotFound:  # pages without a list of them: some wheel indexes
+        except (ProjectNotFound, NotHeld):  # pages without a list of them: some wheel indexes
             return ProjectList(())
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxyindex.server.heads import head_fault, reason_phrase
+from proxyindex.web.access import PEER_KEY
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -239,6 +240,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
         is_begun = is_ended = False
+        # before a front's X-Forwarded-For takes its place
+        cast(Any, scope)[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
         own = self._running = cast(Any, send).__self__
 
         async def send_with_reason(message: "ASGISendEvent") -> None:

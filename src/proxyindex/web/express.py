@@ -3,13 +3,15 @@
 Most requests of a busy index are for pages and small files that were asked for a moment ago. Their
 answers are kept as the bytes that go over the wire, those of larger files as an open descriptor,
 with what they rest on (`inquiry.Ground`): while that stands, and it is looked at each time, they
-are right. Everything unusual (conditions other than one entity tag, cache directives, our own
-requests coming back) takes the plain way, which works without this one.
+are right. An answer that is not for everybody has a gate, before which the identity of who asks is
+looked up. Everything unusual (conditions other than one entity tag, cache directives, log-ins that
+are not known yet, our own requests coming back) takes the plain way, which works without this one.
 """
 
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol
 
 from starlette.responses import Response
@@ -17,7 +19,17 @@ from starlette.responses import Response
 from proxyindex.files.content import Content
 from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.web.access import Exchange, RequestCounter, line_fields, write_line
-from proxyindex.web.given import AccessLines, Given, Header, L, stands, wire_fields
+from proxyindex.web.given import (
+    AccessLines,
+    Asker,
+    Gate,
+    Given,
+    Header,
+    Known,
+    L,
+    stands,
+    wire_fields,
+)
 from proxyindex.web.openfiles import OpenFiles
 
 _BUDGET = 64 * 1024**2  # bytes of remembered answers, per worker
@@ -26,11 +38,16 @@ EXPRESS_KEY = "express"  # where the application's state has them
 _SMALL = 64 * 1024  # bytes of a file that is kept in memory
 
 # fields that make part of the question, by their place in it
-_ASKED = {b"accept": 0, b"accept-encoding": 1, b"if-none-match": 2, b"range": 3}
+_ASKED = {
+    b"accept": 0,
+    b"accept-encoding": 1,
+    b"if-none-match": 2,
+    b"range": 3,
+    b"authorization": 4,
+}
 # fields that need the plain way
 _SPECIAL = frozenset(
     {
-        b"authorization",
         b"cache-control",
         b"content-length",
         b"expect",
@@ -50,12 +67,13 @@ _SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-pr
 
 @dataclass(frozen=True, slots=True)
 class _Ready(Generic[L]):
-    """An answer in full and as a 304, its strong entity tag, and what it rests on."""
+    """An answer in full and as a 304, its strong entity tag, what it rests on, and for whom."""
 
     etag: bytes
     full: Given[L]
     short: Given[L]
     ground: Ground
+    gate: Gate | None
 
 
 class ExpressSource(Protocol):
@@ -71,29 +89,52 @@ class Express(Generic[L]):
     Small bodies are kept in memory, files as open descriptors.
     """
 
-    def __init__(self, metrics: RequestCounter, lines: AccessLines[L]) -> None:
+    def __init__(
+        self,
+        metrics: RequestCounter,
+        lines: AccessLines[L],
+        known: Known | None = None,
+        *,
+        by_user: bool = False,
+    ) -> None:
+        """`by_user`: user names select indexes, so that log-ins take the plain way."""
         self._metrics = metrics
+        self._known = known
+        self._asked = _asked_by_nobody if by_user else _asked
         self._lines = lines
         self._ready: OrderedDict[tuple[bytes, bytes, bytes], _Ready[L]] = OrderedDict()
         self._size = 0
         self._files: OpenFiles[L] = OpenFiles(lines)
 
     def answer(
-        self, target: bytes, headers: Sequence[Header], *, takes_parts: bool = False
+        self,
+        target: bytes,
+        headers: Sequence[Header],
+        asker: Asker | None = None,
+        *,
+        takes_parts: bool = False,
     ) -> Given[L] | None:
-        """The answer to a GET of `target` with these fields, if it is remembered and stands.
+        """The answer to a GET of `target` with these fields, if it is remembered, stands, and is
+        for the `asker`, whose user is noted; nobody in particular by default.
 
         Names are in lower case. `takes_parts`: part of a file will do as the body. For the event
         loop: a look-up and a `stat` per witness.
         """
-        asked = _asked(headers)
+        asked = self._asked(headers)
         if asked is None:
             return None
-        accept, encoding, condition, span = asked
+        accept, encoding, condition, span, authorization = asked
+        asker = asker or Asker()
+        asker.user = "-"
         key = target, accept, encoding
         ready = self._ready.get(key)
         if ready is None or span:
-            return None if condition or not takes_parts else self._files.answer(target, span)
+            if condition or not takes_parts:
+                return None
+            admits = partial(self._admits, asker, authorization, headers)
+            return self._files.answer(target, span, admits)
+        if ready.gate is not None and not self._admits(asker, authorization, headers, ready.gate):
+            return None  # the plain way tells why
         if not stands(ready.ground):
             self._drop(key)
             return None
@@ -104,22 +145,25 @@ class Express(Generic[L]):
             use()
         return ready.short if condition else ready.full
 
-    def note(self, given: Given[L], client: str, seconds: float) -> None:
+    def note(self, given: Given[L], client: str, seconds: float, user: str = "-") -> None:
         """Count and log that the answer was given."""
         exchange, part = given.exchange, given.part
         size = len(given.body) if part is None else part.stop - part.start
         outcome = exchange.outcome or "-"
         self._metrics.request(exchange.kind, given.status, outcome, seconds, size)
-        self._lines.write(given.line, client, seconds)
+        self._lines.write(given.line, client, user, seconds)
 
-    def note_broken(self, given: Given[L], sent: int, client: str, seconds: float) -> None:
+    def note_broken(
+        self, given: Given[L], sent: int, client: str, seconds: float, user: str = "-"
+    ) -> None:
         """Count and log that only `sent` bytes of the part were taken."""
         exchange = given.exchange
         outcome = exchange.outcome or "-"
         self._metrics.request(exchange.kind, given.status, outcome, seconds, sent)
         path = given.part.path if given.part else ""
         scope = {"client": (client, 0), "method": "GET", "path": path}
-        write_line(line_fields(scope, exchange, given.status, sent), seconds, is_complete=False)
+        fields = line_fields(scope, exchange, given.status, sent) | {"user": user}
+        write_line(fields, seconds, is_complete=False)
 
     def remember(
         self,
@@ -128,14 +172,16 @@ class Express(Generic[L]):
         response: Response,
         body: bytes,
         exchange: Exchange,
+        gate: Gate | None = None,
     ) -> None:
-        """Give this answer to the same question from now on, if it is one that may be."""
-        asked = _question(scope, inquiry)
+        """Give this answer to the same question from now on, if it is one that may be, and to all
+        whom the gate admits."""
+        asked = self._question(scope, inquiry)
         if asked is None or asked[3] or response.status_code != 200:
             return
         key = scope["raw_path"], asked[0], asked[1]
         self._drop(key)
-        self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange)
+        self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange, gate)
         self._size += len(body)
         while self._size > _BUDGET or len(self._ready) > _LIMIT:
             self._drop(next(iter(self._ready)))
@@ -147,15 +193,16 @@ class Express(Generic[L]):
         response: Response,
         content: Content,
         exchange: Exchange,
+        gate: Gate | None = None,
     ) -> None:
         """As `remember`, of a file: in memory if it is small, else by its open descriptor."""
-        if response.status_code not in (200, 206) or _question(scope, inquiry) is None:
+        if response.status_code not in (200, 206) or self._question(scope, inquiry) is None:
             return
         body = content.at_hand(_SMALL)
         if body is not None:
-            self.remember(scope, inquiry, response, body, exchange)
+            self.remember(scope, inquiry, response, body, exchange, gate)
         if (fd := content.descriptor()) is not None:
-            self._files.keep(scope, inquiry.ground, response, fd, exchange)
+            self._files.keep(scope, inquiry.ground, response, fd, exchange, gate)
 
     def sweep(self) -> None:
         """Let go of files that were evicted or changed; to be called now and then."""
@@ -172,6 +219,7 @@ class Express(Generic[L]):
         response: Response,
         body: bytes,
         exchange: Exchange,
+        gate: Gate | None,
     ) -> _Ready[L]:
         def given(status: int, headers: Sequence[Header], body: bytes) -> Given[L]:
             line = self._lines.prepare(line_fields(scope, exchange, status, len(body)))
@@ -180,7 +228,24 @@ class Express(Generic[L]):
         headers = response.raw_headers
         short = [header for header in headers if header[0] in _SHORT]
         etag = dict(headers).get(b"etag", b"")
-        return _Ready(etag, given(200, headers, body), given(304, short, b""), ground)
+        return _Ready(etag, given(200, headers, body), given(304, short, b""), ground, gate)
+
+    def _question(self, scope: MutableMapping[str, Any], inquiry: Inquiry) -> list[bytes] | None:
+        """What was asked, if its answer may be remembered."""
+        if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome is not Outcome.HIT:
+            return None
+        return self._asked(scope["headers"]) if stands(inquiry.ground) else None
+
+    def _admits(
+        self, asker: Asker, authorization: bytes, headers: Sequence[Header], gate: Gate
+    ) -> bool:
+        if self._known is None:
+            return False
+        identity = self._known.at_hand(authorization, headers, asker)
+        if identity is None or not gate.admits(identity):
+            return False
+        asker.user = identity.user or "-"
+        return True
 
     def _drop(self, key: tuple[bytes, bytes, bytes]) -> None:
         if (old := self._ready.pop(key, None)) is not None:
@@ -188,8 +253,9 @@ class Express(Generic[L]):
 
 
 def _asked(headers: Sequence[Header]) -> list[bytes] | None:
-    """Accept, Accept-Encoding, If-None-Match, Range; `None` for what is not asked so simply."""
-    asked = [b"", b"", b"", b""]
+    """Accept, Accept-Encoding, If-None-Match, Range, Authorization; `None` for what is not asked so
+    simply."""
+    asked = [b"", b"", b"", b"", b""]
     for name, value in headers:
         if (place := _ASKED.get(name)) is not None:
             if asked[place]:
@@ -200,8 +266,7 @@ def _asked(headers: Sequence[Header]) -> list[bytes] | None:
     return asked
 
 
-def _question(scope: MutableMapping[str, Any], inquiry: Inquiry) -> list[bytes] | None:
-    """What was asked, if its answer may be remembered."""
-    if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome is not Outcome.HIT:
-        return None
-    return _asked(scope["headers"]) if stands(inquiry.ground) else None
+def _asked_by_nobody(headers: Sequence[Header]) -> list[bytes] | None:
+    """The same of what is asked without a log-in."""
+    asked = _asked(headers)
+    return None if asked is None or asked[-1] else asked

@@ -84,6 +84,12 @@ async def _body_response(
             return StreamResponse(200, headers, content, await content.stream())
 
 
+def make_private(response: Response) -> None:
+    """Not for caches that serve others: they may keep what only some may have (RFC 9111, 3.5)."""
+    allowed = response.headers.get("cache-control", REVALIDATE)
+    response.headers["cache-control"] = f"private, {allowed.removeprefix('public, ')}"
+
+
 def media_type(filename: str) -> str:
     """Never guessed by a framework: a `.tar.gz` is no gzip-coded tar."""
     for suffix, name in _TYPES.items():

@@ -6,23 +6,33 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+import anyio.to_thread
 from packaging.utils import NormalizedName
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxyindex.errors import FileNotOnPage, ProjectNotFound, ServedElsewhere
+from proxyindex.access import NO_NAME, Action, Identity, Rights
+from proxyindex.errors import (
+    FileNotOnPage,
+    LoginRequired,
+    NotHeld,
+    ProjectNotFound,
+    ProxyindexError,
+    ServedElsewhere,
+)
 from proxyindex.files.service import FileService
 from proxyindex.inquiry import Ground, Inquiry, Outcome
-from proxyindex.model import METADATA_SUFFIX, File, ProjectPage
+from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.web.access import Exchange, exchange_of
+from proxyindex.web.admission import Admission
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
 from proxyindex.web.rendered import Document, Renderer
-from proxyindex.web.responses import REVALIDATE, file_response
+from proxyindex.web.responses import REVALIDATE, file_response, make_private
 
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _REDIRECT_AGE = 86400
@@ -49,15 +59,20 @@ class IndexService:
     files: FileService
     renderer: Renderer
     express: Express[Any]
+    admission: Admission
 
 
 async def project_list(request: Request) -> Response:
     """`GET /simple/`"""
     index, exchange = _service(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "list", index.name
+    identity = await index.admission.admit_reader(request, None)
     form = _negotiated(request)
-    inquiry = _inquiry(request)
+    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, None))
     listed = await index.repository.projects(inquiry)
+    rights = index.admission.rights
+    if not rights.reaches_all(identity, Action.READ):
+        listed = await anyio.to_thread.run_sync(_readable, listed, rights, identity)
     return await _document_response(request, index, listed, form, inquiry, exchange)
 
 
@@ -65,13 +80,16 @@ async def project_page(request: Request) -> Response:
     """`GET /simple/<name>/`; another spelling of the name is redirected in one hop."""
     index, exchange = _service(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "page", index.name
-    name = _name(request)
+    name, identity = await _named(request, index)
     exchange.project = name
     if request.path_params["name"] != name or not request.scope["path"].endswith("/"):
         return _redirect(request, f"simple/{name}/")
     form = _negotiated(request)
-    inquiry = _inquiry(request)
-    page = await index.repository.project(name, inquiry)
+    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
+    try:
+        page = await index.repository.project(name, inquiry)
+    except NotHeld as problem:
+        raise _unfetched(problem, index, identity, name) from problem
     if page.is_gone:
         raise ProjectNotFound(name)
     return await _document_response(request, index, page, form, inquiry, exchange)
@@ -82,18 +100,23 @@ async def project_file(request: Request) -> Response:
     index, exchange = _service(request), exchange_of(request.scope)
     filename = request.path_params["filename"]
     exchange.kind = "metadata" if filename.endswith(METADATA_SUFFIX) else "file"
-    name = _name(request)
-    exchange.index, exchange.project, exchange.filename = index.name, name, filename
-    inquiry = _inquiry(request)
+    exchange.index = index.name
+    name, identity = await _named(request, index)
+    exchange.project, exchange.filename = name, filename
+    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
     try:
         file = await _listed(index.repository, name, filename, inquiry)
+        is_whole = request.method == "GET" and "range" not in request.headers
+        content = await index.files.open(file, inquiry, whole=is_whole)
     except ServedElsewhere as problem:  # its page is, and there are the links
         raise ProjectNotFound(name) from problem
-    is_whole = request.method == "GET" and "range" not in request.headers
-    content = await index.files.open(file, inquiry, whole=is_whole)
+    except NotHeld as problem:
+        raise _unfetched(problem, index, identity, name) from problem
     response = await file_response(request, filename, content, file.upload_time)
     _stamp(request, response, inquiry, exchange)
-    index.express.remember_file(request.scope, inquiry, response, content, exchange)
+    _confine(response, index, name)
+    gate = index.admission.gate(name)
+    index.express.remember_file(request.scope, inquiry, response, content, exchange, gate)
     return response
 
 
@@ -152,8 +175,11 @@ async def _document_response(
         headers["Content-Type"] = form.content_type
         response = Response(rendered.body, headers=headers)
     _stamp(request, response, inquiry, exchange)
-    if isinstance(document, ProjectPage):
-        index.express.remember(request.scope, inquiry, response, rendered.body, exchange)
+    name = document.name if isinstance(document, ProjectPage) else None
+    _confine(response, index, name)
+    if name is not None:
+        gate = index.admission.gate(name)
+        index.express.remember(request.scope, inquiry, response, rendered.body, exchange, gate)
     return response
 
 
@@ -163,11 +189,38 @@ def _service(request: Request) -> IndexService:
     return service
 
 
-def _name(request: Request) -> NormalizedName:
+async def _named(request: Request, index: IndexService) -> tuple[NormalizedName, Identity]:
+    """The project that is asked for, and who asks, if he may read it.
+
+    Raises `NotAdmitted`, also for what is no name: that should look like any other.
+    """
     try:
-        return normalize(request.path_params["name"])
+        name = normalize(request.path_params["name"])
     except InvalidName as problem:
+        await index.admission.admit_reader(request, NO_NAME)
         raise ProjectNotFound(request.path_params["name"]) from problem
+    return name, await index.admission.admit_reader(request, name)
+
+
+def _unfetched(
+    problem: NotHeld, index: IndexService, identity: Identity, name: NormalizedName
+) -> ProxyindexError:
+    """What to say of something that is not stored to whom it is not fetched for: to log in, where
+    that might help, as PyPI Cloud does."""
+    refusal = index.admission.refusal(identity, Action.FETCH, name)
+    return refusal if isinstance(refusal, LoginRequired) else problem
+
+
+def _readable(listed: ProjectList, rights: Rights, identity: Identity) -> ProjectList:
+    """What of the list the identity may read."""
+    names = listed.names
+    return ProjectList(tuple(n for n in names if rights.allows(identity, Action.READ, n)))
+
+
+def _confine(response: Response, index: IndexService, name: NormalizedName | None) -> None:
+    """Keep out of caches that serve others what not everybody may have."""
+    if not index.admission.rights.is_open(Action.READ, name):
+        make_private(response)
 
 
 def _negotiated(request: Request) -> MediaType:
@@ -177,12 +230,11 @@ def _negotiated(request: Request) -> MediaType:
     return negotiate(accept, request.query_params.get("format"))
 
 
-def _inquiry(request: Request) -> Inquiry:
+def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
     control = request.headers.get("cache-control", "")
     return Inquiry(
-        # whoever knows the client says so in the request's state
-        may_fetch=getattr(request.state, "may_fetch", True),
         revalidate=bool(control and _FORCES.search(control)),
+        may_fetch=may_fetch,
         deadline=time.monotonic() + PAGE_SECONDS,
         via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
     )
