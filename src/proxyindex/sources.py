@@ -10,7 +10,7 @@ from proxyindex.repository.base import Repository
 from proxyindex.repository.kept import Stores, Terms
 from proxyindex.repository.local import Local
 from proxyindex.repository.mirror import Mirror
-from proxyindex.settings import Settings, UpstreamSettings
+from proxyindex.settings import IndexSettings, Settings, UpstreamSettings
 from proxyindex.store.cache import Cache
 from proxyindex.store.derived import DerivedNotes
 from proxyindex.upstream.breaker import Breaker
@@ -21,7 +21,24 @@ from proxyindex.upstream.index import Upstream
 def folders(settings: Settings, cache: Cache) -> dict[str, Repository]:
     """The repositories over own folders, by index."""
     notes = DerivedNotes(cache.derived, cache.worker)
-    return {one.name: Local(one.folders, notes) for one in settings.indexes if one.folders}
+    return {
+        one.name: Local(
+            one.folders,
+            notes,
+            is_volatile=one.overwrite,
+            public_url=_public_url(settings, one),
+        )
+        for one in settings.indexes
+        if one.folders
+    }
+
+
+def _public_url(settings: Settings, index: IndexSettings) -> str | None:
+    """Of its project list, as clients have it."""
+    if settings.public_url is None:
+        return None
+    below = "" if index.name == settings.default.name else f"/{index.name}"
+    return f"{settings.public_url}{below}/simple/"
 
 
 def mirrors(

@@ -28,9 +28,11 @@ Merges = Callable[[NormalizedName], bool]
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What an index serves, and what it may ask for names of which no folder knows."""
+    """What an index serves, its folders and those of its bases, and what it may ask for names of
+    which none of them knows."""
 
     whole: Repository
+    inside: Repository
     outside: Repository
 
 
@@ -70,7 +72,7 @@ class Trees:
         if index.fallback == "redirect":
             signs = self._kept_in(line, self._signposts.of(index, line, merges))
             whole = Redirected(own, whole, signs, merges)
-        return Tree(Filtered(whole, policy(index.policy)), outside)
+        return Tree(Filtered(whole, policy(index.policy)), own, outside)
 
     def _own(
         self, index: IndexSettings, policies: Sequence[Policy], visited: set[str]

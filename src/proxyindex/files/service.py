@@ -25,6 +25,7 @@ from proxyindex.model import (
     File,
     LocalOrigin,
     MetadataOrigin,
+    ProvenanceOrigin,
     SignatureOrigin,
     UpstreamOrigin,
 )
@@ -69,7 +70,7 @@ class FileService:
         Raises `FileGone`, `FileUnreadable`, `UpstreamError`, `StoreError`.
         """
         match file.origin:
-            case LocalOrigin(path):
+            case LocalOrigin(path) | ProvenanceOrigin(path):
                 inquiry.outcome = Outcome.LOCAL
                 return await anyio.to_thread.run_sync(_open_local, file, path)
             case UpstreamOrigin():
@@ -179,6 +180,7 @@ def _open_local(file: File, path: str) -> Stored:
         raise FileGone(file.filename) from problem
     except OSError as problem:
         raise FileUnreadable(file.filename, f"cannot be read: {problem.strerror}") from problem
+    is_volatile = isinstance(file.origin, LocalOrigin) and file.origin.is_volatile
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
@@ -191,7 +193,7 @@ def _open_local(file: File, path: str) -> Stored:
         found.st_size,
         sha256=file.sha256,
         modified=datetime.fromtimestamp(found.st_mtime, UTC),
-        is_immutable=file.sha256 is not None,
+        is_immutable=file.sha256 is not None and not is_volatile,
     )
 
 

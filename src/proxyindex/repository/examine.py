@@ -21,9 +21,10 @@ import anyio
 import anyio.to_thread
 
 from proxyindex.errors import StoreError
+from proxyindex.records import record_path
 from proxyindex.repository.scan import RACY_NS, Found
 from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.store.disk import is_sha256
+from proxyindex.store.disk import Signature, is_sha256, signature
 from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Sighting:
     size: int
     mtime_ns: int
     inode: int
+    record: Signature | None = None  # of the record beside it
 
     @property
     def key(self) -> str:
@@ -204,7 +206,8 @@ def sight(found: Sequence[Found]) -> tuple[Sighting, ...]:
         except OSError:  # removed since it was listed, or a link to nowhere
             continue
         if stat.S_ISREG(now.st_mode):
-            sightings.append(Sighting(each, now.st_size, now.st_mtime_ns, now.st_ino))
+            record = signature(record_path(each.path)) if each.beside.record else None
+            sightings.append(Sighting(each, now.st_size, now.st_mtime_ns, now.st_ino, record))
     return tuple(sightings)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -13,8 +14,10 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
-from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage
+from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
+from proxyindex.records import Record
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo, Sighting, sight
+from proxyindex.repository.recorded import Records, vouched
 from proxyindex.repository.scan import Catalogue, FolderUnavailable, Scanner, Witnesses
 from proxyindex.simple import order_files
 
@@ -29,6 +32,10 @@ class Local:
     A project exists if a file name says so, even if that file cannot be listed (yet), or if an
     empty directory bears its name. Every method raises `FolderUnavailable` while any folder cannot
     be read: its private names are unknown then, and must not be asked for elsewhere.
+
+    `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. `public_url`
+    is that of the project list, as clients have it; provenance is advertised below it only, for
+    its links must be absolute and of a secure origin (PEP 740).
     """
 
     def __init__(
@@ -36,8 +43,14 @@ class Local:
         folders: Sequence[Path],
         remembered: DerivedStore,
         *,
+        is_volatile: bool = False,
+        public_url: str | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._is_volatile = is_volatile
+        is_secure = public_url is not None and public_url.startswith("https://")
+        self._public_url = public_url if is_secure else None
+        self._records = Records(clock=clock)
         self._scanner = Scanner(folders, clock=clock)
         self._examiner = Examiner(remembered, clock=clock)
         self._pages: Memo[tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
@@ -74,10 +87,51 @@ class Local:
             known, page = self._pages[name]
             if known == sightings:
                 return page
-        page = _page(name, sightings, await self._examiner.examine(sightings))
-        if all(map(self._examiner.knows, sightings)):
+        page, will_stay = await self._made(name, sightings)
+        if will_stay:
             self._pages[name] = (sightings, page)
         return page
+
+    async def _made(
+        self, name: NormalizedName, sightings: Sequence[Sighting]
+    ) -> tuple[ProjectPage, bool]:
+        """The page, and whether it will be the same while the files' states are."""
+        is_settled = all(map(self._records.is_settled, sightings))  # asked before reading
+        recorded = await anyio.to_thread.run_sync(self._records.read, sightings)
+        known = {s: vouched(s, record) for s, record in zip(sightings, recorded, strict=True)}
+        others = [sighting for sighting, derived in known.items() if derived is None]
+        known |= zip(others, await self._examiner.examine(others), strict=True)
+        files = order_files(
+            self._file(name, s, derived, record)
+            for (s, derived), record in zip(known.items(), recorded, strict=True)
+            if derived is not None
+        )
+        versions = dict.fromkeys(file.version for file in files if file.version)
+        will_stay = is_settled and all(map(self._examiner.knows, others))
+        return ProjectPage(name, files, tuple(versions)), will_stay
+
+    def _file(
+        self, name: NormalizedName, sighting: Sighting, derived: Derived, record: Record | None
+    ) -> File:
+        found = sighting.found
+        if record is not None and record.sha256 != derived.sha256:
+            record = None  # of other bytes that lay here before
+        provenance = None
+        if found.beside.provenance and self._public_url:
+            provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"
+        return File(
+            filename=found.filename,
+            origin=LocalOrigin(found.path, found.beside.provenance, self._is_volatile),
+            hashes={"sha256": derived.sha256},
+            version=found.version,
+            size=sighting.size,
+            upload_time=record.upload_time if record else _time(sighting.mtime_ns),
+            requires_python=derived.requires_python,
+            yanked=record.yanked if record else None,
+            core_metadata={"sha256": derived.metadata_sha256} if derived.metadata_sha256 else None,
+            provenance=provenance,
+            has_signature=found.beside.signature,
+        )
 
     async def _catalogue(self) -> tuple[Catalogue, Witnesses | None]:
         """The result of a scan begun after this call; calls that wait share the next one."""
@@ -93,32 +147,6 @@ class Local:
     def _look(self) -> tuple[Catalogue, Witnesses | None]:
         """Both of the same scan: the next one may run in another thread at any time."""
         return self._scanner.scan(), self._scanner.witnesses()
-
-
-def _page(
-    name: NormalizedName, sightings: Sequence[Sighting], derived: Sequence[Derived | None]
-) -> ProjectPage:
-    files = order_files(
-        _file(s, known) for s, known in zip(sightings, derived, strict=True) if known
-    )
-    versions = dict.fromkeys(file.version for file in files if file.version)
-    return ProjectPage(name, files, tuple(versions))
-
-
-def _file(sighting: Sighting, derived: Derived) -> File:
-    found = sighting.found
-    sidecar = {"sha256": derived.metadata_sha256} if derived.metadata_sha256 else None
-    return File(
-        filename=found.filename,
-        origin=LocalOrigin(found.path),
-        hashes={"sha256": derived.sha256},
-        version=found.version,
-        size=sighting.size,
-        upload_time=_time(sighting.mtime_ns),
-        requires_python=derived.requires_python,
-        core_metadata=sidecar,
-        has_signature=found.has_signature,
-    )
 
 
 def _time(mtime_ns: int) -> datetime | None:

@@ -13,12 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
-from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.model import (
+    METADATA_SUFFIX,
+    PROVENANCE_SUFFIX,
+    RECORD_SUFFIX,
+    SIGNATURE_SUFFIX,
+)
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
 from proxyindex.store.disk import Signature, signature_of
 
@@ -29,7 +34,8 @@ MAX_DEPTH = 8
 RACY_NS = 2_000_000_000
 
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
-_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json")
+_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX, RECORD_SUFFIX)
+_BESIDE = (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX, RECORD_SUFFIX)
 _SHOWN = 3
 _MOST_WITNESSES = 8
 
@@ -48,6 +54,14 @@ class FolderUnavailable(ProxyindexError):
         self.problem = problem
 
 
+class Beside(NamedTuple):
+    """Which of the files lie beside a distribution file that bear its name and a suffix."""
+
+    signature: bool
+    provenance: bool
+    record: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A distribution file as its name tells it. Whether it can be served is another question."""
@@ -57,7 +71,7 @@ class Found:
     project: NormalizedName
     version: str | None
     kind: Kind
-    has_signature: bool
+    beside: Beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +223,11 @@ def _read(
     files: list[Found] = []
     ignored: set[str] = set()
     for name in sorted(names):
-        has_signature = name + SIGNATURE_SUFFIX in names
+        beside = Beside(*(name + suffix in names for suffix in _BESIDE))
         old = before.get(name)
-        if old and old.has_signature == has_signature:  # parsing is the dear part
+        if old and old.beside == beside:  # parsing is the dear part
             files.append(old)
-        elif found := _found(path, name, hint, has_signature=has_signature):
+        elif found := _found(path, name, hint, beside):
             files.append(found)
         elif not name.endswith(_SIDECAR_ENDS):
             ignored.add(name)
@@ -250,16 +264,14 @@ def _leads_on(entry: os.DirEntry[str]) -> bool:
         return not is_safe_filename(entry.name)
 
 
-def _found(
-    folder: str, name: str, hint: NormalizedName | None, *, has_signature: bool
-) -> Found | None:
+def _found(folder: str, name: str, hint: NormalizedName | None, beside: Beside) -> Found | None:
     if not is_safe_filename(name):
         return None
     named = parse_filename(name, hint)
     if named.project is None:
         return None
     path = os.path.join(folder, name)
-    return Found(name, path, named.project, named.version, named.kind, has_signature)
+    return Found(name, path, named.project, named.version, named.kind, beside)
 
 
 def _project_of(path: str) -> NormalizedName | None:
