@@ -21,11 +21,11 @@ PACKAGE = "proxyindex"
 FLOORS: list[set[str]] = [
     {"", "model", "names", "errors", "inquiry", "events", "units", "audit"},
     {"simple", "policy", "freshness", "access"},
-    {"upstream", "store", "wheel", "sdist", "flight", "users"},
-    {"repository", "files"},
+    {"upstream", "store", "wheel", "sdist", "flight", "users", "records"},
+    {"repository", "files", "publish"},
     {"web"},
     {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}
-    | {"lines", "trees", "sources", "houses", "accounts"},
+    | {"lines", "trees", "sources", "houses", "accounts", "publishers"},
 ]
 ASSEMBLY = 5  # the only floor whose rooms may know each other
 
@@ -43,6 +43,7 @@ DOORS: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli", "banner"},
     "pip": {"upstream.default"},
+    "python_multipart": {"publish.form"},
 }
 MOST_BEHIND = {"httpx": 2}  # modules: the client and at most one transport
 NEVER = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "requests"}

@@ -6,7 +6,7 @@ lifespan, passed in explicitly, and closed there.
 
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from proxyindex import accounts, banner, errors, houses, sources
+from proxyindex import accounts, banner, errors, houses, publishers, sources
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
@@ -28,6 +28,8 @@ from proxyindex.files.workshop import Workshop
 from proxyindex.houses import Houses
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
+from proxyindex.publish.rejection import FolderRefused, UploadRejected
+from proxyindex.publish.shelf import Shelves
 from proxyindex.repository.local import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
 from proxyindex.settings import Settings
@@ -36,7 +38,7 @@ from proxyindex.store.cache import Cache, instance_id
 from proxyindex.trees import Trees
 from proxyindex.upstream.client import Transport
 from proxyindex.upstream.index import Upstream
-from proxyindex.web import health, landing, simple
+from proxyindex.web import health, landing, manage, simple, upload
 from proxyindex.web.access import AccessLog, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.express import EXPRESS_KEY, Express
@@ -61,12 +63,14 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
     errors.LoginRequired: 401,
     errors.Forbidden: 403,
     errors.TooManyAttempts: 429,
+    UploadRejected: 400,  # or what it says itself
     errors.UpstreamUnavailable: 503,
     errors.UpstreamError: 502,
     errors.LoopDetected: 508,
     errors.StoreError: 503,
     errors.FileUnreadable: 503,
     FolderUnavailable: 503,
+    FolderRefused: 503,
     NotAcceptable: 406,
     errors.ProxyindexError: 500,  # one that nobody expected here
 }
@@ -84,11 +88,17 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
             opens = partial(open_house, ground=ground, via=via, transport=transport)
             async with houses.opened(opens, settings) as open_now:
                 metrics.gauge("transfers_running", "Downloads under way", open_now.transfers)
-                ground.tasks.start_soon(_keep_house, ground.cache, open_now)
+                ground.tasks.start_soon(_keep_house, ground, open_now)
                 yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
     return Starlette(
-        routes=[*landing.ROUTES, *simple.ROUTES, *health.ROUTES],
+        routes=[
+            *upload.also_upload(*landing.ROUTES, *simple.LIST_ROUTES),
+            *simple.ROUTES,
+            *upload.ROUTES,
+            *manage.ROUTES,
+            *health.ROUTES,
+        ],
         middleware=[
             Middleware(AccessLog, metrics=metrics),
             Middleware(PathGuard, base_path=settings.base_path, via=via),
@@ -110,6 +120,7 @@ class Ground:
     metrics: Metrics
     lines: AccessLines
     tasks: TaskGroup
+    shelves: Shelves
 
 
 @asynccontextmanager
@@ -129,7 +140,19 @@ async def _ground(settings: Settings, metrics: Metrics) -> AsyncIterator[Ground]
         stack.callback(lines.flush)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        yield Ground(cache, metrics, lines, tasks)
+        yield Ground(cache, metrics, lines, tasks, Shelves())
+
+
+@asynccontextmanager
+async def alone(settings: Settings) -> AsyncIterator[House]:
+    """A house for one command: everything but the server, on the same cache and folders."""
+    via = f"proxyindex-{instance_id(settings.cache_dir)}"
+    metrics = Metrics()
+    async with (
+        _ground(settings, metrics) as ground,
+        open_house(settings, ground=ground, via=via, transport=None) as house,
+    ):
+        yield house
 
 
 @asynccontextmanager
@@ -157,17 +180,15 @@ async def open_house(
         identities = accounts.identities(settings)
         express = Express(metrics, ground.lines, identities, by_user=settings.select_by_user)
         stack.callback(express.close)
-        trees = Trees(
-            settings,
-            sources.folders(settings, cache),
-            sources.mirrors(settings, cache, upstreams, tasks, metrics),
-        )
+        own = sources.folders(settings, cache)
+        trees = Trees(settings, own, sources.mirrors(settings, cache, upstreams, tasks, metrics))
         renderer = Renderer()
         indexes = {}
         for index in settings.indexes:
             tree, admission = trees.tree(index), Admission(identities, accounts.rights(index))
             indexes[index.name] = simple.IndexService(
-                index.name, tree.whole, tree.outside, files, renderer, express, admission
+                *(index.name, tree.whole, tree.outside, files, renderer, express, admission),
+                publishers.publisher(settings, index, own.get(index.name), tree, ground.shelves),
             )
         yield House(
             indexes=indexes,
@@ -218,18 +239,24 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
     )
 
 
-async def _keep_house(cache: Cache, open_now: Houses) -> None:
+async def _keep_house(ground: Ground, open_now: Houses) -> None:
     """Recover once, then hold the budgets and sweep leftovers from time to time."""
-    chores = itertools.chain(
-        [cache.recover], itertools.cycle([*[cache.trim] * _SWEEP_ROUNDS, cache.sweep])
-    )
-    for chore in chores:
+    cache = ground.cache
+    chores: list[Callable[[], object]] = [*[cache.trim] * _SWEEP_ROUNDS, cache.sweep]
+    chores.append(ground.shelves.sweep)
+    first: list[Callable[[], object]] = [partial(_recover, ground)]
+    for chore in itertools.chain(first, itertools.cycle(chores)):
         try:
             await cache.worker.run(chore)
         except Exception:  # let loose, it would end every download, too
             log.exception("keeping the cache in order failed")
         open_now.express.sweep()
         await anyio.sleep(_TRIM_SECONDS)
+
+
+def _recover(ground: Ground) -> None:
+    ground.shelves.sweep()
+    ground.cache.recover()
 
 
 async def _finish_fills(downloads: Downloads) -> None:
@@ -241,11 +268,15 @@ async def _finish_fills(downloads: Downloads) -> None:
 async def _on_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, errors.ProxyindexError)
     status = next(STATUSES[kind] for kind in type(problem).__mro__ if kind in STATUSES)
+    if isinstance(problem, UploadRejected):
+        status = problem.status
     if status == 500:
         log.error("no status for %s", type(problem).__name__, exc_info=problem)
     exchange = exchange_of(request.scope)
     exchange.outcome = _OUTCOMES.get(status, "failed")
-    reason = str(problem) if isinstance(problem, errors.Denied | errors.Forbidden) else None
+    # twine shows nothing but the reason phrase, and so do installers for a file
+    is_told = isinstance(problem, errors.Denied | errors.Forbidden | UploadRejected)
+    reason = str(problem) if is_told else None
     retry_after = getattr(problem, "retry_after", 2) if status in (429, 503) else 0
     response = error_response(status, problem, reason=reason, retry_after=retry_after)
     response.headers["Vary"] = "Accept"

@@ -161,6 +161,7 @@ class Settings(IndexKeys):
     max_file_size: int = 5 * GIGABYTE
     max_page_size: int = 64 * MEBIBYTE
     max_transfers: int = 32
+    max_upload_size: int = 5 * GIGABYTE
     project_list: Literal["local", "all"] = "local"
     htpasswd: tuple[Path, ...] = ()
     tokens: Path = Path()

@@ -54,6 +54,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "negative_ttl": ("1s", "2s"),
     "max_file_size": ("1GB", "2GB"),
     "max_page_size": ("1MiB", "2MiB"),
+    "max_upload_size": ("1GB", "2GB"),
     "max_transfers": ("1", "2"),
     "project_list": ("all", "all"),
     "routes": ("torch*=folders", "acme-*=pypi"),

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxyindex.server.heads import head_fault, reason_phrase
 from proxyindex.web.access import PEER_KEY
+from proxyindex.web.body import BODY_KEY, BodyTerms
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     )
 
 REASON_HEADER = b"x-proxyindex-reason"
-
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
-BODY_LIMIT = 32 * 1024**2  # no endpoint takes a body; what comes is thrown away, up to here
+SLOWEST = 1024  # bytes a second of a body that an endpoint waits for
 LINGER_SECONDS = 2.0
+UNWANTED_SECONDS = 5.0
 UNIX_PEER = "unix"
 
 
@@ -69,6 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._received = 0  # bytes since the phase began, without the read it began in
         self._head_size = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._body = BodyTerms()  # of the request being read
+        self._counted = 0  # bytes of its body at the last deadline
         self._refusal: tuple[int, str] | None = None
         self._is_deaf = False
         self._running: Any = None  # the cycle being answered; `cycle` is the newest one read
@@ -95,7 +98,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._phase is _Phase.HEAD and self._received > HEAD_LIMIT:
             self._refuse(400, "The request's header fields are too large.")
-        elif self._phase is _Phase.BODY and self._received > BODY_LIMIT:
+        elif self._phase is _Phase.BODY and self._received > self._body.limit:
             self._refuse(413, "The request's body is too large.")
         else:
             self._arm()
@@ -104,6 +107,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._body = BodyTerms()
+        self._counted = 0
+        self.scope["extensions"] = {BODY_KEY: self._body}  # type: ignore[dict-item]
         self._enter(_Phase.HEAD)
         self._head_size = 0
 
@@ -177,6 +183,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if self.flow.read_paused or (self._phase is _Phase.HEAD and self._is_answering()):
             self._arm()  # we do not listen, or owe the answer to an earlier request
+        elif self._phase is _Phase.BODY and self._is_coming():
+            self._arm()
         elif self._phase is _Phase.IDLE:
             self._hang_up()
         else:
@@ -196,6 +204,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _is_coming(self) -> bool:
+        """Whether a body that is waited for came at a pace worth waiting for, or at ours."""
+        came, self._counted = self._received - self._counted, self._received
+        wanted = self._body.is_wanted and self._is_answering()
+        return wanted and came >= SLOWEST * self.body_seconds
+
     # Refusing
 
     def _refuse(self, status: int, problem: str) -> None:
@@ -207,7 +221,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         is_own = self._phase is _Phase.BODY  # the newest cycle answers the refused request
         if is_own and (self.pipeline or not self._is_answering()):
-            self.transport.close()  # answered already, or never will be
+            self._end_after(UNWANTED_SECONDS)  # answered already, or never will be
         elif self._is_answering() and (not is_own or self.cycle.response_started):
             self.cycle.keep_alive = False
             self.flow.pause_reading()
@@ -226,13 +240,16 @@ class BoundedProtocol(HttpToolsProtocol):
             "connection: close",
         ]
         self.transport.write("\r\n".join([*lines, "", problem + "\n"]).encode())
+        self._end_after(LINGER_SECONDS)
+
+    def _end_after(self, seconds: float) -> None:
+        # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
+        # lose the answer; so keep reading (and dropping) for a moment.
         if not self.transport.can_write_eof():
             self._hang_up()
             return
-        # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
-        # lose the answer; so keep reading (and dropping) for a moment.
         self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(seconds, self.transport.close)
 
     # Reason phrases
 

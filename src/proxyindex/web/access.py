@@ -14,7 +14,7 @@ PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
 LINE = f"%(client)s %(user)s{MIDDLE}%(milliseconds).1fms"
 
-Kind = Literal["page", "file", "metadata", "list", "health", "other"]
+Kind = Literal["page", "file", "metadata", "list", "health", "upload", "other"]
 
 logger = logging.getLogger("proxyindex.access")
 

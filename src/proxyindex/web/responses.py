@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.files.content import ByteStream, Content
-from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.model import METADATA_SUFFIX, PROVENANCE_SUFFIX, SIGNATURE_SUFFIX
 from proxyindex.web.conditional import (
     Span,
     Unsatisfiable,
@@ -29,6 +29,7 @@ REASON_HEADER = "x-proxyindex-reason"  # becomes the status line's reason (serve
 _TYPES = {
     METADATA_SUFFIX: "text/plain; charset=utf-8",
     SIGNATURE_SUFFIX: "application/pgp-signature",
+    PROVENANCE_SUFFIX: "application/vnd.pypi.integrity.v1+json",
     ".json": "application/json",
 }
 

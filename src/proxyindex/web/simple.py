@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxyindex.access import NO_NAME, Action, Identity, Rights
+from proxyindex.access import ANONYMOUS, NO_NAME, Action, Decision, Identity, Rights
 from proxyindex.errors import (
     FileNotOnPage,
     LoginRequired,
@@ -25,6 +25,7 @@ from proxyindex.files.service import FileService
 from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
+from proxyindex.publish.service import Publisher
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.web.access import Exchange, exchange_of
@@ -51,6 +52,7 @@ class IndexService:
     """One index as the endpoints see it.
 
     `outside` is what it may ask for names of which no folder knows, its policy left out.
+    `publisher` changes its first folder, if it has one.
     """
 
     name: str
@@ -60,11 +62,18 @@ class IndexService:
     renderer: Renderer
     express: Express[Any]
     admission: Admission
+    publisher: Publisher | None = None
+
+    @property
+    def takes_uploads(self) -> bool:
+        """Whether there is anybody who may upload."""
+        decision = self.admission.rights.decide(ANONYMOUS, Action.UPLOAD, None)
+        return self.publisher is not None and decision is not Decision.FORBIDDEN
 
 
 async def project_list(request: Request) -> Response:
     """`GET /simple/`"""
-    index, exchange = _service(request), exchange_of(request.scope)
+    index, exchange = service(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "list", index.name
     identity = await index.admission.admit_reader(request, None)
     form = _negotiated(request)
@@ -78,7 +87,7 @@ async def project_list(request: Request) -> Response:
 
 async def project_page(request: Request) -> Response:
     """`GET /simple/<name>/`; another spelling of the name is redirected in one hop."""
-    index, exchange = _service(request), exchange_of(request.scope)
+    index, exchange = service(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "page", index.name
     name, identity = await _named(request, index)
     exchange.project = name
@@ -97,7 +106,7 @@ async def project_page(request: Request) -> Response:
 
 async def project_file(request: Request) -> Response:
     """`GET /simple/<name>/<filename>`; served only if it is on the page this index would show."""
-    index, exchange = _service(request), exchange_of(request.scope)
+    index, exchange = service(request), exchange_of(request.scope)
     filename = request.path_params["filename"]
     exchange.kind = "metadata" if filename.endswith(METADATA_SUFFIX) else "file"
     exchange.index = index.name
@@ -125,9 +134,11 @@ async def redirect_to_list(request: Request) -> Response:
     return _redirect(request, "simple/")
 
 
-ROUTES = (
+LIST_ROUTES = (
     Route("/simple", redirect_to_list),
     Route("/simple/", project_list),
+)
+ROUTES = (
     Route("/simple/{name}", project_page),
     Route("/simple/{name}/", project_page),
     Route("/simple/{name}/{filename}", project_file),
@@ -183,10 +194,11 @@ async def _document_response(
     return response
 
 
-def _service(request: Request) -> IndexService:
-    service = request.state.index
-    assert isinstance(service, IndexService)
-    return service
+def service(request: Request) -> IndexService:
+    """The index that was asked."""
+    found = request.state.index
+    assert isinstance(found, IndexService)
+    return found
 
 
 async def _named(request: Request, index: IndexService) -> tuple[NormalizedName, Identity]:
