@@ -6,6 +6,7 @@ from proxyindex import __version__
 from proxyindex.cli.cache import cache
 from proxyindex.cli.config import config
 from proxyindex.cli.group import Commands
+from proxyindex.cli.manage import COMMANDS
 from proxyindex.cli.serve import serve
 from proxyindex.cli.token import token
 from proxyindex.cli.user import user
@@ -24,6 +25,7 @@ def main() -> None:
       proxyindex config show                    every setting and where it came from
       proxyindex cache ls                       what is held on disk
       proxyindex token create --user ci         lets somebody in
+      proxyindex push acme-lib==1.2 dev prod    promote a release
     """
 
 
@@ -32,5 +34,7 @@ main.add_command(config)
 main.add_command(cache)
 main.add_command(token)
 main.add_command(user)
+for command in COMMANDS:
+    main.add_command(command)
 
 __all__ = ["main"]
