@@ -1,4 +1,4 @@
-"""Uploads: docs/conformance.md, checks 99, 105, 106, 110 to 119, 121 to 123, 125 (120 and 124 elsewhere)."""
+"""Uploads: checks 99, 105, 106, 110 to 119, 121 to 123 and 125 of docs/conformance.md."""
 
 from __future__ import annotations
 
