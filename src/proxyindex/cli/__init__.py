@@ -6,6 +6,7 @@ from proxyindex import __version__
 from proxyindex.cli.cache import cache
 from proxyindex.cli.config import config
 from proxyindex.cli.group import Commands
+from proxyindex.cli.publish import publish
 from proxyindex.cli.serve import serve
 
 
@@ -19,6 +20,7 @@ def main() -> None:
       proxyindex serve                          PyPI, cached on disk
       proxyindex serve ./packages               own packages first, the rest from PyPI
       proxyindex serve --config proxyindex.toml
+      proxyindex publish dist --to ./packages   own packages to a folder, an index, a machine
       proxyindex config show                    every setting and where it came from
       proxyindex cache ls                       what is held on disk
     """
@@ -27,5 +29,6 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(config)
 main.add_command(cache)
+main.add_command(publish)
 
 __all__ = ["main"]

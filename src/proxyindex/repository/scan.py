@@ -29,7 +29,8 @@ MAX_DEPTH = 8
 RACY_NS = 2_000_000_000
 
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
-_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json")
+_PAGES = ("index.html", "index.v1_json")  # where a folder is an index without a server as well
+_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json", *_PAGES)
 _SHOWN = 3
 _MOST_WITNESSES = 8
 

@@ -6,7 +6,6 @@ Foreign exceptions become ours here and nowhere else.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import urllib.request
 import zlib
@@ -20,11 +19,11 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 import httpcore
 import httpx
-import truststore
 
 from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
+from proxyindex.upstream.tls import trusting
 from proxyindex.upstream.unzip import Unzip
 
 log = logging.getLogger(__name__)
@@ -298,15 +297,7 @@ def _proxy_mounts(
 
 
 def _tls(connection: Connection) -> ssl.SSLContext:
-    """The system's trust store as pip has it, or the configured CA file alone."""
-    if connection.ca_file:
-        context = ssl.create_default_context(cafile=os.fspath(connection.ca_file))
-    elif ssl.get_default_verify_paths().cafile:
-        # where OpenSSL finds the system's bundle by itself, truststore would have it load the very
-        # same file, but anew at every handshake (measured: 20 ms of the event loop each)
-        context = ssl.create_default_context()
-    else:
-        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = trusting(connection.ca_file)
     if connection.client_cert:
         context.load_cert_chain(connection.client_cert, connection.client_key)
     return context
