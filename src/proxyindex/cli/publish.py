@@ -152,7 +152,7 @@ def _target(
     if is_index:
         return _index(to, check, ca_file)
     if rsync.looks_remote(to):
-        return remote.RemoteFolder(rsync.Remote(to, ssh or rsync.DEFAULT_SSH), with_pages=pages)
+        return remote.RemoteFolder(to, ssh or rsync.DEFAULT_SSH, with_pages=pages)
     return folder.Folder(Path(to), with_pages=pages)
 
 

@@ -23,7 +23,7 @@ from proxyindex.publishing.pages import (
     rendered_list,
     sidecars,
 )
-from proxyindex.publishing.rsync import Entry, Missing, Remote, stage_files
+from proxyindex.publishing.rsync import DEFAULT_SSH, Entry, Missing, Remote, stage_files
 from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
 
@@ -53,15 +53,23 @@ class RemoteFolder:
     bytes as an error, files missing on a page by making the page anew.
     """
 
-    def __init__(self, remote: Remote, *, with_pages: bool) -> None:
-        self._remote = remote
+    def __init__(self, shown: str, ssh: str = DEFAULT_SSH, *, with_pages: bool) -> None:
+        self._shown = shown
+        self._ssh = ssh
         self._with_pages = with_pages
         self._contents = _Contents({})
         self._known: dict[str, Distribution] = {}  # by the path it lies under there
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        """Raises `PublishError` for what is no `host:path`, and where rsync is not installed."""
         self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            self._remote = Remote(self._shown, self._ssh, self._scratch)
+        except PublishError:
+            self._stack.close()
+            raise
+        self._stack.callback(self._remote.close)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -175,7 +183,7 @@ class RemoteFolder:
         for name, paths in contents.files.items():
             known = self._known_files(name, paths)
             local, promised = self._local_files(name, [path for path in paths if path not in known])
-            files = [
+            files = order_files(
                 replace(
                     file,
                     origin=LocalOrigin(path),
@@ -184,10 +192,10 @@ class RemoteFolder:
                     has_signature=path in contents.signed,
                 )
                 for path, file in (known | local).items()
-            ]
+            )
             versions = dict.fromkeys(file.version for file in files if file.version)
             yield from promised.items()
-            yield from rendered(ProjectPage(name, order_files(files), tuple(versions)), ".").items()
+            yield from rendered(ProjectPage(name, files, tuple(versions)), ".").items()
         yield from rendered_list(sorted(self._listed(contents))).items()
 
     def _known_files(self, name: NormalizedName, paths: Mapping[str, Entry]) -> dict[str, File]:

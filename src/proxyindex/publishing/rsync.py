@@ -50,21 +50,27 @@ class Missing(PublishError):
 class Remote:
     """A folder on another machine: `host:path` or `user@host:path`, as rsync and scp write it.
 
-    `ssh` is the command to get there, in words; a path that is not absolute begins at the user's
-    home. Every method raises `PublishError`, with what rsync or ssh said.
+    `ssh` is the command to get there; a path that is not absolute begins at the user's home.
+    `control` is a folder for the connection that is shared; `close` ends it. Every method raises
+    `PublishError`, with what rsync or ssh said.
     """
 
-    def __init__(self, shown: str, ssh: str = DEFAULT_SSH) -> None:
+    def __init__(self, shown: str, ssh: str, control: Path) -> None:
         match = _REMOTE.fullmatch(shown)
         if match is None or not match["path"].isprintable():
             raise PublishError(f"{shown!r} is not of the form host:path or user@host:path.")
+        if "@" not in match["host"] and "@" in match["path"].partition("/")[0]:
+            raise PublishError("TARGET looks like user:password@host: ssh takes no password there.")
         if (program := shutil.which("rsync")) is None:
             raise PublishError("rsync is not installed on this machine; it does the transfer.")
         self.shown = shown
+        self._control = control / "c"  # short: paths of sockets have 104 characters at most
+        self._ssh = [*_words(ssh), *_shared(ssh, self._control)]
+        self._host = match["host"]
         self._base = f"{match['host']}:{match['path'].rstrip('/') or '/'}"
         self._command = [
             program,
-            f"--rsh={_words(ssh)}",
+            f"--rsh={shlex.join(self._ssh)}",
             "--secluded-args",  # the shell over there sees no path
             f"--timeout={_SILENCE_SECONDS}",
             "--no-human-readable",
@@ -114,6 +120,17 @@ class Remote:
             told=told,
         )  # fmt: skip
 
+    def close(self) -> None:
+        """End the connection."""
+        if self._control.exists():
+            subprocess.run(  # noqa: S603 - a list of arguments, no shell
+                [*self._ssh, "-O", "exit", self._host],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+
     def _at(self, below: str) -> str:
         return f"{self._base.rstrip('/')}/{below}".rstrip("/") if below else self._base.rstrip("/")
 
@@ -155,15 +172,22 @@ def looks_remote(text: str) -> bool:
     return ":" in text.partition("/")[0]
 
 
-def _words(ssh: str) -> str:
-    """The command as rsync takes it apart: blanks, and quotes that hold no other quotes."""
+def _words(ssh: str) -> list[str]:
+    """The command in words, of which rsync can be told: it knows quotes, but none within others."""
     try:
         words = shlex.split(ssh)
     except ValueError as problem:
         raise PublishError(f"The ssh command {ssh!r} cannot be read: {problem}.") from problem
     if not words or any("'" in word for word in words):
         raise PublishError(f"The ssh command {ssh!r} cannot be used.")
-    return shlex.join(words)
+    return words
+
+
+def _shared(ssh: str, path: Path) -> list[str]:
+    """What has OpenSSH use one connection for all: each costs a second, and maybe a pass phrase."""
+    if os.path.basename(_words(ssh)[0]) != "ssh":
+        return []
+    return ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}", "-o", "ControlPersist=60"]
 
 
 def _entry(line: str) -> Entry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from proxyindex.simple import InvalidPage, MediaType, parse_page
 _PAUSES = (1.0, 3.0, 9.0)  # seconds before another attempt
 _LONGEST_PAUSE = 120.0  # of those a server may ask for
 _SHOWN = 500  # characters of a server's message
+_TAG = re.compile(r"<[^>]*>")
 _ACCEPT = f"{MediaType.JSON}, {MediaType.V1_HTML};q=0.2, {MediaType.HTML};q=0.1"
 
 
@@ -199,7 +201,10 @@ class Server:
         return None
 
     def _refusal(self, each: Distribution, answer: Answer) -> str:
-        said = " ".join(answer.body.decode("utf-8", "replace").split())
+        said = answer.body.decode("utf-8", "replace")
+        if "html" in answer.headers.get("content-type", ""):
+            said = _TAG.sub(" ", said)
+        said = " ".join(said.split())
         said = "".join(c for c in said if c.isprintable())[:_SHOWN] or answer.reason
         if self._credentials:
             said = self._credentials.hide(said)
