@@ -199,7 +199,7 @@ class RemoteFolder:
         yield from rendered_list(sorted(self._listed(contents))).items()
 
     def _known_files(self, name: NormalizedName, paths: Mapping[str, Entry]) -> dict[str, File]:
-        """What the page over there says of the files of the same size that are not ours."""
+        """What the page over there says of the files that are as they were when it was made."""
         place = self._fetched([f"{name}/{JSON_NAME}"]) / name / JSON_NAME
         try:
             page = parse_page(
@@ -213,7 +213,11 @@ class RemoteFolder:
         for path, entry in paths.items():
             file = said.get(PurePosixPath(path).name)
             ours = self._known.get(path)
-            if file and file.size == entry.size and (not ours or ours.sha256 == file.sha256):
+            if (
+                file
+                and (file.size, file.upload_time) == (entry.size, entry.mtime)
+                and (not ours or ours.sha256 == file.sha256)
+            ):
                 known[path] = file
         return known
 
