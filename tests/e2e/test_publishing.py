@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from proxyindex.simple import MediaType
+from tests.support import http
 from tests.support.builders import make_wheel, put, put_sdist, put_wheel
 from tests.support.clients import ClientFailedError, Done, Workbench
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
-from tests.support.sshd import SshServer, ssh_server
+from tests.support.sshd import SshServer, answers, free_port, ssh_server
 
 INSTALLERS = ["pip", "uv"]
 
@@ -80,6 +84,49 @@ def test_a_folder_with_pages_is_an_index_for_any_web_server(
     log = public.with_name("public.log").read_text()
     assert 'acme_app-2.0-py3-none-any.whl.metadata HTTP/1.1" 200' in log
     assert '" 404' not in log
+
+
+@contextmanager
+def nginx(folder: Path, home: Path) -> Iterator[str]:
+    """The example configuration, with a port and the folder put in."""
+    if (program := shutil.which("nginx", path="/usr/sbin:" + os.environ["PATH"])) is None:
+        pytest.skip("nginx is not installed (scripts/debian does, as root)")
+    home.mkdir()
+    port = free_port()
+    given = (Path(__file__).parents[2] / "deploy" / "nginx" / "static.conf").read_text()
+    given = given.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{place}_temp_path {home}/{place};\n" for place in places)
+    (home / "nginx.conf").write_text(
+        f"pid {home}/pid; error_log stderr warn; daemon off; master_process off; events {{}}\n"
+        f"http {{ access_log off; {temporary} {given.replace('/srv/packages/', f'{folder}/')} }}\n"
+    )
+    command = [program, "-p", str(home), "-c", str(home / "nginx.conf")]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(port), "nginx")
+        yield f"http://127.0.0.1:{port}/simple/"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_nginx_serves_both_forms(
+    installer: str, dist: Path, tmp_path: Path, workbench: Workbench
+) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    publish(workbench, dist, "--to", public, "--pages")
+    with nginx(public, tmp_path / "nginx") as url:
+        assert len(install(workbench, installer, url, "acme-app")) == 2
+        root = url.removesuffix("/simple/")
+        json = http.request(root, "/simple/acme-app/", [("Accept", f"{MediaType.JSON}, */*;q=0.1")])
+        assert json.header("content-type") == MediaType.JSON
+        assert json.body == (public / "acme-app" / "index.v1_json").read_bytes()
+        html = http.request(root, "/simple/acme-app/", [("Accept", "*/*")])
+        assert html.header("content-type") == "text/html"
+        assert http.request(root, "/simple/.publishing").status == 404
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)

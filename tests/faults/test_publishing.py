@@ -214,6 +214,13 @@ def test_secrets_on_the_command_line_are_refused(
     assert index.uploads == []
 
 
+@pytest.mark.parametrize("name", ["USERNAME", "PASSWORD", "TOKEN", "TO"])
+def test_variables_of_publishing_mean_nothing_to_the_server(name: str) -> None:
+    given = {f"PROXYINDEX_PUBLISH_{name}": SECRET}
+    done = CliRunner().invoke(main, ["config", "check"], env=given)
+    assert done.exit_code == 0, done.output
+
+
 # what servers say
 
 
