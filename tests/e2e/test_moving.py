@@ -28,7 +28,7 @@ def pypiserver(home: Path) -> Path:
 
 
 def devpi(home: Path) -> Path:
-    """`+files/USER/INDEX/+f/SHA/DIGITS/FILE` (devpi-server 6.21, by trial); a database beside."""
+    """`+files/USER/INDEX/+f/SHA/DIGITS/FILE` (devpi-server 6.20.3, by trial); a database beside."""
     place = home / "+files" / "alice" / "dev" / "+f"
     for part, name, version, needs in (
         ("be9/3dedf881e3059", "Acme_Lib", "1.0", []),
