@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -36,9 +37,7 @@ COLUMNS = (*SERVERS, DIRECT)
 @click.option("--list", "is_list", is_flag=True, help="Name all workloads and servers, and end.")
 @click.option("--servers", metavar="NAME,...", help="Only these servers; proxyindex always.")
 @click.option("--rounds", type=int, help="Samples of each server.  [default: 5; quick: 4]")
-@click.option(
-    "--seconds", type=float, help="Time of one sample under load.  [default: 3; quick: 1]"
-)
+@click.option("--seconds", type=float, help="Time of one sample under load.  [default: 1]")
 @click.option(
     "--scratch",
     type=click.Path(path_type=Path),
@@ -77,7 +76,7 @@ def main(
 
     \b
     Examples:
-      scripts/bench                              everything but real installs; an hour or so
+      scripts/bench                              everything but real installs; 25 minutes
       scripts/bench --quick                      each day
       scripts/bench warm-small-json cold-file    two workloads, all servers
       scripts/bench warm-300-json --servers raw-asgi,nginx-cache
@@ -94,10 +93,9 @@ def main(
         return
     chosen = _chosen(names, quick, live)
     columns = _columns(servers, quick)
-    effort = Effort(seconds or (1.0 if quick else 3.0), rounds or (4 if quick else 5))
+    effort = Effort(seconds or 1.0, rounds or (4 if quick else 5))
     out = out or scratch / "results" / time.strftime("%Y%m%d-%H%M%S")
-    outcomes, place = _measure(scratch, effort, chosen, columns)
-    _tell(report.results(outcomes, effort, place), out, scratch, publish)
+    _tell(_measure(scratch, effort, chosen, columns, out), out, scratch, publish)
 
 
 def _list() -> None:
@@ -130,22 +128,30 @@ def _columns(servers: str | None, quick: bool) -> list[str]:
 
 
 def _measure(
-    scratch: Path, effort: Effort, chosen: list[str], columns: list[str]
-) -> tuple[list[Outcome], dict[str, str]]:
+    scratch: Path, effort: Effort, chosen: list[str], columns: list[str], out: Path
+) -> report.Results:
+    """The results so far if it is interrupted; they are also written after each workload."""
     try:
         environments.program("wrk")
     except Unavailable as problem:
         raise click.ClickException(f"wrk is {problem}; install it first") from problem
-    outcomes = []
+    outcomes: list[Outcome] = []
+    out.mkdir(parents=True, exist_ok=True)
     # no refreshing thread: it would run beside what is measured
     with Lab(scratch, effort) as lab, Progress(console=console, auto_refresh=False) as progress:
         task = progress.add_task("", total=len(chosen))
-        for name in chosen:
-            say = _teller(progress, task, name)
-            outcomes.append(run(lab, WORKLOADS[name], columns, say))
-            progress.advance(task)
-            progress.print(report.line(outcomes[-1]))
-    return outcomes, machine()
+        with contextlib.suppress(KeyboardInterrupt):
+            for name in chosen:
+                say = _teller(progress, task, name)
+                outcomes.append(run(lab, WORKLOADS[name], columns, say))
+                progress.advance(task)
+                progress.print(report.line(outcomes[-1]))
+                _write(report.results(outcomes, effort, machine()), out)
+    return report.results(outcomes, effort, machine())
+
+
+def _write(results: report.Results, out: Path) -> None:
+    (out / "results.json").write_text(json.dumps(results, indent=1))
 
 
 def _teller(progress: Progress, task: object, name: str) -> Callable[[str], None]:
@@ -157,7 +163,7 @@ def _teller(progress: Progress, task: object, name: str) -> Callable[[str], None
 
 def _tell(results: dict[str, object], out: Path, scratch: Path, publish: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, indent=1))
+    _write(results, out)
     table = report.markdown(results)
     (out / "results.md").write_text(table)
     click.echo(table)

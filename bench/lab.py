@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 class Effort:
     """How long to measure: seconds of one sample under load, and samples per server."""
 
-    seconds: float = 3.0
+    seconds: float = 1.0
     rounds: int = 5
 
 

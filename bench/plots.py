@@ -17,8 +17,8 @@ RIVALS = ("nginx-cache", "proxpi", "devpi", "simple-repository-server")
 LIMITS = ("raw-asgi", "sendfile", "nginx-static")
 COLOURS = {
     "proxyindex": "#1f5fa8",
-    "raw-asgi": "#8a8a8a",
-    "sendfile": "#b5b5b5",
+    "raw-asgi": "#5b9bd5",
+    "sendfile": "#9fc97a",
     "starlette": "#c9b458",
     "nginx-static": "#4d4d4d",
     "nginx-cache": "#3c9d63",
@@ -56,7 +56,7 @@ def bars(axes: Axes, rows: list[Row], servers: tuple[str, ...], value: Any) -> N
     axes.margins(y=0.01)
     axes.set_axisbelow(True)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
 def to_limits(rows: list[Row], folder: Path) -> None:

@@ -5,18 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from subprocess import SubprocessError
 from typing import Any
 
-from bench.client import Failed
-from bench.errors import Unavailable
 from bench.lab import Lab
-from bench.load import BadAnswers
 from bench.workloads.base import Workload
 
 Say = Callable[[str], None]
-# What may go wrong with a server without being the end of the run
-_TROUBLE = (Unavailable, Failed, BadAnswers, OSError, ValueError, KeyError, SubprocessError)
 
 
 @dataclass(slots=True)
@@ -74,6 +68,6 @@ def _sample(lab: Lab, workload: Workload, column: Column, subject: Any) -> None:
 def _guarded(column: Column, work: Callable[[], object]) -> None:
     try:
         work()
-    except _TROUBLE as problem:
+    except Exception as problem:  # noqa: BLE001 - a rival may fail in any way; the others are measured
         column.reason = " ".join(str(problem).split()) or type(problem).__name__
         column.samples = {}

@@ -12,7 +12,7 @@ _CONFIG = """\
 port = {port}
 cache-dir = "{cache}"
 workers = {workers}
-{tls}
+{tls}{more}
 [policy]
 reserved = ["acme"]
 deny = ["evil-*", "torch<2.1"]
@@ -31,8 +31,8 @@ class ProxyIndex(Server):
     def launch(self, setup: Setup) -> Site:
         return self.launch_with(setup, setup.folder / "cache")
 
-    def launch_with(self, setup: Setup, cache: Path) -> Site:
-        """As `launch`, on a cache that may be full already."""
+    def launch_with(self, setup: Setup, cache: Path, more: str = "") -> Site:
+        """As `launch`, on a cache that may be full already, with `more` keys of configuration."""
         port, tls = free_port(), setup.certificate
         config = setup.folder / "proxyindex.toml"
         config.write_text(
@@ -42,6 +42,7 @@ class ProxyIndex(Server):
                 workers=setup.workers,
                 name=UPSTREAM_NAME,
                 upstream=setup.upstream,
+                more=more,
                 tls=f'tls-cert = "{tls.chain}"\ntls-key = "{tls.key}"' if tls else "",
             )
         )

@@ -4,12 +4,12 @@
 lifespan, passed in explicitly, and closed there.
 """
 
-import hashlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,33 +20,30 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from proxyindex import banner, errors
+from proxyindex import accounts, banner, errors, houses, publishers, sources
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
 from proxyindex.files.workshop import Workshop
-from proxyindex.freshness import FreshnessRules
+from proxyindex.houses import Houses
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
-from proxyindex.names import matches_pattern
-from proxyindex.policy import rules
-from proxyindex.policy.verdict import FileRule, Policy
-from proxyindex.repository.base import Repository
-from proxyindex.repository.filtered import Filtered
-from proxyindex.repository.kept import Stores, Terms
-from proxyindex.repository.local import FolderUnavailable, Local
-from proxyindex.repository.mirror import Mirror
-from proxyindex.repository.priority import Priority
-from proxyindex.settings import PolicySettings, Settings, UpstreamSettings
+from proxyindex.publish.rejection import FolderRefused, UploadRejected
+from proxyindex.publish.shelf import Shelves
+from proxyindex.repository.local import FolderUnavailable
+from proxyindex.server.reload import RENEW_KEY
+from proxyindex.settings import Settings
 from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id
-from proxyindex.store.derived import DerivedNotes
-from proxyindex.upstream.breaker import Breaker
-from proxyindex.upstream.client import Connection, Transport
+from proxyindex.trees import Trees
+from proxyindex.upstream.client import Transport
 from proxyindex.upstream.index import Upstream
-from proxyindex.web import health, landing, simple
+from proxyindex.web import health, landing, manage, simple, upload
 from proxyindex.web.access import AccessLog, exchange_of
+from proxyindex.web.admission import Admission
 from proxyindex.web.express import EXPRESS_KEY, Express
+from proxyindex.web.house import HOUSES_KEY, House, Reception
+from proxyindex.web.identity import CHALLENGE
 from proxyindex.web.paths import PathGuard
 from proxyindex.web.rendered import Renderer
 from proxyindex.web.responses import error_response
@@ -60,18 +57,24 @@ _WRITERS = 8  # threads that write arriving files
 _PROVERS = 2  # threads that hash stored files: more would only share the disk and the cores
 
 STATUSES: dict[type[errors.ProxyindexError], int] = {
+    errors.ServedElsewhere: 302,
     errors.NotFound: 404,
     errors.Denied: 403,
+    errors.LoginRequired: 401,
+    errors.Forbidden: 403,
+    errors.TooManyAttempts: 429,
+    UploadRejected: 400,  # or what it says itself
     errors.UpstreamUnavailable: 503,
     errors.UpstreamError: 502,
     errors.LoopDetected: 508,
     errors.StoreError: 503,
     errors.FileUnreadable: 503,
     FolderUnavailable: 503,
+    FolderRefused: 503,
     NotAcceptable: 406,
     errors.ProxyindexError: 500,  # one that nobody expected here
 }
-_OUTCOMES = {403: "denied", 404: "missing"}
+_OUTCOMES = {302: "redirected", 401: "denied", 403: "denied", 404: "missing", 429: "denied"}
 
 
 def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
@@ -81,14 +84,25 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, object]]:
-        async with open_house(settings, metrics, via, transport) as (index, status):
-            yield {"index": index, "health": status, EXPRESS_KEY: index.express}
+        async with _ground(settings, metrics) as ground:
+            opens = partial(open_house, ground=ground, via=via, transport=transport)
+            async with houses.opened(opens, settings) as open_now:
+                metrics.gauge("transfers_running", "Downloads under way", open_now.transfers)
+                ground.tasks.start_soon(_keep_house, ground, open_now)
+                yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
     return Starlette(
-        routes=[landing.route(banner.client_hints(settings)), *simple.ROUTES, *health.ROUTES],
+        routes=[
+            *upload.also_upload(*landing.ROUTES, *simple.LIST_ROUTES),
+            *simple.ROUTES,
+            *upload.ROUTES,
+            *manage.ROUTES,
+            *health.ROUTES,
+        ],
         middleware=[
             Middleware(AccessLog, metrics=metrics),
             Middleware(PathGuard, base_path=settings.base_path, via=via),
+            Middleware(Reception),
         ],
         exception_handlers={
             errors.ProxyindexError: _on_error,
@@ -98,24 +112,57 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every house stands on, and outlives it."""
+
+    cache: Cache
+    metrics: Metrics
+    lines: AccessLines
+    tasks: TaskGroup
+    shelves: Shelves
+
+
 @asynccontextmanager
-async def open_house(
-    settings: Settings, metrics: Metrics, via: str, transport: Transport | None
-) -> AsyncIterator[tuple[simple.IndexService, health.Health]]:
-    """Everything behind the routes, running; closed in the reverse order."""
+async def _ground(settings: Settings, metrics: Metrics) -> AsyncIterator[Ground]:
     cache = Cache.open(
         settings.cache_dir,
         file_limit=settings.cache_size,
         page_limit=settings.page_cache_size,
         events=metrics,
     )
+    blobs, pages = cache.blobs, cache.pages
+    metrics.gauge("cache_file_bytes", "Bytes of files in the cache", lambda: blobs.last_total)
+    metrics.gauge("cache_page_bytes", "Bytes of pages in the cache", lambda: pages.last_total)
     async with AsyncExitStack() as stack:
         stack.callback(cache.close)
-        upstreams = {}
-        for configured in settings.upstreams:
-            upstream = _upstream(configured, settings, via, transport)
-            stack.push_async_callback(upstream.aclose)
-            upstreams[_upstream_id(configured)] = upstream
+        lines = AccessLines(settings.log_format)
+        stack.callback(lines.flush)
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        yield Ground(cache, metrics, lines, tasks, Shelves())
+
+
+@asynccontextmanager
+async def alone(settings: Settings) -> AsyncIterator[House]:
+    """A house for one command: everything but the server, on the same cache and folders."""
+    via = f"proxyindex-{instance_id(settings.cache_dir)}"
+    metrics = Metrics()
+    async with (
+        _ground(settings, metrics) as ground,
+        open_house(settings, ground=ground, via=via, transport=None) as house,
+    ):
+        yield house
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings, *, ground: Ground, via: str, transport: Transport | None
+) -> AsyncIterator[House]:
+    """Everything behind the routes, running; closed in the reverse order."""
+    cache, metrics = ground.cache, ground.metrics
+    async with AsyncExitStack() as stack:
+        upstreams = _upstreams(settings, via, transport, stack)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         workshop = _workshop(cache, settings, metrics)
@@ -130,117 +177,48 @@ async def open_house(
             tasks,
             is_offline=settings.offline,
         )
-        repository = _index(settings, cache, upstreams, tasks, metrics)
-        metrics.gauge(
-            "cache_file_bytes", "Bytes of files in the cache", lambda: cache.blobs.last_total
-        )
-        metrics.gauge(
-            "cache_page_bytes", "Bytes of pages in the cache", lambda: cache.pages.last_total
-        )
-        metrics.gauge("transfers_running", "Downloads under way", lambda: len(downloads))
-        lines = AccessLines(settings.log_format)
-        stack.callback(lines.flush)
-        express = Express(metrics, lines)
+        identities = accounts.identities(settings)
+        express = Express(metrics, ground.lines, identities, by_user=settings.select_by_user)
         stack.callback(express.close)
-        tasks.start_soon(_keep_house, cache, express)
-        service = simple.IndexService("root", repository, files, Renderer(), express)
-        yield service, health.Health(settings.cache_dir, settings.folders, metrics)
+        own = sources.folders(settings, cache)
+        trees = Trees(settings, own, sources.mirrors(settings, cache, upstreams, tasks, metrics))
+        renderer = Renderer()
+        indexes = {}
+        for index in settings.indexes:
+            tree, admission = trees.tree(index), Admission(identities, accounts.rights(index))
+            indexes[index.name] = simple.IndexService(
+                *(index.name, tree.whole, tree.outside, files, renderer, express, admission),
+                publishers.publisher(settings, index, own.get(index.name), tree, ground.shelves),
+            )
+        yield House(
+            indexes=indexes,
+            default=settings.default.name,
+            select_by_user=settings.select_by_user,
+            landing=_landing_pages(settings),
+            health=health.Health(settings.cache_dir, settings.every_folder, metrics),
+            express=express,
+            transfers=downloads.__len__,
+            idle=downloads.idle,
+        )
 
 
-def _index(
-    settings: Settings,
-    cache: Cache,
-    upstreams: dict[str, Upstream],
-    tasks: TaskGroup,
-    metrics: Metrics,
-) -> Repository:
-    """The tree of repositories: own folders first, then each upstream through its policy."""
-    sources: list[Repository] = []
-    if settings.folders:
-        sources.append(Local(settings.folders, DerivedNotes(cache.derived, cache.worker)))
-    stores = Stores(
-        cache.pages, cache.absent, cache.doubts, cache.worker, cache.locks, cache.trouble
-    )
-    freshness_rules = FreshnessRules(
-        page_ttl=settings.page_ttl,
-        stale_while_revalidate=settings.stale_while_revalidate,
-        stale_if_error=settings.stale_if_error,
-        negative_ttl=settings.negative_ttl,
-    )
+def _upstreams(
+    settings: Settings, via: str, transport: Transport | None, stack: AsyncExitStack
+) -> dict[str, Upstream]:
+    """By their ids in the stores; closed with the stack."""
+    found = {}
     for configured in settings.upstreams:
-        key = _upstream_id(configured)
-        terms = Terms(
-            upstreams[key],
-            key,
-            stores,
-            Breaker(),
-            freshness_rules,
-            metrics,
-            is_offline=settings.offline,
-        )
-        mirror = Mirror(
-            terms,
-            cache.facts,
-            cache.blobs,
-            tasks,
-            offers_metadata=configured.metadata,
-            lists_all=settings.project_list == "all",
-        )
-        reserved = (*settings.policy.reserved, *configured.policy.reserved)
-        sources.append(Filtered(mirror, _policy(configured.policy, reserved)))
-    merged = settings.merge
-    index = Priority(sources, lambda name: any(matches_pattern(name, p) for p in merged))
-    return Filtered(index, _policy(settings.policy, ()))
+        upstream = sources.upstream(configured, settings, via, transport)
+        stack.push_async_callback(upstream.aclose)
+        found[sources.upstream_id(configured)] = upstream
+    return found
 
 
-def _policy(settings: PolicySettings, reserved: Sequence[str]) -> Policy:
-    allow = [rules.Pattern.parse(text) for text in settings.allow]
-    deny = [rules.Pattern.parse(text) for text in settings.deny]
-    # every version on every page is judged: rules that cannot object took a tenth of a page's time
-    file_rules: list[FileRule] = [rules.quarantined]
-    if deny:
-        file_rules.append(rules.deny_files(deny))
-    if allow:
-        file_rules.append(rules.allow_files(allow))
-    return Policy(
-        name_rules=(rules.reserved(reserved), rules.deny_names(deny), rules.allow_names(allow)),
-        file_rules=tuple(file_rules),
-        goes_by_version=True,
-    )
-
-
-def _upstream(
-    configured: UpstreamSettings, settings: Settings, via: str, transport: Transport | None
-) -> Upstream:
-    connection = Connection(
-        name=configured.name,
-        url=configured.url,
-        via=via,
-        username=configured.username,
-        password=configured.password.reveal() if configured.password else None,
-        ca_file=configured.ca_file,
-        client_cert=configured.client_cert,
-        client_key=configured.client_key,
-        proxy=configured.proxy.reveal() if configured.proxy else None,
-        connect_timeout=configured.connect_timeout,
-        read_timeout=configured.read_timeout,
-        max_connections=configured.max_connections,
-        file_hosts=configured.file_hosts,
-    )
-    return Upstream(
-        connection,
-        retries=configured.retries,
-        max_page_size=settings.max_page_size,
-        max_transfers=settings.max_transfers,
-        forbidden_is_missing=configured.forbidden_is_missing,
-        transport=transport,
-    )
-
-
-def _upstream_id(configured: UpstreamSettings) -> str:
-    """Names the upstream in the stores; another URL or user is another upstream there."""
-    identity = f"{configured.url} {configured.username or ''}"
-    return f"{configured.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+def _landing_pages(settings: Settings) -> dict[str, bytes]:
+    pages = {"": landing.render(banner.client_hints(settings))}
+    for index in settings.indexes:
+        pages[index.name] = landing.render(banner.client_hints(settings, index=index))
+    return pages
 
 
 def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
@@ -261,17 +239,30 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
     )
 
 
-async def _keep_house(cache: Cache, express: Express[Any]) -> None:
+async def _keep_house(ground: Ground, open_now: Houses) -> None:
     """Recover once, then hold the budgets and sweep leftovers from time to time."""
-    chores = itertools.chain(
-        [cache.recover], itertools.cycle([*[cache.trim] * _SWEEP_ROUNDS, cache.sweep])
-    )
+    cache = ground.cache
+
+    async def recover() -> None:
+        await cache.worker.run(ground.shelves.sweep)
+        pieces = cache.recovering()
+        while not await cache.worker.run(next, pieces, True):  # requests come in between
+            pass
+
+    async def trim() -> None:
+        await cache.worker.run(cache.trim)
+
+    async def sweep() -> None:
+        await cache.worker.run(cache.sweep)
+        await cache.worker.run(ground.shelves.sweep)
+
+    chores = itertools.chain([recover], itertools.cycle([*[trim] * _SWEEP_ROUNDS, sweep]))
     for chore in chores:
         try:
-            await cache.worker.run(chore)
+            await chore()
         except Exception:  # let loose, it would end every download, too
             log.exception("keeping the cache in order failed")
-        express.sweep()
+        open_now.express.sweep()
         await anyio.sleep(_TRIM_SECONDS)
 
 
@@ -284,14 +275,22 @@ async def _finish_fills(downloads: Downloads) -> None:
 async def _on_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, errors.ProxyindexError)
     status = next(STATUSES[kind] for kind in type(problem).__mro__ if kind in STATUSES)
+    if isinstance(problem, UploadRejected):
+        status = problem.status
     if status == 500:
         log.error("no status for %s", type(problem).__name__, exc_info=problem)
     exchange = exchange_of(request.scope)
     exchange.outcome = _OUTCOMES.get(status, "failed")
-    reason = str(problem) if isinstance(problem, errors.Denied) else None
-    retry_after = getattr(problem, "retry_after", 2) if status == 503 else 0
+    # twine shows nothing but the reason phrase, and so do installers for a file
+    is_told = isinstance(problem, errors.Denied | errors.Forbidden | UploadRejected)
+    reason = str(problem) if is_told else None
+    retry_after = getattr(problem, "retry_after", 2) if status in (429, 503) else 0
     response = error_response(status, problem, reason=reason, retry_after=retry_after)
     response.headers["Vary"] = "Accept"
+    if status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    if isinstance(problem, errors.ServedElsewhere):
+        response.headers["Location"] = problem.url
     return response
 
 

@@ -9,25 +9,31 @@ from urllib.parse import urlsplit
 
 from proxyindex import __version__
 from proxyindex.logs import JsonFormatter
-from proxyindex.settings import Settings
+from proxyindex.settings import IndexSettings, Settings
 from proxyindex.units import format_size
 from proxyindex.web.clients import PLACEHOLDER_HOST, ClientHints, snippets
 
 _ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised here, not bound
 
 
-def client_hints(settings: Settings, urls: Sequence[str] = ()) -> ClientHints:
+def client_hints(
+    settings: Settings, urls: Sequence[str] = (), index: IndexSettings | None = None
+) -> ClientHints:
     """What people may be told. `urls`: where the server really listens, if already bound.
+    `index`: the one to be spoken of under its own address, else the default one under its.
 
     The address is the configured public one, else the listening one with `HOST` in place of an
     address that means "all"; never what a request's `Host` claims.
     """
+    named = f"/{index.name}" if index else ""
+    shown = index or settings.default
     return ClientHints(
-        base_url=_base_url(settings, urls),
-        has_own_packages=bool(settings.folders),
-        upstreams=tuple(upstream.name for upstream in settings.upstreams),
+        base_url=_base_url(settings, urls) + named,
+        has_own_packages=any(one.folders for one in settings.lineage(shown)),
+        upstreams=settings.reaches(shown),
         version=__version__,
         is_offline=settings.offline,
+        indexes=() if index else tuple(one.name for one in settings.index_tables),
     )
 
 
@@ -68,9 +74,13 @@ def _json_line(settings: Settings, urls: Sequence[str]) -> str:
 
 def _facts(settings: Settings, urls: Sequence[str]) -> Iterator[str]:
     yield f"proxyindex {__version__} listens on {', '.join(urls)}"
-    sources = [os.fspath(folder) for folder in settings.folders]
-    sources += [f"{upstream.name} ({upstream.url})" for upstream in settings.upstreams]
-    yield f"  serves  {', then '.join(sources)}"
+    urls_of = {upstream.name: upstream.url for upstream in settings.upstreams}
+    for index in settings.indexes:
+        owners = settings.lineage(index)
+        sources = [os.fspath(folder) for one in owners for folder in one.folders]
+        sources += [f"{name} ({urls_of[name]})" for name in settings.reaches(index)]
+        where = f"/{index.name}/simple/: " if settings.index_tables else ""
+        yield f"  serves  {where}{', then '.join(sources)}"
     limit = f"at most {format_size(settings.cache_size)}"
     mode = "; offline, no upstream is asked" if settings.offline else ""
     yield f"  caches  in {settings.cache_dir}, {limit}{mode}"

@@ -5,8 +5,14 @@
     ├─ NotFound                  404
     │  ├─ ProjectNotFound        the only error `Priority` falls through on
     │  ├─ FileNotOnPage
-    │  └─ FileGone               listed, but its source no longer has it
+    │  ├─ FileGone               listed, but its source no longer has it
+    │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
+    ├─ ServedElsewhere           302; carries the address of the upstream's own page
     ├─ Denied                    403; carries the rule's name and its reason
+    ├─ NotAdmitted               who asks may not; the same whether or not what he asks for exists
+    │  ├─ LoginRequired          401 + WWW-Authenticate
+    │  ├─ Forbidden              403
+    │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
@@ -61,6 +67,23 @@ class FileGone(NotFound):
         self.filename = filename
 
 
+class NotHeld(NotFound):
+    """Only an upstream could tell, and it is not asked for whoever may not cause fetches."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject!r} is not stored here, and is not fetched for you.")
+        self.subject = subject
+
+
+class ServedElsewhere(ProxyindexError):
+    """This index does not pass the project on: clients are sent to the upstream's own page."""
+
+    def __init__(self, project: str, url: str) -> None:
+        super().__init__(f"{project!r} is served elsewhere.")
+        self.project = project
+        self.url = url
+
+
 class Denied(ProxyindexError):
     """A rule of this index forbids the project or file; never falls through."""
 
@@ -69,6 +92,33 @@ class Denied(ProxyindexError):
         self.subject = subject
         self.rule = rule
         self.reason = reason
+
+
+class NotAdmitted(ProxyindexError):
+    """Who asks may not have this; says nothing of what there is."""
+
+
+class LoginRequired(NotAdmitted):
+    """Nobody is logged in, and somebody who is might be allowed; or the log-in was wrong."""
+
+    def __init__(self, problem: str = "This needs a log-in") -> None:
+        super().__init__(f"{problem}: a user and password, or __token__ and a token.")
+
+
+class Forbidden(NotAdmitted):
+    """Who asks is known, or logging in would not help. `action` is a phrase."""
+
+    def __init__(self, user: str | None, action: str) -> None:
+        self.reason = f"{user or 'nobody'} may {'not ' if user else ''}{action}"
+        super().__init__(f"On this index, {self.reason}.")
+
+
+class TooManyAttempts(NotAdmitted):
+    """Too many wrong passwords; `retry_after` in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many wrong passwords: try again later.")
+        self.retry_after = retry_after
 
 
 class UpstreamError(ProxyindexError):

@@ -1,8 +1,8 @@
 """Access lines of answers that are given over and over: cheap by construction.
 
 One line through `logging` costs more than a remembered answer (measured: 14 µs of 20). So all but
-client and times is made ready once, and lines are written by the score, a moment late. They are
-the same lines: `tests/unit/test_lines.py` compares.
+client, user and times is made ready once, and lines are written by the score, a moment late. They
+are the same lines: `tests/unit/test_lines.py` compares.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from proxyindex.logs import escape, mask
@@ -41,20 +42,22 @@ class AccessLines:
         known = {key: _masked(fields[key]) for key in between}
         return json.dumps(middle)[1:-1], json.dumps(known)[1:-1]
 
-    def write(self, prepared: Prepared, client: str, seconds: float) -> None:
-        """One line, with the present time."""
+    def write(self, prepared: Prepared, client: str, user: str, seconds: float) -> None:
+        """One line, with the present time. `user` is the name, or `-`."""
         if not logger.isEnabledFor(logging.INFO):
             return
         moment, spent = self._now(), f"{seconds * 1000:.1f}"
         middle, known = prepared
+        if user != "-":
+            user = _in_line(user, self._is_json)
         if self._is_json:
             line = (
                 f'{{"time": "{moment}", "level": "info", "logger": "{logger.name}", "message": '
-                f'"{client}{middle}{spent}ms", "client": "{client}", {known}, '
-                f'"milliseconds": {spent}, "aborted": false}}\n'
+                f'"{client} {user}{middle}{spent}ms", "client": "{client}", '
+                f'"user": "{user}", {known}, "milliseconds": {spent}, "aborted": false}}\n'
             )
         else:
-            line = f"{moment} INFO {logger.name}: {client}{middle}{spent}ms\n"
+            line = f"{moment} INFO {logger.name}: {client} {user}{middle}{spent}ms\n"
         self._waiting.append(line)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.flush)
@@ -78,6 +81,11 @@ class AccessLines:
             self._second = second
             self._clock = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{self._clock}.{int((now - second) * 1000):03d}Z"
+
+
+@lru_cache(1024)
+def _in_line(user: str, is_json: bool) -> str:
+    return json.dumps(mask(user))[1:-1] if is_json else escape(mask(user))
 
 
 def _masked(value: object) -> object:

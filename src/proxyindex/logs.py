@@ -17,11 +17,13 @@ _USERINFO = r"(?i)\b([a-z][a-z0-9+.-]{0,15}://)[^\s/@?#'\"]*(?:@[^\s/@?#'\"]*)*@
 _QUERY = r"(?i)\b(https?://[^\s?#'\"<>]*)\?[^\s#'\"<>]+"
 _SCHEME = r"(?i)\b(basic|bearer)\s+(?=\S*[0-9=])[a-z0-9+/._~=-]{6,}"
 _HEADER = r"(?i)\b(authorization['\"]?\s*[:=]\s*b?['\"]?\w+)\s+[^\s'\"]+"
+_OURS = r"\bpxi_[\w-]{8,}"  # a token (users.tokens), wherever somebody put it
 _SECRETS = (
     (re.compile(_USERINFO), rf"\1{MASK}@"),
     (re.compile(_QUERY), rf"\1?{MASK}"),
     (re.compile(_SCHEME), rf"\1 {MASK}"),
     (re.compile(_HEADER), rf"\1 {MASK}"),
+    (re.compile(_OURS), f"pxi_{MASK}"),
 )
 # C0, DEL, C1, and the two Unicode line separators
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

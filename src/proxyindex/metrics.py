@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-KINDS = frozenset({"page", "file", "metadata", "list", "health", "other"})
-OUTCOMES = frozenset({*(outcome.value for outcome in Outcome), "denied", "missing", "failed", "-"})
+KINDS = frozenset({"page", "file", "metadata", "list", "health", "upload", "other"})
+OUTCOMES = frozenset(
+    {*(outcome.value for outcome in Outcome), "denied", "missing", "redirected", "failed", "-"}
+)
 OTHER = "other"
 NAMES_LIMIT = 100  # distinct values of one label that we let configuration and code make
 
@@ -55,6 +57,7 @@ class Metrics:
         self._readings: list[Reading] = []
         self._names: dict[str, set[str]] = {}
         self._tallies: dict[tuple[str, int, str], _Tally] = {}
+        self._page_tallies: dict[tuple[str, str], int] = {}
         self._tally_lock = threading.Lock()  # `exposition` is called in other threads
         self._is_flush_due = False
         self._requests = counter("requests", "Requests answered", "kind", "status", "outcome")
@@ -91,6 +94,10 @@ class Metrics:
         self._is_flush_due = False
         with self._tally_lock:
             tallies, self._tallies = self._tallies, {}
+            pages, self._page_tallies = self._page_tallies, {}
+        for (upstream, decision), count in pages.items():
+            names = self._name("upstream", upstream), self._name("decision", decision)
+            self._pages.labels(*names).inc(count)
         for (kind, status, outcome), tally in tallies.items():
             self._requests.labels(kind, str(status) if status else OTHER, outcome).inc(tally.count)
             self._bytes.labels(kind).inc(tally.size)
@@ -106,7 +113,11 @@ class Metrics:
         loop.call_later(_FLUSH_SECONDS, self.flush)
 
     def page(self, upstream: str, decision: str) -> None:
-        self._pages.labels(self._name("upstream", upstream), self._name("decision", decision)).inc()
+        key = upstream, decision  # tallied, too: 1.3 µs of each warm page, with several workers 3
+        with self._tally_lock:
+            self._page_tallies[key] = self._page_tallies.get(key, 0) + 1
+        if not self._is_flush_due:
+            self._flush_soon()
 
     def flight(self, kind: str, role: str) -> None:
         self._flights.labels(self._name("flight", kind), self._name("role", role)).inc()

@@ -26,13 +26,20 @@ if TYPE_CHECKING:
 
 METADATA_SUFFIX = ".metadata"  # PEP 658: the sibling of a wheel
 SIGNATURE_SUFFIX = ".asc"
+PROVENANCE_SUFFIX = ".provenance"  # PEP 740
+RECORD_SUFFIX = ".json"  # what an upload noted of a file in our folders: `records.py`
 
 
 @dataclass(frozen=True, slots=True)
 class LocalOrigin:
-    """A file in one of our own folders."""
+    """A file in one of our own folders.
+
+    `is_volatile`: other bytes may replace it under its name.
+    """
 
     path: str
+    has_provenance: bool = False
+    is_volatile: bool = False
 
 
 class UpstreamOrigin(msgspec.Struct, frozen=True, gc=False):
@@ -63,7 +70,14 @@ class SignatureOrigin:
     signed: File
 
 
-Origin = LocalOrigin | UpstreamOrigin | MetadataOrigin | SignatureOrigin
+@dataclass(frozen=True, slots=True)
+class ProvenanceOrigin:
+    """The provenance of one of our own files, which lies beside it (PEP 740)."""
+
+    path: str
+
+
+Origin = LocalOrigin | UpstreamOrigin | MetadataOrigin | SignatureOrigin | ProvenanceOrigin
 
 
 class File(msgspec.Struct, frozen=True, gc=False):
@@ -114,7 +128,7 @@ class File(msgspec.Struct, frozen=True, gc=False):
                 return "metadata-" + wheel.key
             case SignatureOrigin(signed):
                 return "signature-" + signed.key
-            case LocalOrigin(path):
+            case LocalOrigin(path) | ProvenanceOrigin(path):
                 return "path-" + hashlib.sha256(path.encode()).hexdigest()
 
     def metadata(self) -> File | None:
@@ -130,6 +144,13 @@ class File(msgspec.Struct, frozen=True, gc=False):
     def signature(self) -> File:
         """The `.asc` sibling as a file of its own; whether it exists only its source knows."""
         return File(filename=self.filename + SIGNATURE_SUFFIX, origin=SignatureOrigin(self))
+
+    def attested(self) -> File | None:
+        """The `.provenance` sibling as a file of its own, if we have it."""
+        if not isinstance(self.origin, LocalOrigin) or not self.origin.has_provenance:
+            return None
+        path = self.origin.path + PROVENANCE_SUFFIX
+        return File(filename=self.filename + PROVENANCE_SUFFIX, origin=ProvenanceOrigin(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +189,7 @@ class ProjectPage:
         return {file.filename: file for file in (*self.withdrawn, *self.files)}
 
     def file(self, filename: str) -> File:
-        """The file of this name, or its `.metadata` or `.asc` sibling.
+        """The file of this name, or its `.metadata`, `.asc` or `.provenance` sibling.
 
         Raises `Denied` for a file (or sibling of a file) that a rule removed, else `FileNotOnPage`.
         """
@@ -176,7 +197,7 @@ class ProjectPage:
             return found
         if filename in self.denied:
             raise self.denied[filename]
-        for suffix in (METADATA_SUFFIX, SIGNATURE_SUFFIX):
+        for suffix in (METADATA_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX):
             if filename.endswith(suffix) and (sibling := self._sibling(filename, suffix)):
                 return sibling
         raise FileNotOnPage(self.name, filename)
@@ -187,7 +208,9 @@ class ProjectPage:
             raise self.denied[stem]
         if not (owner := self._by_name.get(stem)):
             return None
-        return owner.metadata() if suffix == METADATA_SUFFIX else owner.signature()
+        if suffix == METADATA_SUFFIX:
+            return owner.metadata()
+        return owner.signature() if suffix == SIGNATURE_SUFFIX else owner.attested()
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -32,6 +32,7 @@ _PLATFORM = re.compile(r"\.(?:cygwin|freebsd|linux|macosx|solaris|win32|win)(?:-
 _NUMBERED = re.compile(r"-(?=[0-9])")
 _GLOB = frozenset("*?[")
 
+T = TypeVar("T")
 Kind = Literal["wheel", "sdist", "other"]
 VersionKey = tuple[int, Version, str]
 
@@ -122,6 +123,11 @@ def version_key(version: str | None) -> VersionKey:
 def matches_pattern(name: NormalizedName, pattern: str) -> bool:
     """Whether a glob (`*`, `?`, `[…]`) matches the name; the pattern is normalized like a name."""
     return fnmatchcase(name, _SEPARATORS.sub("-", pattern).lower())
+
+
+def first_match(name: NormalizedName, routes: Iterable[tuple[str, T]]) -> T | None:
+    """What the first glob that matches the name leads to, if one does."""
+    return next((to for pattern, to in routes if matches_pattern(name, pattern)), None)
 
 
 def is_reserved(name: NormalizedName, patterns: Iterable[str]) -> bool:

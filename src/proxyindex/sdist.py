@@ -9,7 +9,9 @@ from __future__ import annotations
 import gzip
 import tarfile
 import time
+import zipfile
 import zlib
+from collections.abc import Callable
 from typing import BinaryIO
 
 from proxyindex.wheel import (
@@ -21,6 +23,7 @@ from proxyindex.wheel import (
     check_zip,
     open_zip,
     read_entry,
+    strict_zip,
 )
 
 MAX_SECONDS = 120.0
@@ -31,6 +34,8 @@ _ZIPS = (".whl", ".zip", ".egg")
 _BLOCK = 512
 _STEP = 1024**2
 _LONG_NAMES = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
+_EXTENSIONS = _LONG_NAMES | {tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK}
+_MOST_TOPS = 100
 _WITHOUT_DATA = frozenset(
     {
         tarfile.LNKTYPE,
@@ -78,6 +83,51 @@ def check_whole(source: BinaryIO, filename: str) -> bool:
     return False
 
 
+def check_sdist(source: BinaryIO, filename: str) -> bytes:
+    """PKG-INFO of a whole `.tar.gz` or `.zip` with one top folder, in which it lies.
+
+    Reads all of it. Raises `InvalidArchive`. Source distribution format specification; of tars
+    also what PyPI refuses: sparse members, and an archive that is a zip as well.
+    """
+    tops = _Tops(filename)
+    if filename.endswith(_TAR_GZ):
+        if zipfile.is_zipfile(source):
+            raise InvalidArchive(filename, "is a zip archive as well")
+        found = _tar_pkg_info(_Unzipped(source, filename), tops.add_member)
+    else:
+        with strict_zip(source, filename) as archive:
+            for entry in archive.infolist():
+                tops.add(entry.filename)
+        found = read_pkg_info(source, filename)
+    if len(tops.names) != 1:
+        raise InvalidArchive(filename, f"has {len(tops.names)} top folders, not one")
+    if found is None:
+        raise InvalidArchive(filename, "has no PKG-INFO in its top folder")
+    return found
+
+
+class _Tops:
+    """What lies at the top of an archive, its names found harmless."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        self.names: set[str] = set()
+
+    def add(self, name: str) -> None:
+        parts = name.removeprefix("./").rstrip("/").split("/")
+        if parts[0] in ("", ".") and len(parts) == 1:
+            return
+        if ".." in parts or "" in parts or "\0" in name or "\\" in name:
+            raise InvalidArchive(self._filename, f"has a member {name[:200]!r} that climbs")
+        if len(self.names) < _MOST_TOPS:
+            self.names.add(parts[0])
+
+    def add_member(self, name: str, member: tarfile.TarInfo) -> None:
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise InvalidArchive(self._filename, f"has a sparse member {name[:200]!r}")
+        self.add(name)
+
+
 class _Unzipped:
     """The decompressed bytes of a gzip stream, counted against the bounds."""
 
@@ -123,7 +173,9 @@ class _Unzipped:
             pass
 
 
-def _tar_pkg_info(stream: _Unzipped) -> bytes | None:
+def _tar_pkg_info(
+    stream: _Unzipped, each: Callable[[str, tarfile.TarInfo], None] | None = None
+) -> bytes | None:
     found: bytes | None = None
     long_name: str | None = None
     for _ in range(MAX_ENTRIES):
@@ -132,6 +184,8 @@ def _tar_pkg_info(stream: _Unzipped) -> bytes | None:
             return found
         size = 0 if member.type in _WITHOUT_DATA else member.size
         padding = -size % _BLOCK
+        if each and member.type not in _EXTENSIONS:
+            each(long_name or member.name, member)
         if member.type in _LONG_NAMES:
             long_name = _name_in(member, stream.exactly(size, limit=MAX_EXTENSION)) or long_name
         elif member.isreg() and found is None and _is_pkg_info(long_name or member.name):

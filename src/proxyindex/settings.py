@@ -6,7 +6,7 @@ How the values are found (flags, environment, TOML file) is `config/`; what they
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -79,12 +79,67 @@ class UpstreamSettings:
     policy: PolicySettings = PolicySettings()
 
 
+FOLDERS = "folders"  # as target of a route: the own folders, and no upstream
+
+
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything `proxyindex serve` can be told. Sizes in bytes, times in seconds."""
+class Route:
+    """What may be asked for names that the glob `match` covers: an upstream, a base, `FOLDERS`."""
+
+    match: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexKeys:
+    """What describes an index, in its table or, where there is but one, among all other keys.
+
+    `folders`: the first is the one uploads are written to. `fallback`: what happens to names that
+    no folder has: fetched through the cache, sent to the upstream's own page, or not found.
+    `merge`: globs of names whose files are joined from folders and upstreams. `overwrite`: other
+    bytes may replace a file. `claim`: names that may be uploaded though an upstream has them.
+    `read` to `admin`: grants, each `WHO` or `WHO PROJECT-GLOB…`.
+    """
 
     folders: tuple[Path, ...] = ()
+    routes: tuple[Route, ...] = ()
+    fallback: Literal["proxy", "redirect", "none"] = "proxy"
+    merge: tuple[str, ...] = ()
+    overwrite: bool = False
+    claim: tuple[str, ...] = ()
+    policy: PolicySettings = PolicySettings()
+    read: tuple[str, ...] = ("*",)
+    fetch: tuple[str, ...] = ("*",)
+    upload: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+    yank: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings(IndexKeys):
+    """One index. `bases` are names of indexes and upstreams, in order; then its own `upstreams`."""
+
+    name: str
+    bases: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
+
+
+ROOT = "root"  # the one index of a configuration that has no table of any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(IndexKeys):
+    """Everything `proxyindex serve` can be told. Sizes in bytes, times in seconds.
+
+    Without `index_tables` the keys of `IndexKeys` describe the one index there is. `groups`: names
+    and their users. `remote_user_from`: addresses, networks, or `unix`.
+    """
+
     upstreams: tuple[UpstreamSettings, ...] = ()
+    index_tables: tuple[IndexSettings, ...] = ()
+    default_index: str | None = None
+    select_by_user: bool = False
     host: str = "127.0.0.1"
     port: int = 8080
     unix_socket: Path | None = None
@@ -106,10 +161,58 @@ class Settings:
     max_file_size: int = 5 * GIGABYTE
     max_page_size: int = 64 * MEBIBYTE
     max_transfers: int = 32
+    max_upload_size: int = 5 * GIGABYTE
     project_list: Literal["local", "all"] = "local"
-    merge: tuple[str, ...] = ()
-    policy: PolicySettings = PolicySettings()
+    htpasswd: tuple[Path, ...] = ()
+    tokens: Path = Path()
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    remote_user_header: str | None = None
+    remote_user_from: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     config_file: Path | None = field(default=None, compare=False)
+
+    @property
+    def indexes(self) -> tuple[IndexSettings, ...]:
+        """All indexes, in the order of the file."""
+        if self.index_tables:
+            return self.index_tables
+        keys = {key.name: getattr(self, key.name) for key in fields(IndexKeys)}
+        return (IndexSettings(ROOT, (), tuple(u.name for u in self.upstreams), **keys),)
+
+    @property
+    def default(self) -> IndexSettings:
+        """The index `/simple/` is: the one that is named, else the first."""
+        indexes = self.indexes
+        return next((one for one in indexes if one.name == self.default_index), indexes[0])
+
+    @property
+    def every_folder(self) -> tuple[Path, ...]:
+        """The folders of all indexes, each once."""
+        return tuple(dict.fromkeys(folder for one in self.indexes for folder in one.folders))
+
+    def lineage(self, index: IndexSettings) -> tuple[IndexSettings, ...]:
+        """The index and all it inherits from, each once, in the order they are asked."""
+        by_name = {one.name: one for one in self.indexes}
+        found: dict[str, IndexSettings] = {}
+
+        def visit(one: IndexSettings) -> None:
+            if one.name not in found:
+                found[one.name] = one
+                for base in one.bases:
+                    if base in by_name:
+                        visit(by_name[base])
+
+        visit(index)
+        return tuple(found.values())
+
+    def reaches(self, index: IndexSettings) -> tuple[str, ...]:
+        """Names of the upstreams an index may ask, its own and inherited ones, each once."""
+        names: list[str] = []
+        known = {upstream.name for upstream in self.upstreams}
+        for one in self.lineage(index) if index.fallback != "none" else ():
+            if one.fallback != "none":
+                targets = (route.to for route in one.routes)
+                names += [name for name in (*one.bases, *one.upstreams, *targets) if name in known]
+        return tuple(dict.fromkeys(names))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ _SMALLEST_ENTRY = 46
 _LOCAL_HEADER = 30
 _END_RECORD = 22
 _ENCRYPTED = 0x1
+_UTF8 = 0x800
+_TAR_BLOCK = 512
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -145,6 +148,62 @@ def check_zip(source: BinaryIO, filename: str) -> None:
             "<H", len(archive.comment)
         ):
             raise InvalidArchive(filename, "has something after its end")
+
+
+def check_wheel(source: BinaryIO, filename: str) -> bytes:
+    """The METADATA of a wheel that is whole, plainly packed, and has what a wheel must have.
+
+    Raises `InvalidArchive`. Binary distribution format specification.
+    """
+    metadata = read_metadata(source, filename)
+    with strict_zip(source, filename) as archive:
+        names = {entry.filename for entry in archive.infolist()}
+        home = next(name for name in names if _METADATA_ENTRY.match(name)).partition("/")[0]
+        for needed in ("WHEEL", "RECORD"):
+            if f"{home}/{needed}" not in names:
+                raise InvalidArchive(filename, f"has no {home}/{needed}")
+    return metadata
+
+
+@contextmanager
+def strict_zip(source: BinaryIO, filename: str) -> Iterator[zipfile.ZipFile]:
+    """As `open_zip`, of an archive that all programs must read alike.
+
+    Raises `InvalidArchive` unless it is nothing but a zip, its entries stored or deflated, one
+    after the other, and of the same names in both places a zip has for them.
+    """
+    check_zip(source, filename)
+    source.seek(0)
+    if _is_tar(source.read(_TAR_BLOCK)):
+        raise InvalidArchive(filename, "is a tar archive as well")
+    with open_zip(source, filename) as archive:
+        position = 0
+        for entry in sorted(archive.infolist(), key=lambda one: one.header_offset):
+            if entry.compress_type not in _METHODS:
+                raise InvalidArchive(filename, f"compresses {entry.filename!r} in an unusual way")
+            if entry.header_offset < position or (position == 0 < entry.header_offset):
+                raise InvalidArchive(filename, f"has {entry.filename!r} where it should not be")
+            position = entry.header_offset + _local_size(source, entry, filename)
+        yield archive
+
+
+def _local_size(source: BinaryIO, entry: zipfile.ZipInfo, filename: str) -> int:
+    """Bytes of the entry with its header, which says the same name as the directory."""
+    source.seek(entry.header_offset)
+    header = source.read(_LOCAL_HEADER)
+    name_size, extra_size = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    coding = "utf-8" if entry.flag_bits & _UTF8 else "cp437"
+    if source.read(name_size).decode(coding) != entry.orig_filename:
+        raise InvalidArchive(filename, f"calls the entry {entry.filename!r} by two names")
+    return _LOCAL_HEADER + name_size + extra_size + entry.compress_size
+
+
+def _is_tar(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
 
 
 class _Bounded:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
-from proxyindex.store import disk
+from proxyindex.store import budget, disk
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.index import Recency
 from proxyindex.store.partials import Partials
@@ -263,3 +263,29 @@ def test_a_killed_writer_leaves_whole_files_only(make: Made, tmp_path: Path) -> 
         assert all(sha256(blobs.path(name).read_bytes()) == name for name in names)
     blobs.recount()
     assert blobs.total() == sum(size for _, size, _ in blobs.walk())
+
+
+def test_counting_again_goes_piece_by_piece_and_forgets_nothing_new(
+    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_PIECE", 5)
+    blobs = make()
+    bodies = [data(letter, 10 + number) for number, letter in enumerate("abcdefghijklmnopqrst")]
+    for body in bodies:
+        blobs.put(sha256(body), body)
+    blobs.flush()
+    gone, unknown = bodies[:6], bodies[6:12]
+    for body in gone:  # their rows stay
+        blobs.unlink(sha256(body))
+    Recency(tmp_path / "index").forget([sha256(body) for body in unknown])
+    late = [data(letter, 100) for letter in "uvwxyz"]
+    pieces = 0
+    for _ in blobs.recounting():  # both before and behind where it is
+        if late:
+            body = late.pop()
+            blobs.put(sha256(body), body)
+            blobs.flush()
+        pieces += 1
+    assert pieces > 2
+    assert blobs.total() == sum(size for _, size, _ in blobs.walk())
+    assert blobs.total() == sum(map(len, bodies[6:])) + 100 * pieces

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from proxyindex.server import StartError
+from proxyindex.server.checks import check
 from proxyindex.server.listen import addresses, bind_tcp, close_all, unix_socket
-from proxyindex.server.run import check, raise_descriptor_limit
+from proxyindex.server.run import raise_descriptor_limit
 from proxyindex.server.workers import GIVE_UP_AFTER
 from proxyindex.settings import Settings
 from tests.support.certificates import Certificates

@@ -71,7 +71,7 @@ def _check_mistakes(mistakes: list[str], data: bytes) -> None:
 
 def _check_loaded(loaded: Loaded, data: bytes) -> None:
     as_read = json.loads(as_json(loaded))
-    assert set(as_read) == {"settings", "upstreams"}
+    assert set(as_read) == {"settings", "upstreams", "indexes"}
     shown = as_toml(loaded)
     _check_secret(shown + as_json(loaded), data)
     tomllib.loads(shown)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz import archives, headers, pages, requests, settings, stored
+from tests.fuzz import archives, headers, pages, requests, settings, stored, uploads
 from tests.fuzz.guard import bounded, confined
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -125,6 +125,25 @@ _CONFIG = (
 )
 _META = ("Name: ", "Version: ", "Requires-Python: ", "\r\n", "\n ", "\n\n", "=?utf-8?q?")
 _STATES = ('"url": "', '"fetched_at": ', '"serial": ', '"size": ', '"sha256": "', "NaN", "1e999")
+_FORM = (
+    "\r\n--b0b1b2b3\r\n",
+    "--b0b1b2b3--\r\n",
+    'Content-Disposition: form-data; name="',
+    '"; filename="',
+    ':action"\r\n\r\nfile_upload',
+    'content"; filename="demo-1.0.tar.gz"\r\n\r\n',
+    "sha256_digest",
+    "filename*=utf-8''",
+    "\r\n\r\n",
+)
+_ATTESTED = ('"envelope":{', '"statement":"', '"verification_material":{', '"version":1', "\\ud800")
+_RECORD = (
+    '"sha256":"',
+    '"upload-time":"',
+    '"yanked":"',
+    '"examined":{',
+    "9999-12-31T23:59:59-14:00",
+)
 
 
 def _table(targets: Iterable[Target]) -> dict[str, Target]:
@@ -157,5 +176,8 @@ TARGETS = _table(
         Target("rule", settings.rule, 512, (">=", "==", "~=", "!=", "*", "[", "]", ".*")),
         Target("page-head", stored.page_head, 2048, _STATES),
         Target("fact-line", stored.fact_line, 1024, _STATES),
+        Target("upload-form", uploads.form, 4096, _FORM),
+        Target("attestations", uploads.attestations, 2048, _ATTESTED),
+        Target("record", uploads.record, 1024, _RECORD),
     )
 )

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxyindex.app import _upstream_id
 from proxyindex.settings import UpstreamSettings
+from proxyindex.sources import upstream_id
 from proxyindex.store.facts import Fact
 from proxyindex.store.pages import PageHead
 from tests.soak.lab import Run, serve
@@ -148,7 +148,7 @@ class Held:
 
     def fill(self, cache_dir: Path, url: str) -> None:
         """Lay it into a cache directory, as a server before `url` would have."""
-        key = _upstream_id(UpstreamSettings(name=_NAME, url=url))
+        key = upstream_id(UpstreamSettings(name=_NAME, url=url))
         head = PageHead(
             url=f"{url}/held/",
             content_type="application/vnd.pypi.simple.v1+json",

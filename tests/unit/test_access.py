@@ -1,150 +1,212 @@
-"""One access line and one count per request, whatever becomes of it."""
+"""Who may do what: every decision against a model that is written another way."""
 
-import logging
+from __future__ import annotations
+
+import itertools
+import math
+import re
 
 import pytest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.utils import NormalizedName
 
-from proxyindex.logs import TextFormatter
-from proxyindex.web.access import AccessLog, Exchange, exchange_of
+from proxyindex.access import (
+    ANONYMOUS,
+    NO_NAME,
+    Action,
+    Decision,
+    Grant,
+    Identity,
+    InvalidGrant,
+    Rights,
+    Scope,
+    is_user_name,
+)
 
-Counted = tuple[str, int, str, int]
-
-
-class Counter:
-    def __init__(self) -> None:
-        self.counted: list[Counted] = []
-
-    def request(self, kind: str, status: int, outcome: str, seconds: float, size: int) -> None:
-        assert seconds >= 0
-        self.counted.append((kind, status, outcome, size))
-
-
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    exchange = exchange_of(scope)
-    exchange.kind, exchange.outcome = "file", "hit"
-    exchange.project, exchange.filename = "demo", "demo-1.0.tar.gz"
-    await send({"type": "http.response.start", "status": 206, "headers": []})
-    await send({"type": "http.response.body", "body": b"12345", "more_body": True})
-    await send({"type": "http.response.body", "body": b"678"})
-
-
-def scope_of(path: str = "/simple/demo/", method: str = "GET") -> Scope:
-    return {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "query_string": b"token=secret",
-        "client": ("192.0.2.1", 5000),
-    }
-
-
-async def answered(
-    application: ASGIApp, caplog: pytest.LogCaptureFixture, scope: Scope | None = None
-) -> tuple[list[Counted], str]:
-    counter = Counter()
-
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        assert message["type"].startswith("http.response.")
-
-    with caplog.at_level(logging.INFO, "proxyindex.access"):
-        try:
-            await AccessLog(application, counter)(scope or scope_of(), receive, send)
-        finally:
-            assert len(caplog.records) == 1
-    return counter.counted, TextFormatter().format(caplog.records[0])
+GROUPS = {"release": {"alice", "bob"}, "ops": {"carol"}}
+# (user, indexes, projects, actions) of a token; the last three None for a log-in by password
+WHO: list[tuple[str | None, str | None, str | None, str | None]] = [
+    (None, None, None, None),
+    ("alice", None, None, None),
+    ("carol", None, None, None),
+    ("dave", None, None, None),
+    ("alice", "dev*", None, None),
+    ("alice", None, "acme-*", None),
+    ("alice", None, None, "read"),
+    ("alice", None, None, "admin"),
+    ("alice", "prod", "acme-*", "upload"),
+    ("ci", None, "torch", "read upload"),
+]
+INDEXES = ("dev", "prod", "dev-2")
+PROJECTS: tuple[str | None, ...] = (None, "acme-lib", "torch", "other", "")
+GRANTS = [
+    {},
+    {"read": ["*"]},
+    {"read": ["@users"], "upload": ["ci", "@release acme-*"]},
+    {"read": ["* open-* torch", "@release"], "fetch": ["@ops"], "yank": ["alice"]},
+    {"admin": ["carol", "alice acme-*"], "read": ["dave other"]},
+    {"delete": ["*"], "admin": ["@nobody"], "fetch": ["@users acme-* torch"]},
+]
 
 
-async def test_line_and_count_say_what_the_endpoint_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    counted, line = await answered(app, caplog)
-    assert counted == [("file", 206, "hit", 8)]
-    assert " 192.0.2.1 GET /simple/demo/ 206 demo demo-1.0.tar.gz hit 8B " in line
-    assert line.endswith("ms")
-    assert "secret" not in line
+def globbed(name: str, globs: list[str]) -> bool:
+    patterns = [glob.replace("*", ".*") for glob in globs]
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
-async def test_fields_are_there_for_the_json_formatter(caplog: pytest.LogCaptureFixture) -> None:
-    await answered(app, caplog)
-    fields = vars(caplog.records[0])["fields"]
-    assert fields["bytes"] == 8
-    assert fields["aborted"] is False
-    assert fields["index"] == "-"
+def model(
+    grants: dict[str, list[str]],
+    who: tuple[str | None, str | None, str | None, str | None],
+    index: str,
+    action: str,
+    project: str | None,
+) -> str:
+    """The rules as one would tell them."""
+    user, of_indexes, of_projects, of_actions = who
+    lines = [line.split() for key in (action, "admin") for line in grants.get(key, [])]
+    about = [w for w, *globs in lines if project is None or not globs or globbed(project, globs)]
+    if "*" in about:
+        return "allowed"
+    if user is None:
+        return "log in" if any(w != "*" for w, *_ in lines) else "forbidden"
+    if of_indexes and not globbed(index, [of_indexes]):
+        return "forbidden"
+    if of_projects and project is not None and not globbed(project, [of_projects]):
+        return "forbidden"
+    if of_actions:
+        good_for = set(of_actions.split())
+        if "read" in good_for:
+            good_for.add("fetch")
+        if action not in good_for and "admin" not in good_for:
+            return "forbidden"
+    names = {user, "@users"} | {f"@{name}" for name, users in GROUPS.items() if user in users}
+    return "allowed" if names & set(about) else "forbidden"
 
 
-async def test_head_counts_no_body(caplog: pytest.LogCaptureFixture) -> None:
-    counted, _ = await answered(app, caplog, scope_of(method="HEAD"))
-    assert counted == [("file", 206, "hit", 0)]
-
-
-async def test_path_cannot_forge_a_line_or_a_column(caplog: pytest.LogCaptureFixture) -> None:
-    _, line = await answered(
-        app, caplog, scope_of("/a 200\r\n2026 INFO x\u2028\x1b[2J" + "y" * 9999)
+def identity(who: tuple[str | None, str | None, str | None, str | None]) -> Identity:
+    user, indexes, projects, actions = who
+    scope = Scope(
+        (indexes,) if indexes else (),
+        (projects,) if projects else (),
+        frozenset(Action(word) for word in actions.split()) if actions else frozenset(),
     )
-    assert len(line.splitlines()) == 1
-    assert "/a%20200\\r\\n2026%20INFO%20x\\u2028\\x1b[2Jyyy" in line
-    assert len(line) < 1500
+    groups = frozenset(name for name, users in GROUPS.items() if user in users)
+    return Identity(user, groups, scope)
 
 
-async def test_failed_application_is_logged_as_500_and_aborted(
-    caplog: pytest.LogCaptureFixture,
+def rights(grants: dict[str, list[str]], index: str) -> Rights:
+    parsed = {Action(key): [Grant.parse(one) for one in lines] for key, lines in grants.items()}
+    return Rights(index, parsed)
+
+
+@pytest.mark.parametrize("grants", GRANTS, ids=str)
+def test_every_decision_is_that_of_the_model(grants: dict[str, list[str]]) -> None:
+    seen = set()
+    for index, who in itertools.product(INDEXES, WHO):
+        judged, asker = rights(grants, index), identity(who)
+        for action, project in itertools.product(Action, PROJECTS):
+            name = None if project is None else NormalizedName(project)
+            expected = model(grants, who, index, action.value, project)
+            assert judged.decide(asker, action, name).value == expected, (index, who, action, name)
+            seen.add(expected)
+    assert len(seen) >= (2 if grants else 1), "the table tells nothing apart"
+
+
+WORDS = st.sampled_from(["*", "@users", "alice", "bob", "ci", "@release", "@ops"])
+GLOBS = st.lists(st.sampled_from(["acme-*", "torch", "*", "o*r"]), max_size=2)
+LINES = st.lists(st.tuples(WORDS, GLOBS).map(lambda one: " ".join([one[0], *one[1]])), max_size=3)
+MAPS = st.dictionaries(st.sampled_from([action.value for action in Action]), LINES)
+
+
+@given(
+    MAPS,
+    st.sampled_from(WHO),
+    st.sampled_from(INDEXES),
+    st.sampled_from(list(Action)),
+    st.sampled_from(PROJECTS),
+)
+def test_any_configuration_decides_as_the_model(
+    grants: dict[str, list[str]],
+    who: tuple[str | None, str | None, str | None, str | None],
+    index: str,
+    action: Action,
+    project: str | None,
 ) -> None:
-    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
-        raise RuntimeError
+    judged, asker = rights(grants, index), identity(who)
+    name = None if project is None else NormalizedName(project)
+    decision = judged.decide(asker, action, name)
+    assert decision.value == model(grants, who, index, action.value, project)
+    assert judged.allows(asker, action, name) == (decision is Decision.ALLOWED)
+    if judged.reaches_all(asker, action):
+        assert decision is Decision.ALLOWED
+    if judged.is_open(action, name):
+        assert decision is Decision.ALLOWED, "whoever logs in may do what everybody may"
+    if name is not None:
+        both = [judged.decide(asker, one, name) for one in (Action.READ, Action.FETCH)]
+        expected = both == [Decision.ALLOWED] * 2
+        assert [judged.serves(asker, name), judged.serves(asker, name)] == [expected] * 2
 
-    with pytest.raises(RuntimeError):
-        await answered(failing, caplog)
-    assert vars(caplog.records[0])["fields"]["status"] == 500
-    assert caplog.records[0].getMessage().endswith(" aborted")
 
-
-async def test_answer_to_a_client_that_has_left_is_aborted(
-    caplog: pytest.LogCaptureFixture,
+@given(MAPS, st.sampled_from(list(Action)), st.sampled_from(["acme-lib", "torch", "zzz", ""]))
+def test_whether_to_log_in_does_not_depend_on_the_name(
+    grants: dict[str, list[str]], action: Action, project: str
 ) -> None:
-    async def listening(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await app(scope, receive, send)
-
-    _, line = await answered(listening, caplog)
-    assert line.endswith(" aborted")
+    judged = rights(grants, "prod")
+    found = judged.decide(ANONYMOUS, action, NormalizedName(project))
+    other = judged.decide(ANONYMOUS, action, NormalizedName("any-other"))
+    assert Decision.ALLOWED in (found, other) or found is other
 
 
-async def test_unknown_requests_and_clients_have_dashes(caplog: pytest.LogCaptureFixture) -> None:
-    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body"})
-
-    counted, line = await answered(silent, caplog, {**scope_of(), "client": None})
-    assert counted == [("other", 404, "-", 0)]
-    assert " - GET /simple/demo/ 404 - - - 0B " in line
+def test_what_is_no_name_is_covered_by_grants_for_all_names_only() -> None:
+    judged = rights({"read": ["alice acme-*", "bob *", "carol"]}, "prod")
+    allowed = [judged.allows(Identity(user), Action.READ, NO_NAME) for user in ("alice", "bob")]
+    assert allowed == [False, True]
+    assert judged.allows(Identity("carol"), Action.READ, NO_NAME)
 
 
-async def test_lifespan_is_passed_on_unlogged(caplog: pytest.LogCaptureFixture) -> None:
-    seen = []
-
-    async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope["type"])
-
-    async def receive() -> Message:
-        return {}
-
-    async def send(message: Message) -> None: ...
-
-    await AccessLog(lifespan, Counter())({"type": "lifespan"}, receive, send)
-    assert seen == ["lifespan"]
-    assert caplog.records == []
+def test_patterns_are_normalized_as_names_are() -> None:
+    judged = rights({"read": ["alice Acme_*"]}, "prod")
+    assert judged.allows(Identity("alice"), Action.READ, NormalizedName("acme-lib"))
 
 
-def test_exchange_is_made_where_nobody_logs() -> None:
-    scope: Scope = {}
-    exchange_of(scope).kind = "page"
-    assert exchange_of(scope) == Exchange(kind="page")
+def test_a_name_like_a_group_is_not_its_member() -> None:
+    judged = rights({"read": ["@release"]}, "prod")
+    assert not judged.allows(Identity("release"), Action.READ, None)
+    assert not judged.allows(Identity("release", frozenset({"ops"})), Action.READ, None)
+    assert judged.allows(Identity("x", frozenset({"release"})), Action.READ, None)
 
 
-def test_foreign_value_in_the_scope_is_an_error() -> None:
-    with pytest.raises(TypeError):
-        exchange_of({"proxyindex": {}})
+@pytest.mark.parametrize("text", ["", "  ", "@", "**", "*x", "a:b", "@@x", "#a", 'a"b'])
+def test_a_grant_to_nobody_is_refused(text: str) -> None:
+    with pytest.raises(InvalidGrant):
+        Grant.parse(text)
+
+
+def test_a_grant_is_shown_as_it_is_written() -> None:
+    assert str(Grant.parse("  @release   acme-*  torch ")) == "@release acme-* torch"
+    assert Grant.parse("*") == Grant("*")
+
+
+@pytest.mark.parametrize("name", ["alice", "a.b@c.example", "DOM\\user", "ÄÖ", "x" * 100])
+def test_user_names(name: str) -> None:
+    assert is_user_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a:b", "@a", "*", "#a", "a,b", "a\n", "a\x00", "x" * 101, "a\u2028"]
+)
+def test_no_user_names(name: str) -> None:
+    assert not is_user_name(name)
+
+
+def test_a_scope_has_no_end_unless_it_is_given_one() -> None:
+    assert Scope().expires == math.inf
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxyindex.access._MOST_REMEMBERED", 10)
+    judged = rights({"read": ["*"], "fetch": ["*"]}, "prod")
+    for number in range(50):
+        assert judged.serves(ANONYMOUS, NormalizedName(f"p{number}"))
+    assert len(judged._serves) <= 10

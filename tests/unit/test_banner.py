@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxyindex.banner import client_hints, start_lines
-from proxyindex.settings import Secret, Settings, UpstreamSettings
+from proxyindex.settings import IndexSettings, Secret, Settings, UpstreamSettings
 from proxyindex.web.clients import ClientHints, Snippet, snippets
 from proxyindex.web.landing import content_security_policy, render
 
@@ -112,6 +112,26 @@ def test_start_lines_tell_where_it_listens_serves_and_caches() -> None:
     assert "secret" not in text
     for each in snippets(client_hints(SETTINGS)):
         assert all(f"    {line}" in text for line in each.text.splitlines())
+
+
+def test_several_indexes_are_told_each_with_its_address_and_sources() -> None:
+    settings = Settings(
+        upstreams=SETTINGS.upstreams,
+        index_tables=(
+            IndexSettings("dev", folders=(Path("/srv/dev"),), bases=("prod",)),
+            IndexSettings("prod", folders=(Path("/srv/prod"),), upstreams=("pypi",)),
+            IndexSettings("shut", bases=("prod",), fallback="none"),
+        ),
+    )
+    text = "\n".join(start_lines(settings, ["http://127.0.0.1:8080"]))
+    everything = "/srv/prod, then pypi (https://other-hidden.example/simple)\n"
+    assert f"  serves  /dev/simple/: /srv/dev, then {everything}" in text
+    assert f"  serves  /prod/simple/: {everything}" in text
+    assert "  serves  /shut/simple/: /srv/prod\n" in text
+    assert client_hints(settings).indexes == ("dev", "prod", "shut")
+    own = client_hints(settings, index=settings.indexes[2])
+    assert own.index_url == "http://127.0.0.1:8080/shut/simple/"
+    assert own.serves == "own packages"
 
 
 def test_start_lines_explain_the_placeholder() -> None:

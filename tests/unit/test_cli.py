@@ -33,7 +33,7 @@ def test_help_tells_every_flag_and_an_example(command: tuple[str, ...]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Example" in result.output
-    for option in OPTIONS:
+    for option in (one for one in OPTIONS if one.is_text):
         assert option.key == "folders" or option.flag in result.output
 
 

@@ -12,10 +12,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxyindex.config import OPTIONS, UPSTREAM_OPTIONS, Loaded, NotReady, Option, load
+from proxyindex.config import (
+    INDEX_OPTIONS,
+    INHERITANCE_OPTIONS,
+    OPTIONS,
+    UPSTREAM_OPTIONS,
+    Loaded,
+    NotReady,
+    Option,
+    load,
+)
 from proxyindex.config.show import as_json, as_toml, shown_default
 from proxyindex.errors import ConfigError
-from proxyindex.settings import PolicySettings, Secret, Settings, UpstreamSettings
+from proxyindex.settings import IndexSettings, PolicySettings, Secret, Settings, UpstreamSettings
 from proxyindex.upstream.default import default_file_host, default_index_url
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -45,17 +54,34 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "negative_ttl": ("1s", "2s"),
     "max_file_size": ("1GB", "2GB"),
     "max_page_size": ("1MiB", "2MiB"),
+    "max_upload_size": ("1GB", "2GB"),
     "max_transfers": ("1", "2"),
     "project_list": ("all", "all"),
+    "routes": ("torch*=folders", "acme-*=pypi"),
+    "fallback": ("redirect", "none"),
     "merge": ("one", "two-*"),
+    "overwrite": ("true", "true"),
+    "claim": ("one", "two-*"),
+    "read": ("@users", "alice"),
+    "fetch": ("@users", "alice acme-*"),
+    "upload": ("alice", "*"),
+    "delete": ("alice", "*"),
+    "yank": ("alice", "*"),
+    "admin": ("alice", "*"),
+    "select_by_user": ("true", "true"),
     "policy.reserved": ("one", "two-*"),
     "policy.allow": ("one", "two>=2"),
     "policy.deny": ("one", "two >=2,<3"),
+    "htpasswd": ("", ""),
+    "tokens": ("/run/one.json", "/run/two.json"),
+    "remote_user_header": ("Remote-User", "X-User"),
+    "remote_user_from": ("10.0.0.1", "unix"),
     "trusted_proxies": ("10.0.0.1", "10.0.0.0/8"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "error"),
 }
-IN_FILE = [option for option in OPTIONS if option.in_file]
+# `default_index` needs tables: see tests/unit/test_config_indexes.py
+IN_FILE = [o for o in OPTIONS if o.in_file and o.is_text and o.key != "default_index"]
 
 
 @pytest.fixture
@@ -99,6 +125,12 @@ def setup_for(key: str, tmp_path: Path) -> tuple[dict[str, object], tuple[str, s
     flags: dict[str, object] = {} if key == "folders" else {"folders": (str(here),)}
     if key == "folders":
         return flags, (str(here), str(there))
+    if key == "htpasswd":
+        return flags, (str(here / "file.pem"), str(there / "file.pem"))
+    if key == "remote_user_header":
+        flags["remote_user_from"] = ("unix",)
+    if key == "remote_user_from":
+        flags["remote_user_header"] = "Remote-User"
     if key in {"tls_cert", "tls_key"}:
         other = {"tls_cert": "tls_key", "tls_key": "tls_cert"}[key]
         flags[other] = str(here / "file.pem")
@@ -121,6 +153,13 @@ def test_table_has_every_setting_once() -> None:
     expected = {field.name for field in fields(Settings)} - {"policy"}
     expected |= {f"policy.{field.name}" for field in fields(PolicySettings)}
     assert sorted(attributes) == sorted(expected)
+
+
+def test_index_table_has_every_setting_once() -> None:
+    keys = [option.key for option in (*INDEX_OPTIONS, *INHERITANCE_OPTIONS)]
+    expected = {field.name for field in fields(IndexSettings)} - {"policy", "name"}
+    expected |= {f"policy.{field.name}" for field in fields(PolicySettings)}
+    assert sorted(keys) == sorted(expected)
 
 
 def test_upstream_table_has_every_setting_once() -> None:
@@ -452,7 +491,7 @@ def test_value_that_does_not_fit_names_its_variable_and_flag(key: str, text: str
         ("folders = 5", "expected a list of folders"),
         ("[policy]\ndney = []", "policy.dney: unknown key; did you mean 'policy.deny'?"),
         ("config = 'other.toml'", "config: unknown key"),
-        ("zzz = 1", "unknown key; known are base-path, "),
+        ("zzz = 1", "unknown key; known are admin, base-path, "),
         ("[[upstream]]\nurl = 'https://u:secret@x.example'\nusername = 'u'", "both in the URL and"),
         ("[[upstream]]\nurl = 'https://x.example'\nproxy = 'secret'", "proxy = '****': expected"),
         ("upstream = ['u:secret@x.example/simple']", "'****@x.example/simple': expected"),
@@ -611,7 +650,14 @@ def test_no_upstream_is_shown_as_such(tmp_path: Path) -> None:
 def test_document_has_a_row_for_every_option(option: Option) -> None:
     flag = "FOLDER…" if option.key == "folders" else option.flag
     key = f"`{option.toml}`" if option.in_file else "-"
-    row = f"| {key} | `{flag}` | `{option.variable}` | {shown_default(option) or '-'} |"
+    texts = f"`{flag}` | `{option.variable}`" if option.is_text else "- | -"
+    row = f"| {key} | {texts} | {shown_default(option) or '-'} |"
+    assert [line for line in DOCUMENT.read_text().splitlines() if line.startswith(row)], row
+
+
+@pytest.mark.parametrize("option", INHERITANCE_OPTIONS, ids=lambda option: option.key)
+def test_document_has_a_row_for_every_key_of_an_index_only(option: Option) -> None:
+    row = f"| `{option.toml}` | {shown_default(option) or '-'} |"
     assert [line for line in DOCUMENT.read_text().splitlines() if line.startswith(row)], row
 
 

@@ -17,9 +17,9 @@ from proxyindex.web.access import LINE, Exchange, line_fields, logger
 PATHS = ["/simple/demo/", "/simple/demo/demo-1.0+a.b.tar.gz", '/odd "quoted"\\ \x1b[31m\u2028é/']
 
 
-def fields(path: str) -> dict[str, object]:
+def fields(path: str, user: str | None = None) -> dict[str, object]:
     scope: dict[str, Any] = {"client": ("192.0.2.1", 1), "method": "GET", "path": path}
-    exchange = Exchange("file", "root", "demo", "demo-1.0.tar.gz", "hit")
+    exchange = Exchange("file", "root", "demo", "demo-1.0.tar.gz", "hit", user)
     return line_fields(scope, exchange, 200, 12345)
 
 
@@ -33,15 +33,17 @@ def by_logging(known: dict[str, object], log_format: str) -> str:
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("user", [None, "alice", 'a\u00e4"\\\x85'])
 async def test_the_lines_are_those_of_logging(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     log_format: Literal["text", "json"],
     path: str,
+    user: str | None,
 ) -> None:
     caplog.set_level(logging.INFO)
-    lines, known = AccessLines(log_format), fields(path)
-    lines.write(lines.prepare(known), "192.0.2.1", 0.00128)
+    lines, known = AccessLines(log_format), fields(path, user)
+    lines.write(lines.prepare(fields(path)), "192.0.2.1", user or "-", 0.00128)
     lines.flush()
     written, expected = capsys.readouterr().err, by_logging(known, log_format)
     if log_format == "json":
@@ -60,7 +62,7 @@ async def test_lines_are_written_by_themselves_in_pieces_that_pipes_keep_whole(
     lines = AccessLines("text")
     prepared = lines.prepare(fields("/simple/demo/"))
     for _ in range(500):
-        lines.write(prepared, "192.0.2.1", 0.0)
+        lines.write(prepared, "192.0.2.1", "-", 0.0)
     written = ""
     with anyio.fail_after(10):
         while written.count("\n") < 500:
@@ -74,6 +76,6 @@ async def test_below_the_level_nothing_is_written(
 ) -> None:
     caplog.set_level(logging.WARNING)
     lines = AccessLines("text")
-    lines.write(lines.prepare(fields("/")), "192.0.2.1", 0.0)
+    lines.write(lines.prepare(fields("/")), "192.0.2.1", "-", 0.0)
     lines.flush()
     assert capsys.readouterr().err == ""

@@ -39,6 +39,7 @@ def failed(message: str) -> logging.LogRecord:
         ("Authorization: Basic Ym9iOnBhNTU=", "Authorization: Basic ****"),
         ("{b'authorization': b'Token abcdef'}", "{b'authorization': b'Token ****'}"),
         ("authorization: bearer pypi-AgEIcHl.x_y", "authorization: bearer ****"),
+        ("log in refused user=pxi_x7-YzAb_c0", "log in refused user=pxi_****"),
     ],
 )
 def test_credentials_and_queries_are_masked(text: str, masked: str) -> None:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex import app
 from proxyindex.settings import Settings, UpstreamSettings
+from proxyindex.web.access import PEER_KEY
 from proxyindex.web.express import EXPRESS_KEY, Express
 from tests.support.mirrors import answer
 from tests.support.pages import JSON_TYPE, FileSpec, json_page
@@ -31,6 +32,7 @@ class House:
         self.folder.mkdir()
         self.router = respx.Router(assert_all_called=False)
         self._stack = stack
+        self.peer: str | None = None  # where connections come from, if not from the client
         self.express: Express[Any]  # of the newest application
 
     async def client(self, **settings: Any) -> httpx.AsyncClient:
@@ -48,10 +50,11 @@ class House:
         assert isinstance(made, Starlette)
         state = await self._stack.enter_async_context(made.router.lifespan_context(made))
         assert isinstance(state, Mapping)
-        self.express = state[EXPRESS_KEY]
+        self.express = state[EXPRESS_KEY].express
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            await made({**scope, "state": dict(state)}, receive, send)
+            peer = {PEER_KEY: self.peer} if self.peer else {}
+            await made({**scope, **peer, "state": dict(state)}, receive, send)
 
         transport = httpx.ASGITransport(served, raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url="http://index.example")

@@ -274,6 +274,16 @@ async def test_metadata_is_passed_through_and_kept(house: House) -> None:
     assert counted(house, DEMO.path) == 0
 
 
+async def test_metadata_that_the_page_tells_of_is_nothing_to_learn(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    await client.get(URL + ".metadata")
+    learned = house.root / "cache" / "facts"
+    assert not [path for path in learned.rglob("*") if path.is_file()]
+    await client.get(URL)
+    assert [path for path in learned.rglob("*") if path.is_file()]
+
+
 async def test_an_encoded_sidecar_on_a_fresh_cache_is_decoded(house: House) -> None:
     house.project("demo", DEMO)
     assert DEMO.metadata is not None

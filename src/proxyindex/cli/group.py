@@ -36,7 +36,9 @@ class Commands(click.Group):
 
 def setting_options(command: Callback) -> Callback:
     """Adds FOLDER arguments and a flag for every option of the table."""
-    flags = options(*(option.key for option in OPTIONS if option.key != "folders"))
+    flags = options(
+        *(option.key for option in OPTIONS if option.is_text and option.key != "folders")
+    )
     return click.argument("folders", nargs=-1, metavar="[FOLDER]...")(flags(command))
 
 

@@ -39,4 +39,4 @@ def serve(ctx: click.Context, /, **parameters: object) -> None:
     # printing a help text or a configuration mistake should not load a web server
     from proxyindex.server.run import serve as run  # noqa: PLC0415
 
-    ctx.exit(run(settings, on_listening=announce))
+    ctx.exit(run(settings, on_listening=announce, reload=lambda: loaded(parameters).settings))

@@ -2,6 +2,21 @@
 
 from proxyindex.config.load import Loaded, load
 from proxyindex.config.mistakes import NotReady
-from proxyindex.config.options import OPTIONS, UPSTREAM_OPTIONS, Option
+from proxyindex.config.options import (
+    INDEX_OPTIONS,
+    INHERITANCE_OPTIONS,
+    OPTIONS,
+    UPSTREAM_OPTIONS,
+    Option,
+)
 
-__all__ = ["OPTIONS", "UPSTREAM_OPTIONS", "Loaded", "NotReady", "Option", "load"]
+__all__ = [
+    "INDEX_OPTIONS",
+    "INHERITANCE_OPTIONS",
+    "OPTIONS",
+    "UPSTREAM_OPTIONS",
+    "Loaded",
+    "NotReady",
+    "Option",
+    "load",
+]

@@ -17,7 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from proxyindex import units
 from proxyindex.policy.rules import RULE
-from proxyindex.settings import Secret
+from proxyindex.settings import Route, Secret
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
@@ -28,6 +28,11 @@ _HOST_AND_PORT = re.compile(
 )
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _UPSTREAM_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
+_INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+# first parts of addresses that mean something else, and `folders` as the target of a route
+_TAKEN = frozenset(
+    {"simple", "legacy", "api", "pypi", "health", "ready", "metrics", "at", "folders"}
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -226,6 +231,43 @@ def _read_upstream_name(value: object) -> str:
     return name
 
 
+def _read_name(value: object) -> str:
+    expected = "the name of an index or upstream"
+    name = _text(value, expected)
+    if len(name) > 64 or not (_UPSTREAM_NAME.fullmatch(name) or _INDEX_NAME.fullmatch(name)):
+        raise Unfit(expected)
+    return name
+
+
+def _read_index_name(value: object) -> str:
+    expected = "a short name of lower-case letters, digits and -"
+    if not _INDEX_NAME.fullmatch(name := _text(value, expected)):
+        raise Unfit(expected)
+    if name in _TAKEN:
+        raise Unfit(f"{expected}, and none of {', '.join(sorted(_TAKEN))}")
+    return name
+
+
+def _read_tables(value: object) -> object:
+    if not isinstance(value, dict):
+        raise Unfit("tables [index.NAME]")
+    return value
+
+
+def _read_route(value: object) -> Route:
+    expected = 'a table such as {match = "torch*", to = "pytorch"}, or \'torch*=pytorch\''
+    if isinstance(value, dict):
+        if value.keys() != {"match", "to"}:
+            raise Unfit(expected)
+        match, to = value["match"], value["to"]
+    else:
+        match, _, to = _text(value, expected).rpartition("=")
+    try:
+        return Route(_read_pattern(match), _read_name(to))
+    except Unfit:
+        raise Unfit(expected) from None
+
+
 def _read_pattern(value: object) -> str:
     expected = "a project name or glob such as acme-* (without a version)"
     match = RULE.match(_text(value, expected))
@@ -263,3 +305,14 @@ PROXY = Kind("URL", _read_proxy, is_secret=True)
 SECRET = Kind("TEXT", lambda value: Secret(_text(value, "a text")), is_secret=True)
 PATTERNS = Kind("PATTERN", _read_pattern, split=_words, items="name patterns")
 RULES = Kind("RULE", _read_rule, split=_words, items="rules")
+NAMES = Kind("NAME", _read_name, split=_words, items="names of indexes and upstreams")
+INDEX_NAME = Kind("NAME", _read_index_name)
+# not read here: each table is read by the table of its own options (indexes.py)
+INDEXES = Kind("TABLE", _read_tables)
+ROUTES = Kind(
+    "PATTERN=NAME",
+    _read_route,
+    split=_words,
+    items="routes",
+    show=lambda value: f"{value.match}={value.to}" if isinstance(value, Route) else value,
+)

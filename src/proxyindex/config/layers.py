@@ -28,7 +28,7 @@ _ENDLESS_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){200}""",
 def from_flags(flags: Mapping[str, object]) -> Layer:
     """The given flags by option key; `None` and empty tuples are flags not given."""
     found = {}
-    for option in OPTIONS:
+    for option in filter(lambda option: option.is_text, OPTIONS):
         if (value := flags.get(option.key)) not in (None, ()):
             name = "FOLDER" if option.key == "folders" else option.flag
             found[option.key] = Given(value, Place(Rank.FLAG, name))
@@ -41,7 +41,7 @@ def from_environment(environ: Mapping[str, str], mistakes: Mistakes) -> Layer:
     Unlike variables pass: other programs, and Kubernetes for a service named `proxyindex`, may
     use the prefix too. An empty variable is one not set.
     """
-    known = {option.variable: option for option in OPTIONS}
+    known = {option.variable: option for option in OPTIONS if option.is_text}
     found = {}
     for name, value in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX) or not value.strip() or _CREDENTIAL.fullmatch(name):

@@ -14,12 +14,13 @@ from typing import Any
 
 import platformdirs
 
-from proxyindex.config import layers, upstreams
+from proxyindex.config import accounts, indexes, layers, upstreams
 from proxyindex.config.layers import Layer
 from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
-from proxyindex.config.options import OPTIONS
+from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
 from proxyindex.settings import PolicySettings, Settings
 
+_BUILT = frozenset({"upstream", "no_upstream", "index"})  # what is made of these is
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -28,7 +29,8 @@ class Loaded:
     """The effective settings and where each value came from.
 
     `sources` maps an option's key (`page_ttl`, `policy.deny`) or a key of an upstream
-    (`upstream.NAME.password`) to `flag --page-ttl`, `env NAME`, `FILE:KEY` or `default`.
+    (`upstream.NAME.password`) or index (`index.NAME.bases`) to `flag --page-ttl`, `env NAME`,
+    `FILE:KEY` or `default`.
     """
 
     settings: Settings
@@ -43,6 +45,9 @@ class _Values:
 
     def __getitem__(self, key: str) -> Any:
         return self._found[key].value if key in self._found else None
+
+    def given(self, key: str) -> Given | None:
+        return self._found.get(key)
 
     def place(self, key: str) -> Place:
         return self._found[key].place if key in self._found else DEFAULT
@@ -66,15 +71,24 @@ def load(flags: Mapping[str, object] = _NOTHING, environ: Mapping[str, str] = _N
     values = _Values(_winners(given, mistakes))
     entries = _upstream_entries(values, mistakes)
     built = upstreams.build(entries, environ, mistakes) if entries else upstreams.Upstreams()
-    for check in (_check_tls, _check_socket, _check_folders):
+    names = [upstream.name for upstream in built.settings]
+    tables = indexes.Indexes()
+    if values["index"]:
+        tables = _index_tables(values, names, mistakes)
+    else:
+        indexes.check_only(values.given("routes"), values.given("default_index"), names, mistakes)
+    accounts.check_indexes(tables.settings, values, mistakes)
+    for check in (_check_tls, _check_socket, _check_folders, accounts.check):
         check(values, mistakes)
-    _check_purpose(values, entries, mistakes)
+    if not values["index"]:
+        _check_purpose(values, entries, mistakes)
     mistakes.raise_if_any()
     sources = {option.key: values.place(option.key).source for option in OPTIONS}
     if entries is None:
         sources["upstream"] = values.place("no_upstream").source
     sources |= {f"upstream.{key}": source for key, source in (built.sources or {}).items()}
-    return Loaded(_settings(values, built), sources)
+    sources |= {f"index.{key}": source for key, source in tables.sources.items()}
+    return Loaded(_settings(values, built, tables), sources)
 
 
 def _winners(given: list[Layer], mistakes: Mistakes) -> Mapping[str, Given]:
@@ -97,16 +111,40 @@ def _upstream_entries(values: _Values, mistakes: Mistakes) -> Given | None:
     return upstreams.default() if asked is None else Given(asked, values.place("upstream"))
 
 
-def _settings(values: _Values, built: upstreams.Upstreams) -> Settings:
+def _index_tables(values: _Values, names: list[str], mistakes: Mistakes) -> indexes.Indexes:
+    given = values.given("index")
+    assert given is not None
+    built = indexes.build(given, names, mistakes)
+    for option in INDEX_OPTIONS:
+        if values.given(option.key):
+            problem = "belongs into a table [index.NAME], since there are some"
+            mistakes.say(values.place(option.key), problem)
+    known = [one.name for one in built.settings]
+    if (default := values["default_index"]) and default not in known:
+        problem = f"there is no index {default!r}; there are {', '.join(known)}"
+        mistakes.say(values.place("default_index"), problem)
+    # what a front has stripped of the base path would read like it
+    if (first := (values["base_path"] or "").strip("/").partition("/")[0]) in known:
+        mistakes.say(values.place("base_path"), f"begins with {first!r}, which is an index")
+    return built
+
+
+def _settings(values: _Values, built: upstreams.Upstreams, tables: indexes.Indexes) -> Settings:
     fields: dict[str, Any] = {}
     policy: dict[str, Any] = {}
     for option in OPTIONS:
-        if (value := values[option.key]) is None or option.key in {"upstream", "no_upstream"}:
+        if (value := values[option.key]) is None or option.key in _BUILT:
             continue
         group, _, inner = option.attribute.rpartition(".")
         (policy if group else fields)[inner] = value
     fields["cache_dir"] = _cache_dir(values)
-    return Settings(**fields, upstreams=built.settings, policy=PolicySettings(**policy))
+    fields.setdefault("tokens", accounts.default_tokens())
+    return Settings(
+        **fields,
+        upstreams=built.settings,
+        index_tables=tables.settings,
+        policy=PolicySettings(**policy),
+    )
 
 
 def _check_tls(values: _Values, mistakes: Mistakes) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxyindex.config import kinds
+from proxyindex.config import kinds, who
 from proxyindex.config.kinds import Kind
 
 ENV_PREFIX = "PROXYINDEX_"
@@ -27,6 +27,7 @@ class Option:
     field: str = ""
     shown_default: str = ""
     in_file: bool = True
+    is_text: bool = True  # can be given by flag and variable, too
 
     @property
     def attribute(self) -> str:
@@ -47,12 +48,86 @@ class Option:
         return self.key.replace("_", "-")
 
 
-OPTIONS: tuple[Option, ...] = (
+# one table for `[index.NAME]`, and for the one index of a file that has no such table
+INDEX_OPTIONS: tuple[Option, ...] = (
     Option(
         "folders",
         kinds.FOLDERS,
         "Folders with your own packages, served before anything else; on the command line "
-        "written without a flag.",
+        "written without a flag. Uploads go to the first.",
+    ),
+    Option(
+        "routes",
+        kinds.ROUTES,
+        "What is asked for names that match, such as 'torch*=pytorch': an upstream, a base, or "
+        "folders for none; the first match wins; repeatable.",
+    ),
+    Option(
+        "fallback",
+        kinds.choice("proxy", "redirect", "none"),
+        "For names the folders do not have: fetch and keep (proxy), send the client to the "
+        "upstream's own page (redirect), or not found (none).",
+    ),
+    Option(
+        "merge",
+        kinds.PATTERNS,
+        "Projects whose files are joined from all sources. UNSAFE: anyone who owns the name at "
+        "an upstream can then offer you files; repeatable.",
+    ),
+    Option("overwrite", kinds.SWITCH, "Uploads may replace a file by other bytes."),
+    Option(
+        "claim",
+        kinds.PATTERNS,
+        "Projects that may be uploaded first though an upstream has the name; repeatable.",
+    ),
+    Option(
+        "policy.reserved",
+        kinds.PATTERNS,
+        "Names never asked for at an upstream; acme covers acme-* too; repeatable.",
+    ),
+    Option(
+        "policy.allow",
+        kinds.RULES,
+        "If given, serve only what matches, e.g. 'numpy' or 'django>=4.2'; repeatable.",
+    ),
+    Option(
+        "policy.deny",
+        kinds.RULES,
+        "Refuse what matches, e.g. 'evil-*' or 'torch<2.1'; repeatable.",
+    ),
+    Option("read", who.GRANTS, "Who may see and install: '*', '@users', a name; repeatable."),
+    Option("fetch", who.GRANTS, "Who may cause fetches from upstreams; repeatable."),
+    Option("upload", who.GRANTS, "Who may upload, such as 'ci acme-*'; repeatable."),
+    Option("delete", who.GRANTS, "Who may delete; repeatable."),
+    Option("yank", who.GRANTS, "Who may yank and unyank; repeatable."),
+    Option("admin", who.GRANTS, "Who may do all of these; repeatable."),
+)
+
+# of a table only
+INHERITANCE_OPTIONS: tuple[Option, ...] = (
+    Option("bases", kinds.NAMES, "Indexes and upstreams it inherits from, in order."),
+    Option("upstreams", kinds.NAMES, "Upstreams it asks after its bases, in order."),
+)
+
+OPTIONS: tuple[Option, ...] = (
+    *INDEX_OPTIONS,
+    Option(
+        "index",
+        kinds.INDEXES,
+        "Tables [index.NAME] with the keys above, for several indexes.",
+        field="index_tables",
+        is_text=False,
+    ),
+    Option(
+        "default_index",
+        kinds.INDEX_NAME,
+        "The index that /simple/ is, if there are several.",
+        shown_default="the first one",
+    ),
+    Option(
+        "select_by_user",
+        kinds.SWITCH,
+        "A user name that is an index's name selects it behind /simple/.",
     ),
     Option(
         "upstream",
@@ -105,6 +180,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("negative_ttl", kinds.DURATION, 'How long an upstream\'s "no such project" is kept.'),
     Option("max_file_size", kinds.SIZE, "Largest file fetched from an upstream."),
     Option("max_page_size", kinds.SIZE, "Largest page read from an upstream, decoded."),
+    Option("max_upload_size", kinds.SIZE, "Largest file taken by an upload."),
     Option("max_transfers", kinds.count(1, 10_000), "Downloads from upstreams at one time."),
     Option(
         "project_list",
@@ -112,25 +188,31 @@ OPTIONS: tuple[Option, ...] = (
         "What /simple/ lists: your own projects, or those of all upstreams too.",
     ),
     Option(
-        "merge",
-        kinds.PATTERNS,
-        "Projects whose files are joined from all sources. UNSAFE: anyone who owns the name at "
-        "an upstream can then offer you files; repeatable.",
+        "htpasswd",
+        who.FILES,
+        "Files of users and passwords as htpasswd writes them; read again when they change.",
     ),
     Option(
-        "policy.reserved",
-        kinds.PATTERNS,
-        "Names never asked for at an upstream; acme covers acme-* too; repeatable.",
+        "tokens",
+        kinds.PATH,
+        "File of API tokens that `proxyindex token` keeps; read again when it changes.",
+        shown_default="the user's data folder",
     ),
     Option(
-        "policy.allow",
-        kinds.RULES,
-        "If given, serve only what matches, e.g. 'numpy' or 'django>=4.2'; repeatable.",
+        "groups",
+        who.GROUPS,
+        'Table of groups: release = ["alice", "bob"] is what @release means.',
+        is_text=False,
     ),
     Option(
-        "policy.deny",
-        kinds.RULES,
-        "Refuse what matches, e.g. 'evil-*' or 'torch<2.1'; repeatable.",
+        "remote_user_header",
+        who.HEADER,
+        "Header in which a front server names the user it has logged in, such as Remote-User.",
+    ),
+    Option(
+        "remote_user_from",
+        who.PEERS,
+        "Peers whose remote-user-header is believed: addresses, networks, or unix; repeatable.",
     ),
     Option(
         "trusted_proxies",

@@ -7,18 +7,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from proxyindex.config.load import Loaded
-from proxyindex.config.options import OPTIONS, UPSTREAM_OPTIONS, Option
-from proxyindex.settings import Secret, Settings, UpstreamSettings
+from proxyindex.config.options import (
+    INDEX_OPTIONS,
+    INHERITANCE_OPTIONS,
+    OPTIONS,
+    UPSTREAM_OPTIONS,
+    Option,
+)
+from proxyindex.settings import IndexSettings, Route, Secret, Settings, UpstreamSettings
 
-_DERIVED = frozenset({"upstream", "no_upstream", "config"})
+_DERIVED = frozenset({"upstream", "no_upstream", "config", "index", "groups"})
 _UNNAMED = UpstreamSettings(name="", url="")
+_TABLE_OPTIONS = (*INHERITANCE_OPTIONS, *INDEX_OPTIONS)
 
 
 def shown_default(option: Option) -> str:
     """The default of an option as help texts and documentation print it; empty if there is none."""
-    if option.shown_default or option.key == "no_upstream":
+    if option.shown_default or option.key in {"no_upstream", "index", "groups"}:
         return option.shown_default
-    owner = Settings() if option in OPTIONS else _UNNAMED
+    owner: object = Settings() if option in OPTIONS else _UNNAMED
+    if option in INHERITANCE_OPTIONS:
+        owner = IndexSettings("")
     if option in UPSTREAM_OPTIONS and option.attribute in {"url", "password_env", "password_file"}:
         return ""
     value = _value(owner, option)
@@ -31,20 +40,32 @@ def as_toml(loaded: Loaded) -> str:
     """A TOML file of every value, each with its source as comment."""
     settings = loaded.settings
     lines = [f"# configuration file: {settings.config_file or 'none'}"]
-    plain = [option for option in OPTIONS if option.key not in _DERIVED]
+    plain = [option for option in OPTIONS if option.key not in _derived(settings)]
     lines += _section(settings, plain, loaded, "")
+    if settings.groups:
+        lines += ["", "[groups]"]
+        lines += _group_lines(settings, loaded.sources["groups"])
     if not settings.upstreams:
         lines += ["", f"# no upstream  # {loaded.sources['upstream']}"]
     for upstream in settings.upstreams:
         lines += ["", "[[upstream]]"]
         lines += _section(upstream, _upstream_options(), loaded, f"upstream.{upstream.name}.")
+    for index in settings.index_tables:
+        lines += ["", f"[index.{index.name}]"]
+        lines += _section(index, _TABLE_OPTIONS, loaded, f"index.{index.name}.")
     return "\n".join(lines) + "\n"
 
 
-def as_json(loaded: Loaded) -> str:
-    """`{"settings": {KEY: {"value", "source"}}, "upstreams": [...]}`; bytes and seconds as numbers.
+def _group_lines(settings: Settings, source: str) -> Iterator[str]:
+    for name, users in settings.groups:
+        yield f"{_word(name, toml=True)} = {_word(users, toml=True)}  # {source}"
 
-    Keys are spelled with underscores.
+
+def as_json(loaded: Loaded) -> str:
+    """`{"settings": {KEY: {"value", "source"}}, "upstreams": [...], "indexes": [...]}`.
+
+    Bytes and seconds are numbers; keys are spelled with underscores. Without tables there are no
+    `indexes`: the settings describe the one there is.
     """
     settings = loaded.settings
     document = {
@@ -54,21 +75,37 @@ def as_json(loaded: Loaded) -> str:
                 "source": loaded.sources[option.key],
             }
             for option in OPTIONS
-            if option.key not in {"upstream", "no_upstream"}
+            if option.key == "config" or option.key not in _derived(settings)
         },
-        "upstreams": [_upstream_json(upstream, loaded) for upstream in settings.upstreams],
+        "upstreams": [
+            _table_json(upstream, _upstream_options(), loaded, f"upstream.{upstream.name}.")
+            for upstream in settings.upstreams
+        ],
+        "indexes": [
+            {"name": index.name}
+            | _table_json(index, _TABLE_OPTIONS, loaded, f"index.{index.name}.")
+            for index in settings.index_tables
+        ],
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def _upstream_json(upstream: UpstreamSettings, loaded: Loaded) -> dict[str, object]:
+def _table_json(
+    owner: object, options: Sequence[Option], loaded: Loaded, prefix: str
+) -> dict[str, object]:
     return {
         option.key: {
-            "value": _plain(_value(upstream, option)),
-            "source": loaded.sources.get(f"upstream.{upstream.name}.{option.key}", "default"),
+            "value": _plain(_value(owner, option)),
+            "source": loaded.sources.get(prefix + option.key, "default"),
         }
-        for option in _upstream_options()
+        for option in options
     }
+
+
+def _derived(settings: Settings) -> frozenset[str]:
+    """Keys that are shown as tables, or not at all."""
+    in_tables = (option.key for option in INDEX_OPTIONS if settings.index_tables)
+    return _DERIVED.union(in_tables)
 
 
 def _upstream_options() -> list[Option]:
@@ -77,7 +114,7 @@ def _upstream_options() -> list[Option]:
 
 
 def _section(
-    owner: Settings | UpstreamSettings, options: Sequence[Option], loaded: Loaded, prefix: str
+    owner: object, options: Sequence[Option], loaded: Loaded, prefix: str
 ) -> Iterator[str]:
     tables = "policy." if not prefix else ""
     # in TOML a table ends the keys above it, so the [policy] of the file itself comes last
@@ -114,6 +151,8 @@ def _plain(value: object) -> object:
             return [_plain(item) for item in value]
         case Path() | Secret():
             return str(value)
+        case Route():
+            return {"match": value.match, "to": value.to}
         case _:
             return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import netrc
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import ENV_PREFIX, UPSTREAM_OPTIONS
 from proxyindex.settings import PolicySettings, Secret, UpstreamSettings
 from proxyindex.upstream.default import default_file_host, default_index_url
+from proxyindex.upstream.logins import InvalidNetrc, login
 
 DEFAULT_NAME = "pypi"
 _LARGEST_PASSWORD_FILE = 64 * 1024
@@ -164,23 +164,17 @@ def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistake
     host = urlsplit(str(values["url"].value)).hostname or ""
     if values.keys() & {"username", "password"} or not host:
         return
-    explicit = environ.get("NETRC")
-    home = environ.get("HOME")
-    if not (path := Path(explicit) if explicit else home and Path(home) / ".netrc"):
-        return
     try:
-        # only this very host: netrc's `default` entry would send a password to any upstream
-        found = netrc.netrc(str(path)).hosts.get(host)
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        # the user's ~/.netrc was not written for us, one named by $NETRC was
-        if explicit:
-            mistakes.value(Place(Rank.ENVIRONMENT, "NETRC"), explicit, "a readable netrc file")
+        found = login(host, environ)
+    except InvalidNetrc as problem:
+        place = Place(Rank.ENVIRONMENT, "NETRC")
+        mistakes.value(place, str(problem.path), "a readable netrc file")
         return
-    if found and found[0]:
-        place = Place(Rank.FILE, host, Path(path))
-        values["username"] = Given(found[0], place)
-        if found[2]:
-            values["password"] = Given(Secret(found[2]), place)
+    if found:
+        place = Place(Rank.FILE, host, found.path)
+        values["username"] = Given(found.username, place)
+        if found.password:
+            values["password"] = Given(Secret(found.password), place)
 
 
 def _check_paths(values: Values, mistakes: Mistakes) -> None:

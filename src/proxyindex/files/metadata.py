@@ -187,7 +187,9 @@ class MetadataFinder:
             self._shop.blobs.put(sha256, data)
         except StoreError as problem:
             self._shop.trouble.refused(problem)
-        self._learn(wheel, sha256)
+        if (wheel.core_metadata or {}).get("sha256") != sha256:
+            # what the page says anyhow would only have it made and rendered anew
+            self._learn(wheel, sha256)
 
     def _learn(self, wheel: File, metadata: str) -> None:
         assert isinstance(wheel.origin, UpstreamOrigin)

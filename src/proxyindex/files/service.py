@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from proxyindex.errors import FileGone, FileUnreadable, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import FileGone, FileUnreadable, NotHeld, UpstreamError, UpstreamUnavailable
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
@@ -25,11 +26,13 @@ from proxyindex.model import (
     File,
     LocalOrigin,
     MetadataOrigin,
+    ProvenanceOrigin,
     SignatureOrigin,
     UpstreamOrigin,
 )
 from proxyindex.store import disk
 from proxyindex.store.blobs import Blob
+from proxyindex.store.disk import Signature
 from proxyindex.store.index import Notes
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive
@@ -69,9 +72,8 @@ class FileService:
         Raises `FileGone`, `FileUnreadable`, `UpstreamError`, `StoreError`.
         """
         match file.origin:
-            case LocalOrigin(path):
-                inquiry.outcome = Outcome.LOCAL
-                return await anyio.to_thread.run_sync(_open_local, file, path)
+            case LocalOrigin(path) | ProvenanceOrigin(path):
+                return await _open_own(file, path, inquiry)
             case UpstreamOrigin():
                 return await self._open_upstream(file, inquiry, whole=whole)
             case MetadataOrigin(wheel):
@@ -85,7 +87,7 @@ class FileService:
             return stored
         inquiry.outcome = None
         inquiry.ground.is_fleeting()
-        upstream = self._upstream(file)
+        upstream = self._upstream(file, inquiry)
         cold = Cold(file, upstream, self._downloads, inquiry)
         await cold.measure(whole=whole)
         return cold
@@ -121,17 +123,18 @@ class FileService:
             blob.close()
         return blob is not None
 
-    def _upstream(self, file: File, *, to_ask: bool = True) -> Upstream:
+    def _upstream(self, file: File, inquiry: Inquiry, *, to_ask: bool = True) -> Upstream:
         assert isinstance(file.origin, UpstreamOrigin)
         upstream = self._upstreams[file.origin.upstream]
+        if to_ask and not inquiry.may_fetch:
+            raise NotHeld(file.filename)
         if to_ask and self._is_offline:
             raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
         return upstream
 
     async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
         if isinstance(wheel.origin, LocalOrigin):
-            inquiry.outcome = Outcome.LOCAL
-            return await _open_local_metadata(wheel, Path(wheel.origin.path))
+            return await _open_own_metadata(wheel, wheel.origin.path, inquiry)
         if file.sha256:
             path = str(self._blobs.path(file.sha256))
             inquiry.ground.rests_on((path, disk.signature(path)))
@@ -142,22 +145,22 @@ class FileService:
                 return _in_memory(held)
         inquiry.ground.is_fleeting()
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
-        upstream = self._upstream(wheel, to_ask=not is_on_disk)  # else METADATA is extracted
+        upstream = self._upstream(
+            wheel, inquiry, to_ask=not is_on_disk
+        )  # else METADATA is extracted
         data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         return _in_memory(data)
 
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
         if isinstance(signed.origin, LocalOrigin):
-            inquiry.outcome = Outcome.LOCAL
-            path = signed.origin.path + SIGNATURE_SUFFIX
-            return await anyio.to_thread.run_sync(_open_local, file, path)
+            return await _open_own(file, signed.origin.path + SIGNATURE_SUFFIX, inquiry)
         inquiry.ground.is_fleeting()
         note = f"no signature {signed.key}"
         if await self._worker.run(self._notes.recall, note) is not None:
             inquiry.outcome = Outcome.HIT
             raise FileGone(file.filename)
-        upstream = self._upstream(signed)
+        upstream = self._upstream(signed, inquiry)
         inquiry.outcome = Outcome.FETCHED
         try:
             data = await _fetch_signature(file, signed, upstream)
@@ -167,7 +170,23 @@ class FileService:
         return _in_memory(data, is_immutable=False)
 
 
-def _open_local(file: File, path: str) -> Stored:
+async def _open_own(file: File, path: str, inquiry: Inquiry) -> Stored:
+    inquiry.outcome = Outcome.LOCAL
+    looked_ns = time.time_ns()
+    content, stamp = await anyio.to_thread.run_sync(_open_local, file, path)
+    _rest_on(path, stamp, looked_ns, inquiry)
+    return content
+
+
+def _rest_on(path: str, stamp: Signature | None, looked_ns: int, inquiry: Inquiry) -> None:
+    """The answer holds while our own file is as it was seen; fleeting if that cannot be told."""
+    if stamp is not None and disk.is_settled(stamp, looked_ns):
+        inquiry.ground.rests_on((path, stamp))
+    else:
+        inquiry.ground.is_fleeting()
+
+
+def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
     try:
         # a named pipe must not hang us
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -175,6 +194,7 @@ def _open_local(file: File, path: str) -> Stored:
         raise FileGone(file.filename) from problem
     except OSError as problem:
         raise FileUnreadable(file.filename, f"cannot be read: {problem.strerror}") from problem
+    is_volatile = isinstance(file.origin, LocalOrigin) and file.origin.is_volatile
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
@@ -182,18 +202,23 @@ def _open_local(file: File, path: str) -> Stored:
     if file.size is not None and found.st_size != file.size:
         os.close(fd)  # replaced since it was listed: its digest is not the one we promised
         raise FileUnreadable(file.filename, "is being changed")
-    return Stored(
+    content = Stored(
         fd,
         found.st_size,
         sha256=file.sha256,
         modified=datetime.fromtimestamp(found.st_mtime, UTC),
-        is_immutable=file.sha256 is not None,
+        is_immutable=file.sha256 is not None and not is_volatile,
     )
+    return content, disk.signature_of(found)
 
 
-async def _open_local_metadata(wheel: File, path: Path) -> InMemory:
+async def _open_own_metadata(wheel: File, path: str, inquiry: Inquiry) -> InMemory:
+    inquiry.outcome = Outcome.LOCAL
+    # taken before reading: a change after that shows
+    looked_ns, stamp = time.time_ns(), await anyio.to_thread.run_sync(disk.signature, path)
+    _rest_on(path, stamp, looked_ns, inquiry)
     try:
-        data = await anyio.to_thread.run_sync(local_metadata, path, wheel.filename)
+        data = await anyio.to_thread.run_sync(local_metadata, Path(path), wheel.filename)
     except (OSError, InvalidArchive) as problem:
         raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
     return _in_memory(data)

@@ -110,11 +110,20 @@ class Transfer(Arrival):
             # before room is made for what upstream only claims
             self._fetching.check_size(self.file.size)
             await self._make_room(self.file.size or 0)
-            self._attach(await anyio.to_thread.run_sync(self._shop.partials.create, self.file.key))
+            self._attach(await anyio.to_thread.run_sync(self._begun))
         elif not self._may_continue():
             raise UpstreamUnavailable(self._upstream.name, "was lost by the process that asked it")
         async with self._shop.slots:
             await self._fetch()
+
+    def _begun(self) -> Partial:
+        partial = self._shop.partials.create(self.file.key)
+        try:
+            self._writing.begin(partial)
+        except BaseException:
+            partial.close()
+            raise
+        return partial
 
     def _may_continue(self) -> bool:
         """Whether a dead writer's bytes can be proven by the digest in the end."""
@@ -144,7 +153,8 @@ class Transfer(Arrival):
     async def _fetch(self) -> None:
         partial = self._partial
         assert partial is not None
-        await anyio.to_thread.run_sync(self._writing.begin, partial)
+        if not self._writing.has_begun:  # a dead writer's, which we followed
+            await anyio.to_thread.run_sync(self._writing.begin, partial)
         async with aclosing(self._fetching.pieces()) as pieces:
             async for piece in pieces:
                 if not piece and self.file.size is None and self._writing.size:
@@ -154,7 +164,8 @@ class Transfer(Arrival):
         await self._settle(partial)
 
     async def _make_room(self, size: int) -> None:
-        await self._shop.worker.run(self._shop.blobs.make_room, size)
+        if not self._shop.blobs.has_room(size):
+            await self._shop.worker.run(self._shop.blobs.make_room, size)
 
     def _publish(self, partial: Partial, newest: int) -> None:
         """Let readers have what may be read: never the end before the digest has matched."""

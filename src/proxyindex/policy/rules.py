@@ -9,7 +9,7 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from proxyindex.model import File
-from proxyindex.names import is_reserved, matches_pattern
+from proxyindex.names import first_match, is_reserved, matches_pattern
 from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Subject, Verdict
 
 # a glob over names, and the text of a specifier, which may be empty; greedy, because `.*?` and
@@ -57,6 +57,15 @@ def reserved(patterns: Sequence[str]) -> NameRule:
 
     def rule(name: NormalizedName) -> Verdict:
         return HIDE if is_reserved(name, patterns) else ALLOW
+
+    return rule
+
+
+def kept_inside(routes: Sequence[tuple[str, bool]]) -> NameRule:
+    """Names whose first matching route leads to no upstream: absent here, and never sent out."""
+
+    def rule(name: NormalizedName) -> Verdict:
+        return HIDE if first_match(name, routes) else ALLOW
 
     return rule
 

@@ -21,9 +21,11 @@ import anyio
 import anyio.to_thread
 
 from proxyindex.errors import StoreError
-from proxyindex.repository.scan import RACY_NS, Found
+from proxyindex.records import record_path
+from proxyindex.repository.scan import Found
 from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.store.disk import is_sha256
+from proxyindex.store import disk
+from proxyindex.store.disk import Signature, is_sha256
 from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,13 @@ class Sighting:
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int = field(compare=False)  # a change of owner says nothing of the content
+    record: Signature | None = None  # of the record beside it
+
+    @property
+    def stamp(self) -> Signature:
+        """As `store.disk.signature` has it."""
+        return self.inode, self.mtime_ns, self.size, self.ctime_ns
 
     @property
     def key(self) -> str:
@@ -159,7 +168,7 @@ class Examiner:
             self._memo[key] = derived
             return derived
         # asked before reading: a change after that must show in the stamp
-        is_settled = self._clock() - sighting.mtime_ns > RACY_NS
+        is_settled = self._clock() - sighting.mtime_ns > disk.RACY_NS
         try:
             derived = await anyio.to_thread.run_sync(
                 partial(derive, sighting, is_settled=is_settled), limiter=self._readers
@@ -204,7 +213,10 @@ def sight(found: Sequence[Found]) -> tuple[Sighting, ...]:
         except OSError:  # removed since it was listed, or a link to nowhere
             continue
         if stat.S_ISREG(now.st_mode):
-            sightings.append(Sighting(each, now.st_size, now.st_mtime_ns, now.st_ino))
+            record = disk.signature(record_path(each.path)) if each.beside.record else None
+            sightings.append(
+                Sighting(each, now.st_size, now.st_mtime_ns, now.st_ino, now.st_ctime_ns, record)
+            )
     return tuple(sightings)
 
 

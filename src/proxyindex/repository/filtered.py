@@ -49,7 +49,7 @@ class Filtered:
             case never:
                 assert_never(never)
         page = await self._source.project(name, inquiry)
-        return self._remembered(page)
+        return self._remembered(page) if self._policy.file_rules else page
 
     def _remembered(self, page: ProjectPage) -> ProjectPage:
         known = self._memo.get(page.name)

@@ -6,6 +6,7 @@ upstream fails, is slow, or is not to be asked.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import (
+    NotHeld,
     ProjectNotFound,
     UpstreamError,
     UpstreamInvalid,
@@ -86,8 +88,9 @@ class Kept(Generic[T]):
         """
         copy = await self._copies.get(key)
         state = self._asking.freshness(copy)
-        forced = inquiry.revalidate and not self._is_offline and self._may_force(copy)
-        if copy is not None and (self._is_offline or (state is Freshness.FRESH and not forced)):
+        may_ask = inquiry.may_fetch and not self._is_offline
+        forced = inquiry.revalidate and may_ask and self._may_force(copy)
+        if copy is not None and (not may_ask or (state is Freshness.FRESH and not forced)):
             self._speak_for(key, copy, inquiry)
             return self._served(key, copy, inquiry, Outcome.HIT)
         inquiry.ground.is_fleeting()
@@ -96,6 +99,8 @@ class Kept(Generic[T]):
             inquiry.outcome = Outcome.HIT
             self._events.page(self._upstream.name, "absent")
             raise ProjectNotFound(key)
+        if not inquiry.may_fetch:
+            raise NotHeld(key)
         if problem := self._reason_not_to_ask(key, copy):
             return self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
@@ -145,11 +150,11 @@ class Kept(Generic[T]):
         return copy.document
 
     def _speak_for(self, key: str, copy: Copy[T], inquiry: Inquiry) -> None:
-        """Tell on what a fresh page rests."""
-        if copy.signature is None or self._is_offline:
+        """Tell on what a fresh page rests; offline any is fresh."""
+        if copy.signature is None or not inquiry.may_fetch:
             inquiry.ground.is_fleeting()  # not on disk, or shown by what is there just now
             return
-        since, until = self._asking.fresh_between(copy)
+        since, until = (0.0, math.inf) if self._is_offline else self._asking.fresh_between(copy)
         inquiry.ground.rests_on(
             (str(self._stores.pages.path(self._id, key)), copy.signature),
             since=since,

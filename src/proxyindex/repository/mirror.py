@@ -1,6 +1,7 @@
 """A repository that answers for one upstream through the cache."""
 
 import logging
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -9,14 +10,15 @@ from anyio.abc import TaskGroup
 from packaging.utils import NormalizedName
 
 from proxyindex import simple
-from proxyindex.errors import ProjectNotFound
+from proxyindex.errors import NotHeld, ProjectNotFound
 from proxyindex.flight import Flights
-from proxyindex.inquiry import Inquiry
+from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
 from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.repository.remembered import Remembered
 from proxyindex.repository.trust import shrinkage
+from proxyindex.store import disk
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.disk import Signature
 from proxyindex.store.facts import Facts
@@ -66,6 +68,7 @@ class Mirror:
         self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
         self._memo: Remembered[tuple[ProjectPage, Signature | None]] = Remembered()
+        self._held_memo: Remembered[ProjectPage] = Remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
@@ -73,11 +76,16 @@ class Mirror:
             return ProjectList(())
         try:
             return await self._list.get(LIST_KEY, inquiry, path="")
-        except ProjectNotFound:  # pages without a list of them: some wheel indexes
+        except (ProjectNotFound, NotHeld):  # pages without a list of them: some wheel indexes
             return ProjectList(())
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
-        """The upstream's page, from the cache while that may be."""
+        """The upstream's page, from the cache while that may be; for those who may not cause
+        fetches with the files that are on disk."""
+        page = await self._whole(name, inquiry)
+        return page if inquiry.may_fetch or self._is_offline else await self._held(page)
+
+    async def _whole(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         try:
             parsed = await self._pages.get(name, inquiry, path=name)
         except ProjectNotFound:
@@ -92,16 +100,24 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
+        if self._is_offline:
+            return await self._complete(name, parsed, signature, inquiry.ground)
         # a herd completes a page once: of two equal ones each would be filtered and rendered
         flight, _ = self._completing.join(
-            f"{name} {id(parsed)} {signature}", partial(self._complete, name, parsed, signature)
+            f"{name} {id(parsed)} {signature}",
+            partial(self._complete, name, parsed, signature, Ground()),
         )
         return await flight.result()
 
     async def _complete(
-        self, name: NormalizedName, parsed: ProjectPage, signature: Signature | None
+        self,
+        name: NormalizedName,
+        parsed: ProjectPage,
+        signature: Signature | None,
+        ground: Ground,
     ) -> ProjectPage:
-        page, changed = await anyio.to_thread.run_sync(self._completed, parsed)
+        """The page as we serve it. Offline the `ground` is told what it rests on."""
+        page, changed = await anyio.to_thread.run_sync(self._completed, parsed, ground)
         for file in changed:
             await self._report(name, file)
         (made_from, facts_then), earlier = self._memo.get(name) or ((None, None), None)
@@ -111,17 +127,28 @@ class Mirror:
         self._memo.put(name, (parsed, signature), page)
         return page
 
+    async def _held(self, page: ProjectPage) -> ProjectPage:
+        """What can be had of the page without asking; the same object while that is the same."""
+        held = await anyio.to_thread.run_sync(self._on_disk, page, Ground())
+        known = self._held_memo.get(page.name)
+        if known is not None and known[0] is page and known[1].files == held.files:
+            return known[1]
+        self._held_memo.put(page.name, page, held)
+        return held
+
     async def _remains(self, name: NormalizedName) -> ProjectPage:
         facts = await anyio.to_thread.run_sync(self._facts.read, self._id, name)
         if not facts:
             raise ProjectNotFound(name)
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)
 
-    def _completed(self, parsed: ProjectPage) -> tuple[ProjectPage, list[File]]:
+    def _completed(self, parsed: ProjectPage, ground: Ground) -> tuple[ProjectPage, list[File]]:
         """The page as we serve it, and the files whose bytes upstream has changed."""
         facts = self._facts.read(self._id, parsed.name)
         page = complete(parsed, facts, upstream=self._id, offers_metadata=self._offers_metadata)
-        return self._on_disk(page) if self._is_offline else page, changed_files(parsed, facts)
+        if self._is_offline:
+            page = self._on_disk(page, ground)
+        return page, changed_files(parsed, facts)
 
     async def _report(self, name: NormalizedName, file: File) -> None:
         """Raise the alarm for changed bytes: once for each change, whichever worker sees it."""
@@ -142,8 +169,14 @@ class Mirror:
             *(self._name, file.filename, name, file.filename),
         )
 
-    def _on_disk(self, page: ProjectPage) -> ProjectPage:
-        """Only what can be served without asking anybody."""
+    def _on_disk(self, page: ProjectPage, ground: Ground) -> ProjectPage:
+        """Only what can be served without asking anybody; their folders tell of a change."""
+        looked_ns = time.time_ns()
+        for shelf in self._blobs.shelves(f.sha256 for f in page.files if f.sha256):
+            stamp = disk.signature(shelf)
+            ground.rests_on((shelf, stamp))
+            if stamp and not disk.is_settled(stamp, looked_ns):
+                ground.is_fleeting()
         files = tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256))
         return replace(page, files=files)
 

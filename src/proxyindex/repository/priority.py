@@ -1,10 +1,10 @@
 """An ordered list of repositories: the first that has the project answers alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from packaging.utils import NormalizedName
 
-from proxyindex.errors import Denied, ProjectNotFound
+from proxyindex.errors import Denied, NotHeld, ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
@@ -35,11 +35,11 @@ class Priority:
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of the first owner, or of all owners where the name is merged."""
-        pages, gone = [], None
+        pages: list[ProjectPage] = []
+        gone: ProjectPage | None = None
         for source in self._sources:
-            try:
-                page = await source.project(name, inquiry)
-            except ProjectNotFound:
+            page = await _page(source, name, inquiry, others=len(pages))
+            if page is None:
                 continue
             if page.is_gone:  # served only if nobody has the project any more
                 gone = gone or page
@@ -52,6 +52,52 @@ class Priority:
         if gone:
             return gone
         raise ProjectNotFound(name)
+
+
+async def _page(
+    source: Repository, name: NormalizedName, inquiry: Inquiry, *, others: int
+) -> ProjectPage | None:
+    try:
+        return await source.project(name, inquiry)
+    except ProjectNotFound:
+        return None
+    except NotHeld:
+        if not others:
+            raise
+        return None  # a joined page is made of what may be seen
+
+
+class Joined:
+    """Our own sources of one index and its bases: a project's files are those of all of them.
+
+    Each source comes with its policy. A name it denies is refused only where no other of them has
+    it, and only if it has it itself: what it knows nothing of is not its to judge.
+    """
+
+    def __init__(self, sources: Iterable[tuple[Repository, Repository]]) -> None:
+        """Pairs of a source as it is, and as seen through policies."""
+        self._sources = tuple(sources)
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        """The union of all names."""
+        lists = [await seen.projects(inquiry) for _, seen in self._sources]
+        return ProjectList.of(name for listed in lists for name in listed.names)
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """The files of all; an equal file name belongs to the earlier source."""
+        pages: list[ProjectPage] = []
+        denial: Denied | None = None
+        for source, seen in self._sources:
+            try:
+                page = await source.project(name, inquiry)
+                pages.append(page if seen is source else await seen.project(name, inquiry))
+            except ProjectNotFound:
+                continue
+            except Denied as problem:
+                denial = denial or problem
+        if pages:
+            return pages[0] if len(pages) == 1 else _merge(pages)
+        raise denial or ProjectNotFound(name)
 
 
 def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:

@@ -13,27 +13,32 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
-from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.inquiry import MOST_WITNESSES, Witness
+from proxyindex.model import (
+    METADATA_SUFFIX,
+    PROVENANCE_SUFFIX,
+    RECORD_SUFFIX,
+    SIGNATURE_SUFFIX,
+)
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
+from proxyindex.store import disk
 from proxyindex.store.disk import Signature, signature_of
 
 logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 8
-# File systems stamp with 1 ns to 2 s: what changed more recently may change under the same stamp.
-RACY_NS = 2_000_000_000
-
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
-_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, ".provenance", ".json")
+_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX, RECORD_SUFFIX)
+_BESIDE = (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX, RECORD_SUFFIX)
 _SHOWN = 3
-_MOST_WITNESSES = 8
-
-Witnesses = list[tuple[str, Signature]]
+# `lost+found` belongs to the file system and is closed to all but root; the others are pages, where
+# a folder is an index without a server as well
+_PASSED_OVER = frozenset({"lost+found", "index.html", "index.v1_json"})
 
 
 class FolderUnavailable(ProxyindexError):
@@ -48,6 +53,14 @@ class FolderUnavailable(ProxyindexError):
         self.problem = problem
 
 
+class Beside(NamedTuple):
+    """Which of the files lie beside a distribution file that bear its name and a suffix."""
+
+    signature: bool
+    provenance: bool
+    record: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A distribution file as its name tells it. Whether it can be served is another question."""
@@ -57,7 +70,7 @@ class Found:
     project: NormalizedName
     version: str | None
     kind: Kind
-    has_signature: bool
+    beside: Beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +134,14 @@ class Scanner:
         self._listings, self._empty = sweep.listings, empty
         return self._catalogue
 
-    def witnesses(self) -> Witnesses | None:
+    def witnesses(self) -> list[Witness] | None:
         """Directories with their stamps: while these stay, so does the latest `scan`.
 
-        `None` if they are too many to be looked at each time, or one of them may yet change under
-        its stamp.
+        All of them: a file of any project may turn up in any. `None` if they are too many to be
+        looked at each time, or one of them may yet change under its stamp.
         """
         listings = self._listings
-        if len(listings) > _MOST_WITNESSES or not all(
+        if len(listings) > MOST_WITNESSES or not all(
             listed.is_settled for listed in listings.values()
         ):
             return None
@@ -143,8 +156,7 @@ class Scanner:
         known = self._listings.get(path)
         if known and known.is_settled and known.stamp == stamp:
             return known
-        changed_ns = max(stamp[2], stamp[4])
-        is_settled = self._clock() - changed_ns > RACY_NS
+        is_settled = disk.is_settled(cast(Signature, stamp[1:]), self._clock())
         # a configured folder itself may be called anything
         project = _project_of(path) if depth else None
         files, folders, ignored = _read(path, project, known)
@@ -209,11 +221,11 @@ def _read(
     files: list[Found] = []
     ignored: set[str] = set()
     for name in sorted(names):
-        has_signature = name + SIGNATURE_SUFFIX in names
+        beside = Beside(*(name + suffix in names for suffix in _BESIDE))
         old = before.get(name)
-        if old and old.has_signature == has_signature:  # parsing is the dear part
+        if old and old.beside == beside:  # parsing is the dear part
             files.append(old)
-        elif found := _found(path, name, hint, has_signature=has_signature):
+        elif found := _found(path, name, hint, beside):
             files.append(found)
         elif not name.endswith(_SIDECAR_ENDS):
             ignored.add(name)
@@ -228,8 +240,7 @@ def _names(path: str) -> tuple[set[str], list[str]]:
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
-            # `lost+found` belongs to the file system and is closed to all but root
-            if name.startswith((".", "-")) or name == "lost+found":
+            if name.startswith((".", "-")) or name in _PASSED_OVER:
                 continue
             if _leads_on(entry):
                 folders.append(entry.path)
@@ -250,16 +261,14 @@ def _leads_on(entry: os.DirEntry[str]) -> bool:
         return not is_safe_filename(entry.name)
 
 
-def _found(
-    folder: str, name: str, hint: NormalizedName | None, *, has_signature: bool
-) -> Found | None:
+def _found(folder: str, name: str, hint: NormalizedName | None, beside: Beside) -> Found | None:
     if not is_safe_filename(name):
         return None
     named = parse_filename(name, hint)
     if named.project is None:
         return None
     path = os.path.join(folder, name)
-    return Found(name, path, named.project, named.version, named.kind, has_signature)
+    return Found(name, path, named.project, named.version, named.kind, beside)
 
 
 def _project_of(path: str) -> NormalizedName | None:

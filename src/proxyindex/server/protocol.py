@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxyindex.server.heads import head_fault, reason_phrase
+from proxyindex.server.statuslines import StatusLines
+from proxyindex.web.access import PEER_KEY
+from proxyindex.web.body import BODY_KEY, BodyTerms
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -25,11 +28,11 @@ if TYPE_CHECKING:
     )
 
 REASON_HEADER = b"x-proxyindex-reason"
-
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
-BODY_LIMIT = 32 * 1024**2  # no endpoint takes a body; what comes is thrown away, up to here
+SLOWEST = 1024  # bytes a second of a body that an endpoint waits for
 LINGER_SECONDS = 2.0
+UNWANTED_SECONDS = 5.0
 UNIX_PEER = "unix"
 
 
@@ -68,13 +71,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._received = 0  # bytes since the phase began, without the read it began in
         self._head_size = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._body = BodyTerms()  # of the request being read
+        self._counted = 0  # bytes of its body at the last deadline
         self._refusal: tuple[int, str] | None = None
         self._is_deaf = False
         self._running: Any = None  # the cycle being answered; `cycle` is the newest one read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._lines = _StatusLines(transport)
+        self._lines = StatusLines(transport)
         self.transport = self._lines
         self.client = _client_address(self.client)
         self._arm()
@@ -94,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._phase is _Phase.HEAD and self._received > HEAD_LIMIT:
             self._refuse(400, "The request's header fields are too large.")
-        elif self._phase is _Phase.BODY and self._received > BODY_LIMIT:
+        elif self._phase is _Phase.BODY and self._received > self._body.limit:
             self._refuse(413, "The request's body is too large.")
         else:
             self._arm()
@@ -103,6 +108,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._body = BodyTerms()
+        self._counted = 0
+        self.scope["extensions"] = {BODY_KEY: self._body}  # type: ignore[dict-item]
         self._enter(_Phase.HEAD)
         self._head_size = 0
 
@@ -136,6 +144,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """The request has arrived."""
         super().on_message_complete()
+
+    def _is_between(self) -> bool:
+        """Whether nothing has arrived of the next request."""
+        return self._phase is _Phase.IDLE and not self._received
 
     def _stop(self, status: int, problem: str) -> None:
         self._refusal = (status, problem)
@@ -176,6 +188,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if self.flow.read_paused or (self._phase is _Phase.HEAD and self._is_answering()):
             self._arm()  # we do not listen, or owe the answer to an earlier request
+        elif self._phase is _Phase.BODY and self._is_coming():
+            self._arm()
         elif self._phase is _Phase.IDLE:
             self._hang_up()
         else:
@@ -195,6 +209,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _is_coming(self) -> bool:
+        """Whether a body that is waited for came at a pace worth waiting for, or at ours."""
+        came, self._counted = self._received - self._counted, self._received
+        wanted = self._body.is_wanted and self._is_answering()
+        return wanted and came >= SLOWEST * self.body_seconds
+
     # Refusing
 
     def _refuse(self, status: int, problem: str) -> None:
@@ -206,7 +226,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         is_own = self._phase is _Phase.BODY  # the newest cycle answers the refused request
         if is_own and (self.pipeline or not self._is_answering()):
-            self.transport.close()  # answered already, or never will be
+            self._end_after(UNWANTED_SECONDS)  # answered already, or never will be
         elif self._is_answering() and (not is_own or self.cycle.response_started):
             self.cycle.keep_alive = False
             self.flow.pause_reading()
@@ -225,13 +245,16 @@ class BoundedProtocol(HttpToolsProtocol):
             "connection: close",
         ]
         self.transport.write("\r\n".join([*lines, "", problem + "\n"]).encode())
+        self._end_after(LINGER_SECONDS)
+
+    def _end_after(self, seconds: float) -> None:
+        # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
+        # lose the answer; so keep reading (and dropping) for a moment.
         if not self.transport.can_write_eof():
             self._hang_up()
             return
-        # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
-        # lose the answer; so keep reading (and dropping) for a moment.
         self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(seconds, self.transport.close)
 
     # Reason phrases
 
@@ -239,6 +262,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
         is_begun = is_ended = False
+        # before a front's X-Forwarded-For takes its place
+        cast(Any, scope)[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
         own = self._running = cast(Any, send).__self__
 
         async def send_with_reason(message: "ASGISendEvent") -> None:
@@ -285,46 +310,3 @@ def _client_address(client: tuple[str, int] | None) -> tuple[str, int]:
     if client is None:
         return (UNIX_PEER, 0)
     return (client[0].removeprefix("::ffff:"), client[1])
-
-
-class _StatusLines(asyncio.Transport):
-    """The transport as uvicorn's responses see it: the next status line can be given a reason."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self.wire = transport
-        self._line: tuple[bytes, bytes] | None = None
-
-    def announce(self, status: int, reason: bytes) -> None:
-        """Give the next status line of this status `reason` as its phrase."""
-        start = b"HTTP/1.1 %d " % status
-        self._line = (start, start + reason)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        # an interim "100 Continue" may come first; it keeps its phrase
-        if self._line is not None and bytes(data[: len(self._line[0])]) == self._line[0]:
-            _, separator, rest = bytes(data).partition(b"\r\n")
-            data = self._line[1] + separator + rest
-            self._line = None
-        self.wire.write(data)
-
-    def close(self) -> None:
-        self.wire.close()
-
-    def abort(self) -> None:
-        self.wire.abort()
-
-    def get_write_buffer_size(self) -> int:
-        return self.wire.get_write_buffer_size()
-
-    def is_closing(self) -> bool:
-        return self.wire.is_closing()
-
-    def can_write_eof(self) -> bool:
-        return self.wire.can_write_eof()
-
-    def write_eof(self) -> None:
-        self.wire.write_eof()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.wire.get_extra_info(name, default)

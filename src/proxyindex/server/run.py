@@ -1,18 +1,16 @@
 """Serving: checks, sockets, one process or several, signals, drain. uvicorn run from our code."""
 
 import asyncio
-import errno
 import gc
-import logging
 import math
 import os
 import resource
 import signal
-import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from socket import socket
 from typing import Any
 
@@ -22,6 +20,7 @@ from starlette.types import ASGIApp
 
 from proxyindex import logs
 from proxyindex.metrics import MULTIPROCESS_VARIABLE
+from proxyindex.server.checks import check
 from proxyindex.server.express import ExpressProtocol
 from proxyindex.server.listen import (
     BACKLOG,
@@ -32,6 +31,14 @@ from proxyindex.server.listen import (
     unix_socket,
 )
 from proxyindex.server.protocol import UNIX_PEER
+from proxyindex.server.reload import (
+    RENEW_KEY,
+    Configuration,
+    Load,
+    Terminal,
+    hold_hangups,
+    take_hangups,
+)
 from proxyindex.server.workers import (
     CANNOT_START,
     FORCED,
@@ -42,8 +49,6 @@ from proxyindex.server.workers import (
 )
 from proxyindex.settings import Settings
 
-log = logging.getLogger(__name__)
-
 # Longer than the pauses of installers, and than the 60 s for which fronts keep idle connections:
 # the side that reuses a connection should be the one that closes it.
 KEEP_ALIVE_SECONDS = 75
@@ -52,7 +57,6 @@ HANDSHAKE_SECONDS = 5.0  # with the 10 s for a head, nobody holds a connection f
 # uvloop's 30 s a slow reader lost the end of its file (measured: 1 MiB of it).
 FAREWELL_SECONDS = 600.0
 DESCRIPTORS_WANTED = 65_536
-_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 DESCRIPTORS_PER_CONNECTION = 3  # the client's socket, the file, a share of upstream and store
 
 
@@ -64,6 +68,7 @@ def serve(
     *,
     on_listening: Callable[[Sequence[str]], None],
     build: Build | None = None,
+    reload: Load | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit status: 0 after an orderly stop, 130 if forced.
 
@@ -71,10 +76,14 @@ def serve(
     signal nothing new is accepted, answers under way have `settings.grace` seconds to end; a
     second SIGINT ends them at once. To be called in the main thread of a process that has no
     other threads and no event loop yet. `build` makes the application, in each process that
-    serves; `app.build` unless given. Raises `StartError`, or what `build` raises.
+    serves; `app.build` unless given. `reload` finds the settings again at SIGHUP. Raises
+    `StartError`, or what `build` raises.
     """
+    hold_hangups()
+    terminal = Terminal()
     logs.setup(settings.log_format, settings.log_level)
     check(settings)
+    configuration = Configuration(settings, reload, check)
     with ExitStack() as stack:
         sockets = stack.enter_context(_listening(settings))
         urls = addresses(sockets, scheme="https" if settings.tls_cert else "http")
@@ -83,59 +92,19 @@ def serve(
             on_listening(urls)
 
         if settings.workers == 1:
-            return _work(settings, sockets, build, on_started=tell)
+            renewing = _Renewing(configuration, terminal)
+            return _work(configuration.settings, sockets, build, tell, renewing)
         stack.enter_context(_shared_metrics())
 
         def work(lifeline: Lifeline) -> int:
-            started = lifeline.announce
-            return _work(settings, sockets, build, on_started=started, lifeline=lifeline)
+            renewing = _Renewing(configuration, None, lifeline)
+            return _work(configuration.settings, sockets, build, lifeline.announce, renewing)
 
-        return Supervisor(work, settings.workers, sockets, settings.grace, tell).run()
-
-
-def check(settings: Settings) -> None:
-    """Find what would stop the server from working. Raises `StartError`."""
-    for folder in settings.folders:
-        if not folder.is_dir():
-            raise StartError(f"The folder {folder} does not exist; create it or leave it out.")
-        if not os.access(folder, os.R_OK | os.X_OK):
-            raise StartError(f"The folder {folder} cannot be read; change its permissions.")
-    _check_cache(settings.cache_dir)
-    _check_tls(settings.tls_cert, settings.tls_key)
-
-
-def _check_cache(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        if error.errno in _DISK_TROUBLE and (folder / "CACHEDIR.TAG").exists():
-            # it served from there before: better without keeping anything than not at all
-            log.warning("the cache folder %s cannot be written: %s", folder, error.strerror)
-            return
-        raise StartError(
-            f"The cache folder {folder} cannot be written ({error.strerror}); "
-            "change its permissions or choose another one."
-        ) from error
-
-
-def _check_tls(cert: Path | None, key: Path | None) -> None:
-    if cert is None:
-        if key is not None:
-            raise StartError("A TLS key is given without a certificate; give both or neither.")
-        return
-    for path in filter(None, (cert, key)):
-        if not os.access(path, os.R_OK):
-            raise StartError(f"The TLS file {path} cannot be read; check path and permissions.")
-    try:
-        # without a password to give, OpenSSL would ask on the terminal
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=str)
-    except (ssl.SSLError, ValueError) as error:
-        raise StartError(
-            f"The TLS certificate {cert} and its key cannot be used ({error}); they must be "
-            "PEM files, belong together, and have no password."
-        ) from error
+        return Supervisor(
+            *(work, settings.workers, sockets, settings.grace, tell),
+            renew=configuration.renew,
+            is_abandoned=terminal.is_gone,
+        ).run()
 
 
 @contextmanager
@@ -175,9 +144,8 @@ def _work(
     settings: Settings,
     sockets: list[socket],
     build: Build | None,
-    *,
     on_started: Callable[[], None],
-    lifeline: Lifeline | None = None,
+    renewing: "_Renewing",
 ) -> int:
     """Build the application and serve it in this process; the exit status."""
     try:
@@ -185,13 +153,13 @@ def _work(
     except OSError as error:
         raise StartError(f"The application cannot start: {error}.") from error
     _calm_collector()
-    server = _Server(_config(settings, application), on_started, lifeline)
+    server = _Server(_config(settings, application), on_started, renewing)
     try:
         server.run(sockets=sockets)
     except SystemExit:  # uvicorn's way to say that the application's start-up failed
         server.started = False
     if not server.started:
-        if lifeline is not None:
+        if renewing.lifeline is not None:
             return CANNOT_START
         raise StartError("The application cannot start; the lines above tell why.")
     return FORCED if server.force_exit else 0
@@ -270,24 +238,58 @@ class Loop(uvloop.Loop):
         return await super().create_server(*args, **options)
 
 
+@dataclass(frozen=True, slots=True)
+class _Renewing:
+    """How this process reads its configuration again; `terminal` if it is the first of its kind,
+    `lifeline` if it has a parent."""
+
+    configuration: Configuration
+    terminal: Terminal | None
+    lifeline: Lifeline | None = None
+
+    def told(self, is_renewed: bool) -> None:
+        if self.lifeline is not None:
+            self.lifeline.tell_renewed(is_renewed=is_renewed)
+
+
 class _Server(uvicorn.Server):
-    """uvicorn's server that tells when it serves, outlives no parent, and exits with 0."""
+    """uvicorn's server that tells when it serves, outlives no parent, exits with 0, and reads its
+    configuration again at SIGHUP."""
 
     def __init__(
-        self, config: uvicorn.Config, on_started: Callable[[], None], lifeline: Lifeline | None
+        self, config: uvicorn.Config, on_started: Callable[[], None], renewing: _Renewing
     ) -> None:
         super().__init__(config)
         self._on_started = on_started
-        self._lifeline = lifeline
+        self._renewing = renewing
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if not self.started:
             return
-        if self._lifeline is not None:
-            parent_fd = self._lifeline.parent_fd
-            asyncio.get_running_loop().add_reader(parent_fd, self._on_orphaned, parent_fd)
+        loop = asyncio.get_running_loop()
+        if self._renewing.lifeline is not None:
+            parent_fd = self._renewing.lifeline.parent_fd
+            loop.add_reader(parent_fd, self._on_orphaned, parent_fd)
         self._on_started()
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._on_hangup))
+        take_hangups()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        await super().shutdown(sockets=sockets)
+
+    def _on_hangup(self) -> None:
+        if self._renewing.terminal is not None and self._renewing.terminal.is_gone():
+            self.should_exit = True
+        elif renew := self.lifespan.state.get(RENEW_KEY):
+            # a parent has told already
+            load = partial(
+                self._renewing.configuration.renewed, is_told=not self._renewing.lifeline
+            )
+            renew(load, self._renewing.told)
+        else:  # an application that knows nothing of it
+            self._renewing.told(False)
 
     def _on_orphaned(self, parent_fd: int) -> None:
         asyncio.get_running_loop().remove_reader(parent_fd)

@@ -7,12 +7,14 @@ duplicate of a connection's descriptor, by which we learn when there is room to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 from collections.abc import Callable
 
 _TURN = 2 * 1024**2  # bytes for one connection before the others get a turn
+_AT_ONCE = 256 * 1024  # bytes
 _AHEAD = 1024**2  # bytes looked for in the page cache, and read into it, before they are sent
 _NOT_CACHED = frozenset({errno.EAGAIN})
 
@@ -51,9 +53,10 @@ class Sending:
         self._cached = start  # known to be in the page cache up to here
         self._head = b""
 
-    def begin(self, head: bytes) -> None:
-        """Send the head, and the body behind it."""
-        self._head = head
+    def begin(self, head: bytes, sent: int = 0) -> None:
+        """Send the head, and the body behind it, but for the first `sent` bytes of both."""
+        self._head = head[sent:]
+        self._position = self._cached = self._start + max(0, sent - len(head))
         self._go()
 
     def set(self) -> None:
@@ -135,6 +138,30 @@ def _is_cached(fd: int, position: int) -> bool:
     except AttributeError:  # no Linux
         return True
     return True
+
+
+def at_once(connection: socket.socket, head: bytes, fd: int, start: int, stop: int) -> int:
+    """How many bytes of a head and a small part behind it could be sent without waiting.
+
+    Ranges of 64 KiB: 28 µs instead of 86, most of them for a `Sending` and its descriptors.
+    """
+    sent = 0
+    if stop - start <= _AT_ONCE and _is_cached(fd, stop - 1):
+        with contextlib.suppress(OSError):  # no room; if the client has left it will show again
+            sent = connection.send(head)
+            if sent == len(head):
+                sent += os.sendfile(connection.fileno(), fd, start, stop - start)
+    return sent
+
+
+def cached(fd: int, start: int, size: int) -> bytearray:
+    """The bytes, if all of them can be had without waiting for the disk; else none."""
+    body = bytearray(size)
+    try:
+        count = os.preadv(fd, [body], start, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # not in memory; no Linux
+        return bytearray()
+    return body if count == size else bytearray()
 
 
 def _read(fd: int, start: int, stop: int) -> None:

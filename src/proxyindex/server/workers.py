@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.server.listen import StartError, close_all
+from proxyindex.server.reload import take_hangups
 
 CANNOT_START = 3  # exit status of a worker that failed before it served
 GIVE_UP_AFTER = 5  # workers in a row that never became ready, once some were
@@ -28,6 +29,7 @@ CLOSE_SECONDS = 10.0
 FORCE_SECONDS = 1.0
 FORCED = 128 + signal.SIGINT
 
+_PIPE = 64 * 1024  # bytes: all that a pipe holds, so that no line is read in two
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
@@ -42,8 +44,15 @@ class Lifeline:
 
     def announce(self) -> None:
         """Tell the parent that this worker serves."""
+        self._tell(b"ready")
+
+    def tell_renewed(self, *, is_renewed: bool) -> None:
+        """Tell the parent that the configuration was read again, and whether it is followed."""
+        self._tell(b"renewed" if is_renewed else b"kept")
+
+    def _tell(self, word: bytes) -> None:
         with suppress(BrokenPipeError):
-            os.write(self.ready_fd, b"%d\n" % os.getpid())
+            os.write(self.ready_fd, b"%b %d\n" % (word, os.getpid()))
 
 
 Work = Callable[[Lifeline], int]
@@ -63,6 +72,9 @@ class Supervisor:
     of them serve. `sockets` are closed in the parent as soon as it stops, since the kernel
     accepts connections for as long as anybody holds them open. A worker that ended is replaced
     after `first_delay` seconds, or up to `LONGEST_DELAY` if that keeps happening.
+
+    At SIGHUP `renew` tells whether there is a sound configuration, which further workers will be
+    started with; then those that run are told. It ends everything if `is_abandoned`.
     """
 
     work: Work
@@ -71,12 +83,17 @@ class Supervisor:
     grace: float
     on_ready: Callable[[], None]
     first_delay: float = FIRST_DELAY
+    renew: Callable[[], bool] = lambda: False
+    is_abandoned: Callable[[], bool] = lambda: False
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _start_at: list[float] = field(default_factory=list)
     _misses: int = 0  # workers in a row that never became ready
     _deaths: int = 0  # workers in a row that did not live long
     _was_ready: bool = False
     _signals: list[int] = field(default_factory=list)
+    _is_hung_up: bool = False
+    _renewing: set[int] = field(default_factory=set)  # workers that have yet to say so
+    _keepers: int = 0  # workers that stayed with the old configuration
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; 0 after an orderly stop, 130 after a forced one.
@@ -94,6 +111,7 @@ class Supervisor:
                     self._wait([signals_fd, ready_fd], self._pause())
                     self._greet(ready_fd)
                     self._reap()
+                    self._renew()
                 return self._stop(signals_fd)
             finally:
                 self._kill()
@@ -117,11 +135,16 @@ class Supervisor:
         if fds[0] in readable:
             numbers = os.read(fds[0], 512)
             self._signals += [number for number in numbers if number in STOP_SIGNALS]
+            self._is_hung_up |= signal.SIGHUP in numbers
 
     def _greet(self, ready_fd: int) -> None:
         with suppress(BlockingIOError):
-            for pid in map(int, os.read(ready_fd, 4096).split()):
-                if worker := self._workers.get(pid):  # not dead again already
+            for line in os.read(ready_fd, _PIPE).splitlines():
+                word, pid = line.split()
+                worker = self._workers.get(int(pid))
+                if word != b"ready":
+                    self._settle(int(pid), is_renewed=word == b"renewed")
+                elif worker is not None:  # not dead again already
                     worker.is_ready = True
                     self._misses = 0
         ready = sum(worker.is_ready for worker in self._workers.values())
@@ -133,6 +156,30 @@ class Supervisor:
         for pid, status in _ended():
             if worker := self._workers.pop(pid, None):
                 self._replace(pid, worker, os.waitstatus_to_exitcode(status))
+                self._settle(pid, is_renewed=True)  # the next one begins with it
+
+    def _renew(self) -> None:
+        """Have all workers read the configuration again; one such round at a time."""
+        if not self._is_hung_up or self._renewing:
+            return
+        self._is_hung_up = False
+        if self.is_abandoned():
+            self._signals.append(signal.SIGHUP)
+        elif self.renew():
+            self._renewing, self._keepers = set(self._workers), 0
+            self._send(signal.SIGHUP)
+
+    def _settle(self, pid: int, *, is_renewed: bool) -> None:
+        if pid not in self._renewing:
+            return
+        self._renewing.discard(pid)
+        self._keepers += not is_renewed
+        if self._renewing:
+            return
+        if self._keepers:
+            logger.error("%d workers stay with the old configuration", self._keepers)
+        else:
+            logger.info("configuration reloaded by all workers")
 
     def _replace(self, pid: int, worker: _Worker, code: int) -> None:
         if not worker.is_ready:
@@ -182,7 +229,7 @@ def _fork(work: Callable[[], int], parents_fds: Sequence[int]) -> int:
 
     Signals wait while the child still has its parent's handlers.
     """
-    blocked = {*STOP_SIGNALS, signal.SIGCHLD}
+    blocked = {*STOP_SIGNALS, signal.SIGCHLD, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     pid = os.fork()
     if pid:
@@ -193,7 +240,7 @@ def _fork(work: Callable[[], int], parents_fds: Sequence[int]) -> int:
         signal.set_wakeup_fd(-1)
         for number in blocked:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, {*before, signal.SIGHUP})  # until it serves
         for fd in parents_fds:
             os.close(fd)
         status = work()
@@ -218,14 +265,14 @@ def ignore_stop_signals() -> None:
 
     A second signal in the moment that takes would kill it, and an orderly stop look like none.
     """
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def _signals_to_pipe() -> Iterator[int]:
-    """A descriptor that yields the number of each stop signal and of SIGCHLD as a byte."""
-    numbers = (*STOP_SIGNALS, signal.SIGCHLD)
+    """A descriptor that yields the number of each stop signal, SIGHUP and SIGCHLD as a byte."""
+    numbers = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD)
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)
@@ -233,6 +280,7 @@ def _signals_to_pipe() -> Iterator[int]:
         for number in numbers:
             signal.signal(number, lambda *_: None)
         waker = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        take_hangups()
         try:
             yield reader.fileno()
         finally:

@@ -135,15 +135,19 @@ class BlobStore(Budgeted):
     def unlink(self, key: str) -> bool:
         return disk.remove(self.path(key))
 
+    def has_room(self, size: int) -> bool:
+        """Whether the disk has room for a download of `size` bytes as it is."""
+        return size + _RESERVE <= self._free()
+
     def make_room(self, size: int) -> None:
         """Trim before a download of `size` bytes. Raises `StoreError` if the disk is too full."""
-        if size + _RESERVE <= self._free():
+        if self.has_room(size):
             return
         self.flush()
         # what would not fit into an empty cache is not worth emptying it for
         if size + _RESERVE <= self._free() + self.total():
             self._evict(max(0, self.total() - size - _RESERVE))
-        if size + _RESERVE > self._free():
+        if not self.has_room(size):
             raise StoreError("keep a file", f"{size} bytes do not fit on the disk")
 
     def walk(self) -> Iterator[tuple[str, int, float]]:
@@ -162,6 +166,11 @@ class BlobStore(Budgeted):
         """Where the blob lies, or would."""
         return self._root / sha256[:2] / sha256
 
+    def shelves(self, sha256s: Iterable[str]) -> list[str]:
+        """The folders in which these blobs lie, or would: one that comes or goes changes its
+        folder's stamp."""
+        return [str(self._root / name) for name in sorted({sha256[:2] for sha256 in sha256s})]
+
     def _free(self) -> int:
         try:
             return shutil.disk_usage(self._root if self._root.exists() else self._root.parent).free
@@ -171,6 +180,6 @@ class BlobStore(Budgeted):
 
 def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
     try:
-        return list(os.scandir(folder))
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return []

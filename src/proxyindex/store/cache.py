@@ -77,15 +77,20 @@ class Cache:
         )
 
     def recover(self) -> None:
-        """Set right what a crash or a lost index left behind. For the worker thread.
+        """Set right what a crash or a lost index left behind. For the worker thread."""
+        for _ in self.recovering():
+            pass
+
+    def recovering(self) -> Iterator[None]:
+        """As `recover`, piece by piece: first answers wait for the same thread.
 
         Files are counted again at each start, for a killed process notes nothing; one process
         does it for all that start together.
         """
         with self._claim("recount") as is_ours:
             if is_ours:
-                self.pages.recount()
-                self.blobs.recount()
+                yield from self.pages.recounting()
+                yield from self.blobs.recounting()
                 self.tidy()
         self.sweep()
 

@@ -12,6 +12,9 @@ _NEW = ".new-"  # what files are called until they are whole
 
 _HEX = frozenset("0123456789abcdef")
 
+# File systems stamp with 1 ns to 2 s: what changed more recently may change under the same stamp.
+RACY_NS = 2_000_000_000
+
 # who a file was when it was read: a rename or rewrite changes at least one of these
 Signature = tuple[int, int, int, int]
 
@@ -35,6 +38,13 @@ def signature(path: Path | str) -> Signature | None:
 def signature_of(found: os.stat_result) -> Signature:
     """The same of a file that is already known."""
     return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
+
+
+def is_settled(stamp: Signature, looked_ns: int) -> bool:
+    """Whether any change after `looked_ns` (since the epoch), when this stamp was read or before,
+    must give another stamp."""
+    _, mtime_ns, _, ctime_ns = stamp
+    return looked_ns - max(mtime_ns, ctime_ns) > RACY_NS
 
 
 def make_folder(path: Path) -> None:
@@ -97,10 +107,13 @@ def names(folder: Path) -> list[str]:
         return []
 
 
-def files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every file below `root` with its state; those that vanish meanwhile are left out."""
+def files(root: Path, prefix: str = "") -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file below `root` with its state; those that vanish meanwhile are left out.
+
+    `prefix`: only files whose names begin so.
+    """
     for folder, _, names in os.walk(root):
-        for name in names:
+        for name in filter(lambda name: name.startswith(prefix), names):
             path = Path(folder, name)
             try:
                 yield path, path.lstat()
@@ -120,5 +133,5 @@ def older(root: Path, instant: float) -> list[Path]:
 
 def sweep(root: Path, older_than: float) -> int:
     """Remove what writers that were killed left unfinished below `root`; the number removed."""
-    left = [path for path in older(root, older_than) if path.name.startswith(_NEW)]
+    left = [path for path, found in files(root, _NEW) if found.st_mtime < older_than]
     return sum(remove(path) for path in left)

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import diskcache
-from diskcache.core import MODE_RAW
+
+from proxyindex.store.rows import PlainDisk, SizedDisk
 
 log = logging.getLogger(__name__)
 
@@ -37,55 +38,15 @@ MAX_VALUE_SIZE = 64 * 1024
 _BUSY_SECONDS = 2.0  # another process holds the write lock; longer and we go on without
 _AGAIN_SECONDS = 0.02  # how long to wait for it then, until a write succeeds: all share one thread
 _FAILURES = (diskcache.Timeout, sqlite3.Error, OSError, ValueError)
-_BATCH = 100  # rows evicted under one write lock
+_BATCH = 100  # rows evicted under one write lock, or read at once
 _SETTINGS = {"eviction_policy": "none", "cull_limit": 0, "size_limit": 2**62, "statistics": 0}
-_JOURNAL = {"sqlite_journal_mode": "truncate", "sqlite_synchronous": 0, "sqlite_mmap_size": 0}
+_JOURNAL = {
+    "sqlite_journal_mode": "truncate",
+    "sqlite_synchronous": 0,
+    "sqlite_mmap_size": 0,
+    "sqlite_cache_size": 512,  # pages, 2 MB; the default of 32 was filled by 100,000 files
+}
 _COUNTED = "+counted"  # the row of a table that was filled from what lies on disk
-
-
-class PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache is untyped
-    """Stores text, bytes and numbers in the row itself, and nothing else."""
-
-    def put(self, key: object) -> tuple[object, bool]:
-        if not isinstance(key, str):
-            raise TypeError(f"index keys are text, not {type(key).__name__}")
-        return key, True
-
-    def get(self, key: object, raw: object) -> str:
-        if not raw or not isinstance(key, str):
-            raise ValueError("the index holds a key that this program never writes")
-        return key
-
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, object]:
-        if isinstance(value, bytes):
-            return 0, MODE_RAW, None, sqlite3.Binary(value)
-        if isinstance(value, int | float | str):
-            return 0, MODE_RAW, None, value
-        raise TypeError(f"index values are bytes, text or numbers, not {type(value).__name__}")
-
-    def fetch(self, mode: int, filename: object, value: object, read: bool) -> object:
-        if mode != MODE_RAW or filename is not None:
-            raise ValueError("the index holds a value that this program never writes")
-        return bytes(value) if isinstance(value, memoryview | bytes) else value
-
-    def remove(self, file_path: str) -> None:
-        """Rows own no files, so a row that names one is forged: nothing is unlinked."""
-
-
-class SizedDisk(PlainDisk):
-    """Reports each (int) value as the row's size, so that the database's own triggers keep the
-    sum of all values, exact across processes and transactions."""
-
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, object]:
-        if not isinstance(value, int):
-            raise TypeError("sizes are integers")
-        return value, MODE_RAW, None, value
-
-    def fetch(self, mode: int, filename: object, value: object, read: bool) -> object:
-        size = super().fetch(mode, filename, value, read)
-        if not isinstance(size, int):
-            raise ValueError("the index holds a size that is none")
-        return size
 
 
 class _Database(diskcache.Cache):  # type: ignore[misc]
@@ -286,6 +247,22 @@ class Recency:
     def keys(self) -> list[str]:
         """Every key, least recently used first."""
         return self._table.use(lambda cache: list(_keys(cache)), [])
+
+    def in_order(self) -> Iterator[str]:
+        """Every key, in the order of their letters, read some at a time."""
+        # iterkeys() has a condition that no index serves: 6.9 s for 100,000 keys instead of 0.7
+        query = "SELECT key FROM Cache WHERE key > ? ORDER BY key LIMIT ?"
+
+        def after(last: str) -> list[str]:
+            def some(cache: Any) -> list[str]:
+                return [cache.disk.get(key, 1) for (key,) in cache._sql(query, (last, _BATCH))]
+
+            return self._table.use(some, [])
+
+        keys = after("")
+        while keys:
+            yield from (key for key in keys if key != _COUNTED)
+            keys = after(keys[-1])
 
     def is_new(self) -> bool:
         """Whether the table was begun anew, and nobody has filled it from the disk since."""

@@ -88,10 +88,13 @@ class PageStore(Budgeted):
 
     def walk(self) -> Iterator[tuple[str, int, float]]:
         """Every stored page: `upstream/name`, size in bytes, time of storing."""
-        for upstream in self.upstreams():
+        for upstream in sorted(self.upstreams(), key=lambda name: f"{name}/"):
             for key in self.keys(upstream):
                 if seen := self.signature(upstream, key):
                     yield f"{upstream}/{key}", seen[2], seen[1] / 1e9
+
+    def has(self, key: str) -> bool:
+        return (self._root / key).is_file()
 
     def unlink(self, key: str) -> bool:
         return disk.remove(self._root / key)

@@ -9,24 +9,27 @@ from typing import Any, Literal, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SCOPE_KEY = "proxyindex"
+PEER_KEY = "proxyindex.peer"  # where the scope has the socket's peer, whatever was forwarded
 PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
-LINE = f"%(client)s{MIDDLE}%(milliseconds).1fms"
+LINE = f"%(client)s %(user)s{MIDDLE}%(milliseconds).1fms"
 
-Kind = Literal["page", "file", "metadata", "list", "health", "other"]
+Kind = Literal["page", "file", "metadata", "list", "health", "upload", "other"]
 
 logger = logging.getLogger("proxyindex.access")
 
 
 @dataclass(slots=True)
 class Exchange:
-    """What an endpoint tells about the request it answers; `outcome` as in `X-Proxyindex`."""
+    """What an endpoint tells about the request it answers; `outcome` as in `X-Proxyindex`, `user`
+    where it mattered who asked."""
 
     kind: Kind = "other"
     index: str | None = None
     project: str | None = None
     filename: str | None = None
     outcome: str | None = None
+    user: str | None = None
 
 
 class RequestCounter(Protocol):
@@ -47,8 +50,8 @@ class AccessLog:
     """ASGI middleware, to be put outermost: logs and counts every request when it has ended.
 
     The line has method, path (never the query), status, project, file, outcome, body bytes handed
-    to the connection, milliseconds and the client's address. `aborted` says that the answer was
-    not complete, because the client left or because we ended it on purpose.
+    to the connection, milliseconds, the client's address and the user. `aborted` says that the
+    answer was not complete, because the client left or because we ended it on purpose.
     """
 
     def __init__(self, app: ASGIApp, metrics: RequestCounter) -> None:
@@ -90,6 +93,7 @@ def line_fields(
     client = scope.get("client")
     return {
         "client": client[0] if client else "-",
+        "user": exchange.user or "-",
         "method": scope["method"],
         # decoded, hence with any character in it: the formatters escape
         "path": scope["path"][:PATH_LIMIT].replace(" ", "%20"),

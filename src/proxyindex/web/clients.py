@@ -17,7 +17,7 @@ class ClientHints:
     """What people may be told about this server; nothing here is secret.
 
     `base_url`: the outside address without trailing slash; never taken from a request's `Host`.
-    `upstreams`: configured names, in order.
+    `upstreams`: configured names, in order. `indexes`: the names of all, where there are several.
     """
 
     base_url: str
@@ -25,6 +25,7 @@ class ClientHints:
     upstreams: tuple[str, ...]
     version: str
     is_offline: bool = False
+    indexes: tuple[str, ...] = ()
 
     @property
     def index_url(self) -> str:
@@ -62,6 +63,21 @@ def snippets(hints: ClientHints) -> tuple[Snippet, ...]:
         Snippet("uv", "pyproject.toml", uv, "In uv.toml the table is called [[index]]."),
         Snippet("poetry", "shell", f"poetry source add --priority=primary proxyindex {url}"),
         _docker(hints),
+    )
+
+
+def token_snippets(hints: ClientHints, token: str) -> tuple[Snippet, ...]:
+    """The lines with which a token is used; `token` is in them."""
+    parts = urlsplit(hints.base_url)
+    index = parts._replace(netloc=f"__token__:{token}@{parts.netloc}").geturl() + "/simple/"
+    upload = f"{hints.base_url}/legacy/"
+    twine = f"export TWINE_USERNAME=__token__ TWINE_PASSWORD={token}\n"
+    return (
+        Snippet("pip", "environment", f"export PIP_INDEX_URL={index}"),
+        Snippet("uv", "environment", f"export UV_DEFAULT_INDEX={index}"),
+        Snippet("uv", "shell", f"uv publish --publish-url {upload} --token {token}"),
+        Snippet("twine", "shell", f"{twine}twine upload --repository-url {upload} dist/*"),
+        Snippet("all", "~/.netrc", f"machine {parts.hostname} login __token__ password {token}"),
     )
 
 

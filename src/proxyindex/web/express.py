@@ -3,34 +3,52 @@
 Most requests of a busy index are for pages and small files that were asked for a moment ago. Their
 answers are kept as the bytes that go over the wire, those of larger files as an open descriptor,
 with what they rest on (`inquiry.Ground`): while that stands, and it is looked at each time, they
-are right. Everything unusual (conditions other than one entity tag, cache directives, our own
-requests coming back) takes the plain way, which works without this one.
+are right. An answer that is not for everybody has a gate, before which the identity of who asks is
+looked up. Everything unusual (conditions other than one entity tag, cache directives, log-ins that
+are not known yet, our own requests coming back) takes the plain way, which works without this one.
 """
 
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from functools import partial
+from typing import Any, Generic, Protocol
 
 from starlette.responses import Response
 
 from proxyindex.files.content import Content
 from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.web.access import Exchange, RequestCounter, line_fields, write_line
-from proxyindex.web.given import AccessLines, Given, Header, L, stands, wire_fields
+from proxyindex.web.given import (
+    AccessLines,
+    Asker,
+    Gate,
+    Given,
+    Header,
+    Known,
+    L,
+    stands,
+    wire_fields,
+)
 from proxyindex.web.openfiles import OpenFiles
 
 _BUDGET = 64 * 1024**2  # bytes of remembered answers, per worker
 _LIMIT = 20_000  # answers: clients choose the wording of their Accept
 EXPRESS_KEY = "express"  # where the application's state has them
 _SMALL = 64 * 1024  # bytes of a file that is kept in memory
+_AT_HAND = frozenset({Outcome.HIT, Outcome.LOCAL})  # nobody was asked for it
 
 # fields that make part of the question, by their place in it
-_ASKED = {b"accept": 0, b"accept-encoding": 1, b"if-none-match": 2, b"range": 3}
+_ASKED = {
+    b"accept": 0,
+    b"accept-encoding": 1,
+    b"if-none-match": 2,
+    b"range": 3,
+    b"authorization": 4,
+}
 # fields that need the plain way
 _SPECIAL = frozenset(
     {
-        b"authorization",
         b"cache-control",
         b"content-length",
         b"expect",
@@ -48,45 +66,104 @@ _SPECIAL = frozenset(
 _SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-proxyindex"})
 
 
+_MOST_SEEN = 4096  # requests
+_SEEN_SIZE = 2048  # bytes of one
+
+Key = tuple[bytes, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a GET asks for: target, Accept and Accept-Encoding; If-None-Match; Range; as whom; and
+    all its fields."""
+
+    key: Key
+    condition: bytes
+    span: bytes
+    authorization: bytes
+    headers: Sequence[Header]
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready(Generic[L]):
-    """An answer in full and as a 304, its strong entity tag, and what it rests on."""
+    """An answer in full and as a 304, its strong entity tag, what it rests on, and for whom."""
 
     etag: bytes
     full: Given[L]
     short: Given[L]
     ground: Ground
+    gate: Gate | None
+
+
+class ExpressSource(Protocol):
+    """Has the remembered answers of the configuration now in force."""
+
+    @property
+    def express(self) -> "Express[Any]": ...
 
 
 class Express(Generic[L]):
     """The remembered answers of one worker, least recently used ones leaving first.
 
-    Small bodies are kept in memory, files as open descriptors.
+    Small bodies are kept in memory, files as open descriptors. `seen`: whole requests, as they
+    arrived, with what they ask for; kept by `see`.
     """
 
-    def __init__(self, metrics: RequestCounter, lines: AccessLines[L]) -> None:
+    def __init__(
+        self,
+        metrics: RequestCounter,
+        lines: AccessLines[L],
+        known: Known | None = None,
+        *,
+        by_user: bool = False,
+    ) -> None:
+        """`by_user`: user names select indexes, so that log-ins take the plain way."""
         self._metrics = metrics
+        self._known = known
+        self._by_user = by_user
         self._lines = lines
-        self._ready: OrderedDict[tuple[bytes, bytes, bytes], _Ready[L]] = OrderedDict()
+        self._ready: OrderedDict[Key, _Ready[L]] = OrderedDict()
+        self.seen: dict[bytes, Question] = {}
         self._size = 0
         self._files: OpenFiles[L] = OpenFiles(lines)
 
     def answer(
-        self, target: bytes, headers: Sequence[Header], *, takes_parts: bool = False
+        self,
+        target: bytes,
+        headers: Sequence[Header],
+        asker: Asker | None = None,
+        *,
+        takes_parts: bool = False,
     ) -> Given[L] | None:
-        """The answer to a GET of `target` with these fields, if it is remembered and stands.
+        """The answer to a GET of `target` with these fields, if it is remembered, stands, and is
+        for the `asker`, whose user is noted; nobody in particular by default.
 
-        Names are in lower case. `takes_parts`: part of a file will do as the body. For the event
-        loop: a look-up and a `stat` per witness.
+        Names are in lower case. `takes_parts`: part of a file will do as the body.
         """
-        asked = _asked(headers)
-        if asked is None:
-            return None
-        accept, encoding, condition, span = asked
-        key = target, accept, encoding
+        question = self.asked(target, headers)
+        given = None if question is None else self.answer_to(question, asker or Asker())
+        return given if given is None or given.part is None or takes_parts else None
+
+    def asked(self, target: bytes, headers: Sequence[Header]) -> Question | None:
+        """What a GET asks for; `None` if not so simply."""
+        question = _asked(target, headers)
+        return None if question and self._by_user and question.authorization else question
+
+    def answer_to(self, question: Question, asker: Asker) -> Given[L] | None:
+        """The answer, if it is remembered, stands, and is for the `asker`.
+
+        For the event loop: a look-up and a `stat` per witness.
+        """
+        key, condition = question.key, question.condition
+        asker.user = "-"
         ready = self._ready.get(key)
-        if ready is None or span:
-            return None if condition or not takes_parts else self._files.answer(target, span)
+        if ready is None or question.span:
+            if condition:
+                return None
+            admits = partial(self._admits, asker, question)
+            return self._files.answer(key[0], question.span, admits)
+        if ready.gate is not None and not self._admits(asker, question, ready.gate):
+            return None  # the plain way tells why
         if not stands(ready.ground):
             self._drop(key)
             return None
@@ -97,22 +174,32 @@ class Express(Generic[L]):
             use()
         return ready.short if condition else ready.full
 
-    def note(self, given: Given[L], client: str, seconds: float) -> None:
+    def see(self, request: bytes, question: Question) -> None:
+        """Know this request again."""
+        if len(request) <= _SEEN_SIZE:
+            if len(self.seen) >= _MOST_SEEN:
+                self.seen.clear()
+            self.seen[request] = question
+
+    def note(self, given: Given[L], client: str, seconds: float, user: str = "-") -> None:
         """Count and log that the answer was given."""
         exchange, part = given.exchange, given.part
         size = len(given.body) if part is None else part.stop - part.start
         outcome = exchange.outcome or "-"
         self._metrics.request(exchange.kind, given.status, outcome, seconds, size)
-        self._lines.write(given.line, client, seconds)
+        self._lines.write(given.line, client, user, seconds)
 
-    def note_broken(self, given: Given[L], sent: int, client: str, seconds: float) -> None:
+    def note_broken(
+        self, given: Given[L], sent: int, client: str, seconds: float, user: str = "-"
+    ) -> None:
         """Count and log that only `sent` bytes of the part were taken."""
         exchange = given.exchange
         outcome = exchange.outcome or "-"
         self._metrics.request(exchange.kind, given.status, outcome, seconds, sent)
         path = given.part.path if given.part else ""
         scope = {"client": (client, 0), "method": "GET", "path": path}
-        write_line(line_fields(scope, exchange, given.status, sent), seconds, is_complete=False)
+        fields = line_fields(scope, exchange, given.status, sent) | {"user": user}
+        write_line(fields, seconds, is_complete=False)
 
     def remember(
         self,
@@ -121,14 +208,19 @@ class Express(Generic[L]):
         response: Response,
         body: bytes,
         exchange: Exchange,
+        gate: Gate | None = None,
     ) -> None:
-        """Give this answer to the same question from now on, if it is one that may be."""
-        asked = _question(scope, inquiry)
-        if asked is None or asked[3] or response.status_code != 200:
+        """Give this answer to the same question from now on, if it is one that may be, and to all
+        whom the gate admits."""
+        question = self._question(scope, inquiry)
+        if question is None or question.span or response.status_code != 200:
             return
-        key = scope["raw_path"], asked[0], asked[1]
+        key = question.key
+        known = self._ready.get(key)
+        if known is not None and known.full.body == body and stands(known.ground):
+            return  # asked in a way that is answered on the plain way only
         self._drop(key)
-        self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange)
+        self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange, gate)
         self._size += len(body)
         while self._size > _BUDGET or len(self._ready) > _LIMIT:
             self._drop(next(iter(self._ready)))
@@ -140,15 +232,16 @@ class Express(Generic[L]):
         response: Response,
         content: Content,
         exchange: Exchange,
+        gate: Gate | None = None,
     ) -> None:
         """As `remember`, of a file: in memory if it is small, else by its open descriptor."""
-        if response.status_code not in (200, 206) or _question(scope, inquiry) is None:
+        if response.status_code not in (200, 206) or self._question(scope, inquiry) is None:
             return
         body = content.at_hand(_SMALL)
         if body is not None:
-            self.remember(scope, inquiry, response, body, exchange)
+            self.remember(scope, inquiry, response, body, exchange, gate)
         if (fd := content.descriptor()) is not None:
-            self._files.keep(scope, inquiry.ground, response, fd, exchange)
+            self._files.keep(scope, inquiry.ground, response, fd, exchange, gate)
 
     def sweep(self) -> None:
         """Let go of files that were evicted or changed; to be called now and then."""
@@ -165,6 +258,7 @@ class Express(Generic[L]):
         response: Response,
         body: bytes,
         exchange: Exchange,
+        gate: Gate | None,
     ) -> _Ready[L]:
         def given(status: int, headers: Sequence[Header], body: bytes) -> Given[L]:
             line = self._lines.prepare(line_fields(scope, exchange, status, len(body)))
@@ -173,28 +267,36 @@ class Express(Generic[L]):
         headers = response.raw_headers
         short = [header for header in headers if header[0] in _SHORT]
         etag = dict(headers).get(b"etag", b"")
-        return _Ready(etag, given(200, headers, body), given(304, short, b""), ground)
+        return _Ready(etag, given(200, headers, body), given(304, short, b""), ground, gate)
 
-    def _drop(self, key: tuple[bytes, bytes, bytes]) -> None:
+    def _question(self, scope: MutableMapping[str, Any], inquiry: Inquiry) -> Question | None:
+        """What was asked, if its answer may be remembered."""
+        if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome not in _AT_HAND:
+            return None
+        return self.asked(scope["raw_path"], scope["headers"]) if stands(inquiry.ground) else None
+
+    def _admits(self, asker: Asker, question: Question, gate: Gate) -> bool:
+        if self._known is None:
+            return False
+        identity = self._known.at_hand(question.authorization, question.headers, asker)
+        if identity is None or not gate.admits(identity):
+            return False
+        asker.user = identity.user or "-"
+        return True
+
+    def _drop(self, key: Key) -> None:
         if (old := self._ready.pop(key, None)) is not None:
             self._size -= len(old.full.body)
 
 
-def _asked(headers: Sequence[Header]) -> list[bytes] | None:
-    """Accept, Accept-Encoding, If-None-Match, Range; `None` for what is not asked so simply."""
-    asked = [b"", b"", b"", b""]
+def _asked(target: bytes, headers: Sequence[Header]) -> Question | None:
+    values = [b"", b"", b"", b"", b""]
     for name, value in headers:
         if (place := _ASKED.get(name)) is not None:
-            if asked[place]:
+            if values[place]:
                 return None
-            asked[place] = value
+            values[place] = value
         elif name in _SPECIAL:
             return None
-    return asked
-
-
-def _question(scope: MutableMapping[str, Any], inquiry: Inquiry) -> list[bytes] | None:
-    """What was asked, if its answer may be remembered."""
-    if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome is not Outcome.HIT:
-        return None
-    return _asked(scope["headers"]) if stands(inquiry.ground) else None
+    accept, encoding, condition, span, authorization = values
+    return Question((target, accept, encoding), condition, span, authorization, headers)

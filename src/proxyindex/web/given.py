@@ -6,6 +6,7 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from proxyindex.access import Identity
 from proxyindex.inquiry import Ground
 from proxyindex.web.access import Exchange
 
@@ -20,13 +21,49 @@ class AccessLines(Protocol[L]):
         """All of a line that does not change from one request to the next."""
         ...
 
-    def write(self, prepared: L, client: str, seconds: float) -> None: ...
+    def write(self, prepared: L, client: str, user: str, seconds: float) -> None: ...
+
+
+class Gate(Protocol):
+    """Who may have an answer (`admission.Gate`); `None` in place of one: everybody."""
+
+    def admits(self, identity: Identity) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """A log-in that was right, for as long as the files that say so are as they were."""
+
+    identity: Identity
+    ground: Ground
+
+
+@dataclass(slots=True)
+class Asker:
+    """Who asks on one connection: the address of its socket, the user of the latest request that
+    was answered, `-` where that did not matter, and what the connection showed last and was known
+    by: most show the same each time. `is_polled`: its bytes are handled in the turn of the event
+    loop in which they were found to have arrived."""
+
+    peer: str = "-"
+    user: str = "-"
+    shown: bytes = b""
+    verified: Verified | None = None
+    is_polled: bool = False
+
+
+class Known(Protocol):
+    """Who is known without any work (`identity.Identities`)."""
+
+    def at_hand(
+        self, authorization: bytes, headers: Sequence[Header], asker: Asker
+    ) -> Identity | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Bytes of an open file from `start` up to `stop`; who gets it closes `fd`. `path` is the one
-    asked for."""
+    """Bytes of an open file from `start` up to `stop`; `fd` stays open until others get their
+    turn. `path` is the one asked for."""
 
     fd: int
     start: int
@@ -59,12 +96,14 @@ def stands(ground: Ground) -> bool:
     if not ground.witnesses or not ground.since <= time.time() < ground.until:
         return False
     for path, stamp in ground.witnesses:
+        if stamp is None:  # half of what an error costs
+            if os.access(path, os.F_OK):
+                return False
+            continue
         try:
             found = os.stat(path)
         except OSError:
-            if stamp is not None:
-                return False
-            continue
+            return False
         # as `store.disk.signature`, without a call for each
         if stamp != (found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns):
             return False

@@ -58,7 +58,7 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """`GET /ready`: 200 if requests can be served, else 503 and why."""
     exchange_of(request.scope).kind = "health"
-    state = request.state.health
+    state = request.state.house.health
     problems = await anyio.to_thread.run_sync(state.problems)
     complaints = await anyio.to_thread.run_sync(state.complaints)
     text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
@@ -68,7 +68,9 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """`GET /metrics`: Prometheus text exposition."""
     exchange_of(request.scope).kind = "health"
-    body, content_type = await anyio.to_thread.run_sync(request.state.health.metrics.exposition)
+    body, content_type = await anyio.to_thread.run_sync(
+        request.state.house.health.metrics.exposition
+    )
     return Response(body, headers={**_NO_STORE, "Content-Type": content_type})
 
 

@@ -38,9 +38,8 @@ font:.875rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 """
 
 
-def route(hints: ClientHints) -> Route:
-    """`GET /`: the page, the same for everybody."""
-    body = render(hints)
+async def page(request: Request) -> Response:
+    """`GET /`, also below the name of an index: the page, the same for everybody."""
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": content_security_policy(),
@@ -48,11 +47,10 @@ def route(hints: ClientHints) -> Route:
         "Referrer-Policy": "no-referrer",
         "Cache-Control": REVALIDATE,
     }
+    return Response(request.state.landing, headers=headers)
 
-    async def page(request: Request) -> Response:
-        return Response(body, headers=headers)
 
-    return Route("/", page)
+ROUTES = (Route("/", page),)
 
 
 def content_security_policy() -> str:
@@ -81,11 +79,18 @@ def render(hints: ClientHints) -> bytes:
 <h1>proxyindex <small>{escape(hints.version)}</small></h1>
 <p>A Python package index. It serves <strong>{escape(hints.serves)}</strong>.</p>
 <p>Index: <a href="simple/">{escape(hints.index_url)}</a></p>
-{_placeholder_remark(hints)}{sections}
+{_others(hints)}{_placeholder_remark(hints)}{sections}
 </main>
 </body>
 </html>
 """.encode()
+
+
+def _others(hints: ClientHints) -> str:
+    if not hints.indexes:
+        return ""
+    links = (f'<a href="{name}/">{name}</a>' for name in map(escape, hints.indexes))
+    return f"<p>All indexes: {', '.join(links)}</p>\n"
 
 
 def _section(snippet: Snippet) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from proxyindex.inquiry import Ground
 from proxyindex.web.access import Exchange, line_fields
 from proxyindex.web.conditional import Unsatisfiable, requested_span
-from proxyindex.web.given import AccessLines, Given, L, Part, stands, wire_fields
+from proxyindex.web.given import AccessLines, Gate, Given, L, Part, stands, wire_fields
 
 _MOST_OPEN = 256
 _MOST_LINES = 16  # of a file: few lengths are asked for again and again
@@ -27,6 +27,7 @@ class _OpenFile(Generic[L]):
     fields: bytes
     ground: Ground
     exchange: Exchange
+    gate: Gate | None
     scope: MutableMapping[str, Any]
     lines: dict[tuple[int, int], L]
 
@@ -38,10 +39,10 @@ class OpenFiles(Generic[L]):
         self._lines = lines
         self._files: OrderedDict[bytes, _OpenFile[L]] = OrderedDict()
 
-    def answer(self, target: bytes, span: bytes) -> Given[L] | None:
+    def answer(self, target: bytes, span: bytes, admits: Callable[[Gate], bool]) -> Given[L] | None:
         """The file or the range of it that is asked for."""
         file = self._files.get(target)
-        if file is None:
+        if file is None or (file.gate is not None and not admits(file.gate)):
             return None
         if not stands(file.ground):
             self._drop(target)
@@ -59,10 +60,7 @@ class OpenFiles(Generic[L]):
             fields += b"content-range: bytes %d-%d/%d\r\n" % (start, stop - 1, file.size)
         fields += b"content-length: %d\r\n\r\n" % (stop - start)
         line = self._line(file, status, stop - start)
-        try:
-            part = Part(os.dup(file.fd), start, stop, file.scope["path"])
-        except OSError:  # too many are open
-            return None
+        part = Part(file.fd, start, stop, file.scope["path"])
         return Given(status, fields, b"", file.exchange, line, part)
 
     def keep(
@@ -72,20 +70,26 @@ class OpenFiles(Generic[L]):
         response: Response,
         fd: int,
         exchange: Exchange,
+        gate: Gate | None,
     ) -> None:
         """Take over `fd`."""
         self._drop(scope["raw_path"])
         fields = wire_fields([h for h in response.raw_headers if h[0] not in _LENGTHS])
         known = {"method": "GET", "path": scope["path"]}
         size = os.fstat(fd).st_size
-        self._files[scope["raw_path"]] = _OpenFile(fd, size, fields, ground, exchange, known, {})
+        self._files[scope["raw_path"]] = _OpenFile(
+            fd, size, fields, ground, exchange, gate, known, {}
+        )
         while len(self._files) > _MOST_OPEN:
             self._drop(next(iter(self._files)))
 
     def sweep(self) -> None:
-        """Close what does not stand any more: an open file still fills the disk when evicted."""
+        """Close what was removed or replaced: an open file still fills the disk when evicted.
+
+        One look at each: what else it rests on is looked at when it is asked for, and may be much.
+        """
         for target, file in list(self._files.items()):
-            if not stands(file.ground):
+            if not os.fstat(file.fd).st_nlink:
                 self._drop(target)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.files.content import ByteStream, Content
-from proxyindex.model import METADATA_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.model import METADATA_SUFFIX, PROVENANCE_SUFFIX, SIGNATURE_SUFFIX
 from proxyindex.web.conditional import (
     Span,
     Unsatisfiable,
@@ -29,6 +29,7 @@ REASON_HEADER = "x-proxyindex-reason"  # becomes the status line's reason (serve
 _TYPES = {
     METADATA_SUFFIX: "text/plain; charset=utf-8",
     SIGNATURE_SUFFIX: "application/pgp-signature",
+    PROVENANCE_SUFFIX: "application/vnd.pypi.integrity.v1+json",
     ".json": "application/json",
 }
 
@@ -82,6 +83,12 @@ async def _body_response(
             if content.size is not None:
                 headers["Content-Length"] = str(content.size)
             return StreamResponse(200, headers, content, await content.stream())
+
+
+def make_private(response: Response) -> None:
+    """Not for caches that serve others: they may keep what only some may have (RFC 9111, 3.5)."""
+    allowed = response.headers.get("cache-control", REVALIDATE)
+    response.headers["cache-control"] = f"private, {allowed.removeprefix('public, ')}"
 
 
 def media_type(filename: str) -> str:

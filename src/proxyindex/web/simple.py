@@ -2,27 +2,38 @@
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+import anyio.to_thread
 from packaging.utils import NormalizedName
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxyindex.errors import FileNotOnPage, ProjectNotFound
+from proxyindex.access import ANONYMOUS, NO_NAME, Action, Decision, Identity, Rights
+from proxyindex.errors import (
+    FileNotOnPage,
+    LoginRequired,
+    NotHeld,
+    ProjectNotFound,
+    ProxyindexError,
+    ServedElsewhere,
+)
 from proxyindex.files.service import FileService
-from proxyindex.inquiry import Inquiry, Outcome
-from proxyindex.model import METADATA_SUFFIX, File, ProjectPage
+from proxyindex.inquiry import Ground, Inquiry, Outcome
+from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
+from proxyindex.publish.service import Publisher
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.web.access import Exchange, exchange_of
+from proxyindex.web.admission import Admission
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
 from proxyindex.web.rendered import Document, Renderer
-from proxyindex.web.responses import REVALIDATE, file_response
+from proxyindex.web.responses import REVALIDATE, file_response, make_private
 
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _REDIRECT_AGE = 86400
@@ -38,36 +49,56 @@ _HTML_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class IndexService:
-    """One index as the endpoints see it."""
+    """One index as the endpoints see it.
+
+    `outside` is what it may ask for names of which no folder knows, its policy left out.
+    `publisher` changes its first folder, if it has one.
+    """
 
     name: str
     repository: Repository
+    outside: Repository
     files: FileService
     renderer: Renderer
     express: Express[Any]
+    admission: Admission
+    publisher: Publisher | None = None
+
+    @property
+    def takes_uploads(self) -> bool:
+        """Whether there is anybody who may upload."""
+        decision = self.admission.rights.decide(ANONYMOUS, Action.UPLOAD, None)
+        return self.publisher is not None and decision is not Decision.FORBIDDEN
 
 
 async def project_list(request: Request) -> Response:
     """`GET /simple/`"""
-    index, exchange = _service(request), exchange_of(request.scope)
+    index, exchange = service(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "list", index.name
+    identity = await index.admission.admit_reader(request, None)
     form = _negotiated(request)
-    inquiry = _inquiry(request)
+    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, None))
     listed = await index.repository.projects(inquiry)
+    rights = index.admission.rights
+    if not rights.reaches_all(identity, Action.READ):
+        listed = await anyio.to_thread.run_sync(_readable, listed, rights, identity)
     return await _document_response(request, index, listed, form, inquiry, exchange)
 
 
 async def project_page(request: Request) -> Response:
     """`GET /simple/<name>/`; another spelling of the name is redirected in one hop."""
-    index, exchange = _service(request), exchange_of(request.scope)
+    index, exchange = service(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "page", index.name
-    name = _name(request)
+    name, identity = await _named(request, index)
     exchange.project = name
     if request.path_params["name"] != name or not request.scope["path"].endswith("/"):
         return _redirect(request, f"simple/{name}/")
     form = _negotiated(request)
-    inquiry = _inquiry(request)
-    page = await index.repository.project(name, inquiry)
+    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
+    try:
+        page = await index.repository.project(name, inquiry)
+    except NotHeld as problem:
+        raise _unfetched(problem, index, identity, name) from problem
     if page.is_gone:
         raise ProjectNotFound(name)
     return await _document_response(request, index, page, form, inquiry, exchange)
@@ -75,18 +106,26 @@ async def project_page(request: Request) -> Response:
 
 async def project_file(request: Request) -> Response:
     """`GET /simple/<name>/<filename>`; served only if it is on the page this index would show."""
-    index, exchange = _service(request), exchange_of(request.scope)
+    index, exchange = service(request), exchange_of(request.scope)
     filename = request.path_params["filename"]
     exchange.kind = "metadata" if filename.endswith(METADATA_SUFFIX) else "file"
-    name = _name(request)
-    exchange.index, exchange.project, exchange.filename = index.name, name, filename
-    inquiry = _inquiry(request)
-    file = await _listed(index.repository, name, filename, inquiry)
-    is_whole = request.method == "GET" and "range" not in request.headers
-    content = await index.files.open(file, inquiry, whole=is_whole)
+    exchange.index = index.name
+    name, identity = await _named(request, index)
+    exchange.project, exchange.filename = name, filename
+    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
+    try:
+        file = await _listed(index.repository, name, filename, inquiry)
+        is_whole = request.method == "GET" and "range" not in request.headers
+        content = await index.files.open(file, inquiry, whole=is_whole)
+    except ServedElsewhere as problem:  # its page is, and there are the links
+        raise ProjectNotFound(name) from problem
+    except NotHeld as problem:
+        raise _unfetched(problem, index, identity, name) from problem
     response = await file_response(request, filename, content, file.upload_time)
-    _stamp(response, inquiry, exchange)
-    index.express.remember_file(request.scope, inquiry, response, content, exchange)
+    _stamp(request, response, inquiry, exchange)
+    _confine(response, index, name)
+    gate = index.admission.gate(name)
+    index.express.remember_file(request.scope, inquiry, response, content, exchange, gate)
     return response
 
 
@@ -95,9 +134,11 @@ async def redirect_to_list(request: Request) -> Response:
     return _redirect(request, "simple/")
 
 
-ROUTES = (
+LIST_ROUTES = (
     Route("/simple", redirect_to_list),
     Route("/simple/", project_list),
+)
+ROUTES = (
     Route("/simple/{name}", project_page),
     Route("/simple/{name}/", project_page),
     Route("/simple/{name}/{filename}", project_file),
@@ -108,16 +149,14 @@ async def _listed(
     repository: Repository, name: NormalizedName, filename: str, inquiry: Inquiry
 ) -> File:
     """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
-    hasty = Inquiry(
-        accepts_stale=True, deadline=inquiry.deadline, via=inquiry.via, ground=inquiry.ground
-    )
+    hasty = replace(inquiry, revalidate=False, accepts_stale=True)
     page: ProjectPage = await repository.project(name, hasty)
     try:
         return page.file(filename)
     except FileNotOnPage:
         if hasty.outcome is not Outcome.STALE:
             raise
-    patient = Inquiry(deadline=inquiry.deadline, via=inquiry.via)
+    patient = replace(inquiry, revalidate=False, ground=Ground())
     page = await repository.project(name, patient)
     return page.file(filename)
 
@@ -132,37 +171,71 @@ async def _document_response(
 ) -> Response:
     accepts_gzip = _accepts_gzip(request.headers.get("accept-encoding", ""))
     rendered = await index.renderer.render(document, form, accepts_gzip=accepts_gzip)
-    headers = {
+    short = {
         "Cache-Control": REVALIDATE,
         "ETag": rendered.etag,
         "Vary": "Accept, Accept-Encoding",
     }
+    headers = dict(short)
+    if rendered.is_gzip:
+        headers["Content-Encoding"] = "gzip"
+    if form is not MediaType.JSON:
+        headers |= _HTML_HEADERS
+    headers["Content-Type"] = form.content_type
+    name = document.name if isinstance(document, ProjectPage) else None
+    response = Response(rendered.body, headers=headers)
+    _stamp(request, response, inquiry, exchange)
+    _confine(response, index, name)
+    if name is not None:
+        # also for who has it already: many clients ask for nothing but whether it changed
+        gate = index.admission.gate(name)
+        index.express.remember(request.scope, inquiry, response, rendered.body, exchange, gate)
     if is_not_modified(request.headers, rendered.etag):
-        response = Response(status_code=304, headers=headers)
-    else:
-        if rendered.is_gzip:
-            headers["Content-Encoding"] = "gzip"
-        if form is not MediaType.JSON:
-            headers |= _HTML_HEADERS
-        headers["Content-Type"] = form.content_type
-        response = Response(rendered.body, headers=headers)
-    _stamp(response, inquiry, exchange)
-    if isinstance(document, ProjectPage):
-        index.express.remember(request.scope, inquiry, response, rendered.body, exchange)
+        response = Response(status_code=304, headers=short)
+        _stamp(request, response, inquiry, exchange)
+        _confine(response, index, name)
     return response
 
 
-def _service(request: Request) -> IndexService:
-    service = request.state.index
-    assert isinstance(service, IndexService)
-    return service
+def service(request: Request) -> IndexService:
+    """The index that was asked."""
+    found = request.state.index
+    assert isinstance(found, IndexService)
+    return found
 
 
-def _name(request: Request) -> NormalizedName:
+async def _named(request: Request, index: IndexService) -> tuple[NormalizedName, Identity]:
+    """The project that is asked for, and who asks, if he may read it.
+
+    Raises `NotAdmitted`, also for what is no name: that should look like any other.
+    """
     try:
-        return normalize(request.path_params["name"])
+        name = normalize(request.path_params["name"])
     except InvalidName as problem:
+        await index.admission.admit_reader(request, NO_NAME)
         raise ProjectNotFound(request.path_params["name"]) from problem
+    return name, await index.admission.admit_reader(request, name)
+
+
+def _unfetched(
+    problem: NotHeld, index: IndexService, identity: Identity, name: NormalizedName
+) -> ProxyindexError:
+    """What to say of something that is not stored to whom it is not fetched for: to log in, where
+    that might help, as PyPI Cloud does."""
+    refusal = index.admission.refusal(identity, Action.FETCH, name)
+    return refusal if isinstance(refusal, LoginRequired) else problem
+
+
+def _readable(listed: ProjectList, rights: Rights, identity: Identity) -> ProjectList:
+    """What of the list the identity may read."""
+    names = listed.names
+    return ProjectList(tuple(n for n in names if rights.allows(identity, Action.READ, n)))
+
+
+def _confine(response: Response, index: IndexService, name: NormalizedName | None) -> None:
+    """Keep out of caches that serve others what not everybody may have."""
+    if not index.admission.rights.is_open(Action.READ, name):
+        make_private(response)
 
 
 def _negotiated(request: Request) -> MediaType:
@@ -172,10 +245,11 @@ def _negotiated(request: Request) -> MediaType:
     return negotiate(accept, request.query_params.get("format"))
 
 
-def _inquiry(request: Request) -> Inquiry:
+def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
     control = request.headers.get("cache-control", "")
     return Inquiry(
         revalidate=bool(control and _FORCES.search(control)),
+        may_fetch=may_fetch,
         deadline=time.monotonic() + PAGE_SECONDS,
         via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
     )
@@ -202,7 +276,9 @@ def _redirect(request: Request, target: str) -> Response:
     return Response(status_code=301, headers=headers)
 
 
-def _stamp(response: Response, inquiry: Inquiry, exchange: Exchange) -> None:
+def _stamp(request: Request, response: Response, inquiry: Inquiry, exchange: Exchange) -> None:
+    if request.state.house.select_by_user:
+        response.headers.add_vary_header("Authorization")
     if inquiry.outcome is not None:
         exchange.outcome = inquiry.outcome.value
         response.raw_headers.append((b"x-proxyindex", inquiry.outcome.value.encode()))

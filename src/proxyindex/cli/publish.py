@@ -1,0 +1,180 @@
+"""`proxyindex publish`: own packages to an index, a folder, or another machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.filesize import decimal
+
+from proxyindex.cli.printing import progress, waiting
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from proxyindex.publishing.distribution import Distribution
+    from proxyindex.publishing.publish import Plan
+    from proxyindex.publishing.target import Target
+
+_LOOPBACK = ("127.", "localhost", "[::1]")
+
+
+@click.command(short_help="Publish wheels and sdists to an index, a folder or another machine.")
+@click.argument("dists", nargs=-1, metavar="DIST...")
+@click.option(
+    "--to", "to", metavar="TARGET", envvar="PROXYINDEX_PUBLISH_TO", required=True,
+    help="Where to: an index (URL), a folder, or host:path.",
+)  # fmt: skip
+@click.option(
+    "--dist", "folder", metavar="FOLDER", type=click.Path(path_type=Path),
+    help="Take the files of NAME VERSION from this folder.",
+)  # fmt: skip
+@click.option("--pages", is_flag=True, help="Write pages beside the packages: an index on its own.")
+@click.option("--overwrite", is_flag=True, help="Replace files that have other bytes.")
+@click.option(
+    "--check", metavar="URL", help="The index's pages (…/simple/), compared before, after."
+)
+@click.option("--dry-run", is_flag=True, help="Look and tell, and change nothing.")
+@click.option(
+    "--ca-file", metavar="FILE", type=click.Path(path_type=Path),
+    help="PEM file of the authorities to trust instead of the system's.",
+)  # fmt: skip
+@click.option("--ssh", metavar="COMMAND", help="How to reach host:path.  [default: ssh]")
+def publish(
+    *,
+    dists: tuple[str, ...],
+    to: str,
+    folder: Path | None,
+    overwrite: bool,
+    dry_run: bool,
+    **how: Any,
+) -> None:
+    """Publish DISTs (wheels and sdists; files, globs, or folders with some) to TARGET.
+
+    Or, with --dist FOLDER, those in it of NAME VERSION. All are checked before the first is sent.
+    What TARGET has already is left alone, so that a run that failed may be repeated.
+
+    \b
+    Examples:
+      proxyindex publish dist/* --to http://127.0.0.1:8080/simple/
+      proxyindex publish acme-lib 1.2 --dist dist --to https://index.example/legacy/
+      proxyindex publish dist --to ./packages
+      proxyindex publish dist --to ./public --pages
+      proxyindex publish dist --to web@www.example:/srv/www/simple --pages
+
+    Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
+    PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
+    """
+    with waiting("Reading"):
+        wanted = _wanted(dists, folder)
+    with _target(to, **how) as target:
+        with waiting("Comparing"):
+            planned = _publishing().plan(target, wanted, shown=to, overwrite=overwrite)
+        if dry_run:
+            _foretell(planned)
+        else:
+            _carry_out(target, planned)
+
+
+def _foretell(planned: Plan) -> None:
+    for batch, what in (
+        (planned.same, "already there"),
+        (planned.fresh, "would be published"),
+        (planned.changed, "would be replaced"),
+    ):
+        for each in batch:
+            _tell(each, what)
+
+
+def _carry_out(target: Target, planned: Plan) -> None:
+    with progress() as shown:
+        task = shown.add_task("Publishing", total=sum(each.size for each in planned.to_send))
+        written = _publishing().carry_out(
+            target, planned, advance=lambda size: shown.advance(task, size), tell=_tell
+        )
+    for name in written:
+        click.echo(f"written: {name}")
+
+
+def _publishing() -> ModuleType:
+    # the other commands should not load all this
+    from proxyindex.publishing import publish as publishing  # noqa: PLC0415
+
+    return publishing
+
+
+def _tell(each: Distribution, what: str) -> None:
+    click.echo(f"{what}: {each.filename} ({decimal(each.size)})")
+
+
+def _wanted(dists: Sequence[str], folder: Path | None) -> list[Distribution]:
+    """The files meant, all of them sound. Every unsound one is told."""
+    from proxyindex.publishing import distribution, selection  # noqa: PLC0415
+    from proxyindex.publishing.target import PublishError  # noqa: PLC0415
+
+    if folder is None and not dists:
+        raise click.UsageError("Name the files to publish, or a folder with them.")
+    if folder is None:
+        paths = selection.by_paths(dists)
+    elif len(dists) == 2:
+        paths = selection.by_release(folder, *dists)
+    else:
+        raise click.UsageError("With --dist, say which release: NAME VERSION.")
+    found: list[Distribution] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            found.append(distribution.read(path))
+        except distribution.Unpublishable as problem:
+            problems.append(str(problem))
+    if problems:
+        raise PublishError("\n".join([*problems, "Nothing was published."]))
+    return found
+
+
+def _target(
+    to: str, *, pages: bool, check: str | None, ca_file: Path | None, ssh: str | None
+) -> Target:
+    from proxyindex.publishing import folder, remote, rsync  # noqa: PLC0415
+
+    is_index = "://" in to
+    for option, given, fits in (
+        ("--pages", pages, not is_index),
+        ("--check", check, is_index),
+        ("--ca-file", ca_file, is_index),
+        ("--ssh", ssh, not is_index and rsync.looks_remote(to)),
+    ):
+        if given and not fits:
+            raise click.UsageError(f"{option} means nothing for this TARGET.")
+    if is_index:
+        return _index(to, check, ca_file)
+    if rsync.looks_remote(to):
+        return remote.RemoteFolder(to, ssh or rsync.DEFAULT_SSH, with_pages=pages)
+    return folder.Folder(Path(to), with_pages=pages)
+
+
+def _index(to: str, check: str | None, ca_file: Path | None) -> Target:
+    from proxyindex.publishing import credentials, server  # noqa: PLC0415
+    from proxyindex.publishing.client import Client, origin  # noqa: PLC0415
+    from proxyindex.publishing.target import PublishError  # noqa: PLC0415
+
+    where = server.address(to, check)
+    found = credentials.find(where.upload, os.environ)
+    logins = {origin(where.upload): found} if found else {}
+    if where.pages and origin(where.pages) != origin(where.upload):
+        stored = credentials.stored(where.pages, os.environ)
+        logins |= {origin(where.pages): stored} if stored else {}
+    if found and _is_readable_on_the_way(where.upload):
+        click.echo("Warning: over plain http, the credentials can be read on their way.", err=True)
+    try:
+        client = Client(logins, ca_file=ca_file)
+    except OSError as problem:
+        raise PublishError(f"{ca_file} holds no certificates: {problem}.") from problem
+    return server.Server(where, client, found)
+
+
+def _is_readable_on_the_way(url: str) -> bool:
+    return url.startswith("http:") and not url.removeprefix("http://").startswith(_LOOPBACK)

@@ -1,0 +1,171 @@
+"""`proxyindex token …`: API tokens, made, listed and revoked in the file of the server."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxyindex.access import Action, Scope
+from proxyindex.banner import client_hints
+from proxyindex.cli.group import loaded, options
+from proxyindex.cli.printing import print_json, print_table
+from proxyindex.units import parse_duration
+from proxyindex.users.tokens import PREFIX, Token, TokenFile
+from proxyindex.web.clients import ClientHints, token_snippets
+
+file_options = options("tokens", "config")
+address_options = options("host", "port", "base_path", "public_url")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        seconds = 0.0
+    if not seconds:
+        raise click.BadParameter("expected a duration such as 12h or 90d.", ctx, param)
+    return seconds
+
+
+@click.group(short_help="Make, list and revoke API tokens.")
+def token() -> None:
+    """Make, list and revoke API tokens.
+
+    All of this works on the file of tokens itself, also while servers run on it: the very next
+    request counts by what it says.
+    """
+
+
+@token.command()
+@click.option("--user", required=True, metavar="NAME", help="Whom it stands for; may be new.")
+@click.option("--index", "indexes", multiple=True, metavar="GLOB", help="Only these indexes.")
+@click.option("--project", "projects", multiple=True, metavar="GLOB", help="Only these projects.")
+@click.option(
+    "--action",
+    "actions",
+    multiple=True,
+    type=click.Choice([action.value for action in Action]),
+    help="Only this; read includes fetch; repeatable.  [default: all]",
+)
+@click.option("--expires", callback=_seconds, metavar="DURATION", help="Ends after, e.g. 90d.")
+@file_options
+@address_options
+def create(
+    *,
+    user: str,
+    indexes: tuple[str, ...],
+    projects: tuple[str, ...],
+    actions: tuple[str, ...],
+    expires: float | None,
+    **parameters: Any,
+) -> None:
+    """Make a token and print it, this once; only its digest is kept.
+
+    The token alone goes to standard output, how to use it to standard error. It can do what its
+    user may do (read, upload, … in the configuration), within the limits given here.
+
+    \b
+    Examples:
+      proxyindex token create --user ci --action read --expires 90d
+      proxyindex token create --user alice --project 'acme-*' --action upload
+      TOKEN=$(proxyindex token create --user ci --index prod)
+    """
+    settings = loaded(parameters).settings
+    end = math.inf if expires is None else time.time() + expires
+    scope = Scope(indexes, projects, frozenset(Action(action) for action in actions), end)
+    text, made = TokenFile(settings.tokens).create(user, scope)
+    click.echo(text)
+    sys.stdout.flush()
+    hints = client_hints(settings)
+    if len(indexes) == 1 and indexes[0].replace("-", "").isalnum():
+        hints = replace(hints, base_url=f"{hints.base_url}/{indexes[0]}")
+    for line in _usage(made, text, hints, settings.tokens):
+        click.echo(line, err=True)
+
+
+@token.command("list")
+@json_option
+@file_options
+def list_tokens(*, as_json: bool, **parameters: Any) -> None:
+    """List the tokens, without what would let anybody use them.
+
+    \b
+    Example:
+      proxyindex token list
+    """
+    tokens = TokenFile(loaded(parameters).settings.tokens).all()
+    if as_json:
+        print_json([_document(one) for one in tokens])
+        return
+    headings = ("ID", "USER", "TOKEN", "INDEXES", "PROJECTS", "ACTIONS", "CREATED", "EXPIRES")
+    print_table(headings, (_row(one) for one in tokens), right=set())
+
+
+@token.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@file_options
+@click.pass_context
+def revoke(ctx: click.Context, /, *, ids: tuple[str, ...], **parameters: Any) -> None:
+    """Revoke tokens by their ids, as `token list` shows them; exit with 1 if one is not there.
+
+    \b
+    Example:
+      proxyindex token revoke 5e884898
+    """
+    gone = TokenFile(loaded(parameters).settings.tokens).revoke(frozenset(ids))
+    for one in gone:
+        click.echo(f"Revoked {one.id} of {one.user}.")
+    missing = set(ids) - {one.id for one in gone}
+    for name in sorted(missing):
+        click.echo(f"Error: there is no token {name!r}.", err=True)
+    ctx.exit(1 if missing else 0)
+
+
+def _usage(made: Token, text: str, hints: ClientHints, path: Path) -> Iterator[str]:
+    end = "does not expire" if made.expires is None else f"expires on {_day(made.expires)}"
+    yield f"Token {made.id} of {made.user}, kept in {path}; it {end}."
+    yield "It is shown this once. To use it:"
+    for snippet in token_snippets(hints, text):
+        yield f"{snippet.client} ({snippet.where})"
+        yield from (f"    {line}" for line in snippet.text.splitlines())
+
+
+def _row(one: Token) -> tuple[str, ...]:
+    return (
+        one.id,
+        one.user,
+        f"{PREFIX}…{one.tail}",
+        " ".join(one.indexes) or "all",
+        " ".join(one.projects) or "all",
+        " ".join(one.actions) or "all",
+        _day(one.created),
+        "never" if one.expires is None else _day(one.expires),
+    )
+
+
+def _document(one: Token) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "user": one.user,
+        "tail": one.tail,
+        "indexes": one.indexes,
+        "projects": one.projects,
+        "actions": [action.value for action in one.actions],
+        "created": one.created,
+        "expires": one.expires,
+    }
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,114 @@
+"""`proxyindex user …`: users and their passwords, in a file as `htpasswd` writes them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxyindex.access import is_user_name
+from proxyindex.cli.group import loaded, options
+from proxyindex.users import htpasswd
+from proxyindex.users.hashes import PasswordHashes
+
+_LONGEST = 1000
+
+file_option = click.option(
+    "--htpasswd",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file.  [default: the first one of the configuration]",
+)
+config_option = options("config")
+
+
+def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not is_user_name(value):
+        raise click.BadParameter("expected a name without blanks, colons and commas.", ctx, param)
+    return value
+
+
+name_argument = click.argument("name", callback=_name)
+
+
+@click.group(short_help="Add, remove and list users.")
+def user() -> None:
+    """Add, remove and list users of a password file, hashed with bcrypt.
+
+    The file may be shared with a web server; Apache's htpasswd can change it just as well. Running
+    servers count by what it says from the very next request on.
+    """
+
+
+@user.command()
+@name_argument
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@file_option
+@config_option
+def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any) -> None:
+    """Add a user, or give one another password; it is asked for.
+
+    \b
+    Examples:
+      proxyindex user add alice --htpasswd users.htpasswd
+      pass show index/ci | proxyindex user add ci --config proxyindex.toml --password-stdin
+    """
+    path = _file(path, parameters)
+    if password_stdin:
+        password = sys.stdin.read(_LONGEST).rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if not password:
+        raise click.UsageError("an empty password is none.")
+    try:
+        hashed = PasswordHashes().hash(password)
+    except ValueError as problem:
+        raise click.UsageError(f"expected {problem}.") from problem
+    was_there = htpasswd.put(path, name, hashed)
+    click.echo(f"{name} has {'another' if was_there else 'a'} password in {path}.")
+
+
+@user.command()
+@name_argument
+@file_option
+@config_option
+@click.pass_context
+def remove(ctx: click.Context, /, *, name: str, path: Path | None, **parameters: Any) -> None:
+    """Remove a user from the file; exit with 1 if there is none. Tokens are revoked apart.
+
+    \b
+    Example:
+      proxyindex user remove alice --htpasswd users.htpasswd
+    """
+    path = _file(path, parameters)
+    if not htpasswd.remove(path, name):
+        click.echo(f"Error: there is no user {name!r} in {path}.", err=True)
+        ctx.exit(1)
+    click.echo(f"{name} is no more in {path}; `proxyindex token list` shows the tokens that are.")
+
+
+@user.command("list")
+@file_option
+@config_option
+def list_users(*, path: Path | None, **parameters: Any) -> None:
+    """List the users of the file, a name per line.
+
+    \b
+    Example:
+      proxyindex user list --config proxyindex.toml
+    """
+    for name in htpasswd.names(_file(path, parameters)):
+        click.echo(name)
+
+
+def _file(path: Path | None, parameters: dict[str, Any]) -> Path:
+    if path is not None:
+        return path
+    configured = loaded(parameters).settings.htpasswd
+    if not configured:
+        raise click.UsageError(
+            "no password file: give --htpasswd, or --config with htpasswd in it."
+        )
+    return configured[0]

@@ -1,0 +1,78 @@
+"""Checks what the configuration says of users, and knows where tokens are kept unless told."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import platformdirs
+
+from proxyindex.access import LOGGED_IN, Action, Grant
+from proxyindex.config.mistakes import Mistakes, Place
+from proxyindex.settings import IndexSettings
+
+
+class Values(Protocol):
+    """The winning value of every option that was given, and its place."""
+
+    def __getitem__(self, key: str) -> object: ...
+
+    def place(self, key: str) -> Place: ...
+
+
+def default_tokens() -> Path:
+    """The file of API tokens."""
+    return platformdirs.user_data_path("proxyindex", appauthor=False) / "tokens.json"
+
+
+def check(values: Values, mistakes: Mistakes) -> None:
+    """Files that are not there, a front nobody is, groups nobody has made."""
+    for path in _tuple(values["htpasswd"]):
+        assert isinstance(path, Path)
+        if not os.path.isfile(path):
+            mistakes.absent(values.place("htpasswd"), path, "a file")
+    header, peers = values["remote_user_header"], values["remote_user_from"]
+    if header and not peers:
+        mistakes.say(values.place("remote_user_header"), "needs remote-user-from beside it")
+    if peers and not header:
+        mistakes.say(values.place("remote_user_from"), "needs remote-user-header beside it")
+    for action in Action:
+        _check_grants(values[action.value], values.place(action.value), values["groups"], mistakes)
+
+
+def check_indexes(tables: Iterable[IndexSettings], values: Values, mistakes: Mistakes) -> None:
+    """The same of the tables of indexes."""
+    for table in tables:
+        place = values.place("index").inside(table.name)
+        for action in Action:
+            grants = getattr(table, action.value)
+            _check_grants(grants, place.inside(action.value), values["groups"], mistakes)
+
+
+def _check_grants(grants: object, place: Place, groups: object, mistakes: Mistakes) -> None:
+    """Groups that grants speak of are in the table of groups."""
+    known = [str(group[0]) for group in _tuple(groups) if isinstance(group, tuple)]
+    for group in _groups_of(grants):
+        if group not in known:
+            mistakes.say(place, _unknown(group, known))
+
+
+def _groups_of(grants: object) -> Iterator[str]:
+    for text in _tuple(grants):
+        who = Grant.parse(str(text)).who
+        if who.startswith("@") and who != LOGGED_IN:
+            yield who[1:]
+
+
+def _unknown(group: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(group, known, n=1)
+    if near:
+        return f"there is no group {group!r}; did you mean {near[0]!r}?"
+    return f"there is no group {group!r}; there are {', '.join(sorted(known)) or 'none'}"
+
+
+def _tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else ()

@@ -1,0 +1,61 @@
+"""The kinds of value that name people and those who vouch for them; as `kinds.py`."""
+
+from __future__ import annotations
+
+import re
+
+from proxyindex.access import LOGGED_IN, Grant, InvalidGrant, is_user_name
+from proxyindex.config import kinds
+from proxyindex.config.kinds import Kind, Unfit
+
+UNIX = "unix"  # what the peer of a Unix socket is called
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+
+
+def _grants(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_grant(value: object) -> str:
+    expected = "WHO or WHO PROJECT-GLOB…, such as '@release' or 'ci acme-*'"
+    text = str(kinds.plain(expected).read(value))
+    try:
+        return str(Grant.parse(text))
+    except InvalidGrant:
+        raise Unfit(expected) from None
+
+
+def _read_groups(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    expected = 'a table of lists of user names, such as release = ["alice", "bob"]'
+    if not isinstance(value, dict):
+        raise Unfit(expected)
+    for name, users in value.items():
+        if not is_user_name(name) or f"@{name}" == LOGGED_IN or not isinstance(users, list):
+            raise Unfit(f"{expected}; none may be called {LOGGED_IN[1:]}")
+        if not all(isinstance(user, str) and is_user_name(user) for user in users):
+            raise Unfit(expected)
+    return tuple((name, tuple(users)) for name, users in value.items())
+
+
+def _read_header(value: object) -> str:
+    expected = "the name of a header field other than Authorization, such as Remote-User"
+    name = str(kinds.plain(expected).read(value))
+    if not _HEADER.fullmatch(name) or name.lower() == "authorization":
+        raise Unfit(expected)
+    return name
+
+
+def _read_peer(value: object) -> object:
+    if value == UNIX:
+        return UNIX
+    try:
+        return kinds.NETWORKS.read(value)
+    except Unfit as unfit:
+        raise Unfit(f"{unfit}, or {UNIX}") from None
+
+
+GRANTS = Kind("WHO", _read_grant, split=_grants, items="grants")
+FILES = Kind("FILE", kinds.PATH.read, split=kinds.FOLDERS.split, items="files")
+GROUPS = Kind("TABLE", _read_groups)
+HEADER = Kind("NAME", _read_header)
+PEERS = Kind("PEER", _read_peer, split=kinds.NETWORKS.split, items="addresses, networks or unix")

@@ -1,0 +1,1 @@
+"""Changing our own folders: uploads, deletions, yanks, promotion from one index to another."""

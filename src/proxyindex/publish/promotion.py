@@ -1,0 +1,119 @@
+"""Copying a release from one index to another: all of its files, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+from packaging.utils import NormalizedName
+
+from proxyindex import records
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import (
+    PROVENANCE_SUFFIX,
+    RECORD_SUFFIX,
+    SIGNATURE_SUFFIX,
+    File,
+    LocalOrigin,
+)
+from proxyindex.publish.changes import note_of, selected
+from proxyindex.publish.rejection import UploadRejected, on_disk
+from proxyindex.publish.service import Publisher, Shown
+from proxyindex.publish.shelf import SIDECARS
+from proxyindex.publish.stage import Stage
+from proxyindex.records import Examined
+
+_STEP = 1024**2
+
+
+async def push(
+    source: Shown, target: Publisher, project: NormalizedName, version: str
+) -> list[str]:
+    """Copy the release to the target, bytes, upload time and yanks unchanged; names of new files.
+
+    Files the target has with the same bytes stay. Where one has other bytes the whole release is
+    refused, unless the target may be overwritten. Raises as an upload does, and `NotFound`.
+    """
+    page = await source.project(project, Inquiry())
+    files = {file.filename: file for file in selected(page, version, None)}
+    await target.claim(project)
+    stage = await on_disk(Stage, target.shelf.root)
+    try:
+        for file in files.values():
+            await on_disk(_copy, file, stage)
+        async with target.shelf.locked(project):
+            there = await target.files(project)
+            new = [name for name, file in files.items() if not _has(there, file)]
+            for name in new:
+                await on_disk(target.check_name, project, name, there)
+            await on_disk(_publish, target, stage, project, new, files, there)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(stage.discard)
+    return new
+
+
+def _has(there: Mapping[str, File], file: File) -> bool:
+    return file.filename in there and there[file.filename].sha256 == file.sha256
+
+
+def _copy(file: File, stage: Stage) -> None:
+    """Into the stage, with what belongs to it. Blocks."""
+    assert isinstance(file.origin, LocalOrigin)
+    path, copied = Path(file.origin.path), stage.path / file.filename
+    if _copy_hashed(path, copied) != file.sha256:
+        raise UploadRejected(409, f"The file {file.filename!r} was changed meanwhile.")
+    record = note_of(file, path)
+    mtime = int(record.upload_time.timestamp())
+    os.utime(copied, (mtime, mtime))
+    found = copied.stat()
+    examined = Examined(found.st_ino, found.st_mtime_ns)
+    stage.put(
+        file.filename + RECORD_SUFFIX,
+        records.encode(msgspec.structs.replace(record, examined=examined)),
+    )
+    for suffix in (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX):
+        with suppress(FileNotFoundError):
+            shutil.copyfile(f"{path}{suffix}", f"{copied}{suffix}")
+
+
+def _copy_hashed(path: Path, copied: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as source, open(copied, "xb") as target:
+        while data := source.read(_STEP):
+            digest.update(data)
+            target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    return digest.hexdigest()
+
+
+def _publish(
+    target: Publisher,
+    stage: Stage,
+    project: NormalizedName,
+    new: list[str],
+    copied: Iterable[str],
+    there: Mapping[str, File],
+) -> None:
+    """Blocks. Files that replace others go one by one, all others in one step."""
+    shelf = target.shelf
+    left = 0
+    for name in copied:
+        place = there[name].origin if name in there else None
+        if name not in new:
+            for suffix in ("", *SIDECARS):
+                Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
+        elif isinstance(place, LocalOrigin) and shelf.holds(place.path):
+            shelf.replace(stage, name, Path(place.path))
+        else:
+            left += 1
+    if left:
+        shelf.add_together(stage, project)

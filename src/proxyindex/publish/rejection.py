@@ -1,0 +1,47 @@
+"""Why a change of our folders is refused: one type, one sentence."""
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from proxyindex.errors import ProxyindexError
+
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+
+
+class UploadRejected(ProxyindexError):
+    """The request is at fault. `status` is the HTTP status, 400 to 413.
+
+    The sentence says what was wrong, and where. Clients show it to a person: in the body, and
+    twine in the reason phrase only.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class FolderRefused(ProxyindexError):
+    """Our own folder could not be written (full, read-only, vanished): 503."""
+
+    def __init__(self, problem: OSError) -> None:
+        reason = problem.strerror or type(problem).__name__
+        super().__init__(f"The folder of this index could not be written: {reason}.")
+
+
+def bad(sentence: str) -> UploadRejected:
+    """400."""
+    return UploadRejected(400, sentence)
+
+
+async def on_disk(
+    call: Callable[[*Ts], T], *args: *Ts, limiter: CapacityLimiter | None = None
+) -> T:
+    """Run what blocks on our own folder. Raises `FolderRefused` for its `OSError`."""
+    try:
+        return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
+    except OSError as problem:
+        raise FolderRefused(problem) from problem

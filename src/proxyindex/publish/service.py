@@ -1,0 +1,275 @@
+"""Publishing what is uploaded: whose name it is, what is there already, and the one step in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from packaging.utils import NormalizedName
+
+from proxyindex import records
+from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import (
+    PROVENANCE_SUFFIX,
+    RECORD_SUFFIX,
+    SIGNATURE_SUFFIX,
+    File,
+    LocalOrigin,
+    ProjectPage,
+)
+from proxyindex.names import parse_filename, version_key
+from proxyindex.publish.checks import Inside, Upload, check_archive, read_form
+from proxyindex.publish.form import MAX_TEXTS, FormReader
+from proxyindex.publish.rejection import UploadRejected, bad, on_disk
+from proxyindex.publish.shelf import Shelf
+from proxyindex.publish.stage import Content, Stage
+from proxyindex.records import Examined, Record
+
+_UPSTREAM_SECONDS = 7.0
+_WRITERS = 8  # uploads that are hashed and written at one moment
+_CHECKERS = 2  # archives that are checked: more would only share the disk and the cores
+
+
+class Shown(Protocol):
+    """What has project pages: our own folders, or the upstreams as their rules leave them."""
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UploadTerms:
+    """What an index takes. `claims(name)`: it may be uploaded though an upstream has it.
+
+    `overwrite`: other bytes may replace a file, and names of deleted ones are free again.
+    `max_size` is of a file in bytes.
+    """
+
+    overwrite: bool
+    max_size: int
+    claims: Callable[[NormalizedName], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`is_new`: it was not there before, or with other bytes."""
+
+    filename: str
+    is_new: bool
+
+
+class Receiving:
+    """One upload while it arrives. All of it blocks on the disk."""
+
+    def __init__(self, shelf: Shelf, boundary: bytes, max_size: int) -> None:
+        self.stage = Stage(shelf.root)
+        self._max_size = max_size
+        try:
+            self._content = Content(self.stage.content)
+            self._reader = FormReader(boundary, self._write)
+        except BaseException:
+            self.stage.discard()
+            raise
+        self.ended = 0.0
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the body. Raises `UploadRejected`."""
+        self._reader.feed(data)
+
+    def finish(self) -> Upload:
+        """What it is; its file is on the disk, in the stage. Raises `UploadRejected`."""
+        form = self._reader.finish()
+        self.ended = time.time()
+        return read_form(form, self._content.finish(self.ended))
+
+    def discard(self) -> None:
+        """Remove what is left of it."""
+        self._content.close()
+        self.stage.discard()
+
+    def _write(self, data: memoryview) -> None:
+        if self._content.size + len(data) > self._max_size:
+            raise too_large(self._max_size)
+        self._content.write(data)
+
+
+def too_large(limit: int) -> UploadRejected:
+    """413."""
+    return UploadRejected(413, f"The file is over the {limit} bytes that are taken here.")
+
+
+class Publisher:
+    """One index as uploads see it: the folder they go to, and who else may own a name.
+
+    `own` shows all folders of the index, `inside` those of its bases as well, and `outside` what
+    it falls through to for names of none of them.
+    """
+
+    def __init__(
+        self, shelf: Shelf, own: Shown, inside: Shown, outside: Shown, terms: UploadTerms
+    ) -> None:
+        self.shelf = shelf
+        self.own = own
+        self.terms = terms
+        self._inside = inside
+        self._outside = outside
+        self._writers = CapacityLimiter(_WRITERS)
+        self._checkers = CapacityLimiter(_CHECKERS)
+
+    @property
+    def max_body(self) -> int:
+        """Bytes of the largest form."""
+        return self.terms.max_size + 2 * MAX_TEXTS
+
+    @asynccontextmanager
+    async def receiving(self, boundary: bytes) -> AsyncIterator[Receiving]:
+        """An upload to be fed; what was not published is gone at the end."""
+        made = await on_disk(Receiving, self.shelf, boundary, self.terms.max_size)
+        try:
+            yield made
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(made.discard)
+
+    async def feed(self, receiving: Receiving, data: bytes) -> None:
+        """Take more of the body. Raises `UploadRejected`, `FolderRefused`."""
+        await on_disk(receiving.feed, data, limiter=self._writers)
+
+    async def finish(self, receiving: Receiving) -> Upload:
+        """The upload, its form and digests found right. Raises as `feed`."""
+        return await on_disk(receiving.finish, limiter=self._writers)
+
+    async def publish(
+        self, receiving: Receiving, upload: Upload, uploader: str | None
+    ) -> Published:
+        """Check the archive and put it on its page. Raises as `feed`, and `UpstreamUnavailable`
+        where nobody can tell whether an upstream has the project."""
+        stage = receiving.stage
+        inside = await on_disk(check_archive, upload, stage.content, limiter=self._checkers)
+        await self.claim(upload.project)
+        async with self.shelf.locked(upload.project):
+            files = await self.files(upload.project)
+            existing = files.get(upload.filename)
+            if existing is not None and existing.sha256 == upload.sha256:
+                return Published(upload.filename, is_new=False)
+            await on_disk(self.check_name, upload.project, upload.filename, files)
+            await on_disk(_complete, receiving, upload, inside, uploader)
+            return await on_disk(self._put, stage, upload, existing)
+
+    async def claim(self, project: NormalizedName) -> None:
+        """Make sure that the name is ours, or nobody's.
+
+        Raises `UploadRejected` if an upstream has it, `UpstreamUnavailable` if that is not known.
+        """
+        if self.terms.claims(project):
+            return
+        try:
+            await self._inside.project(project, Inquiry())
+        except ProjectNotFound:
+            await self._check_outside(project)
+
+    async def files(self, project: NormalizedName) -> Mapping[str, File]:
+        """The files on our own page of the project, by name; none if there is no such project."""
+        try:
+            page = await self.own.project(project, Inquiry())
+        except ProjectNotFound:
+            return {}
+        return {file.filename: file for file in page.files}
+
+    def check_name(self, project: NormalizedName, filename: str, files: Mapping[str, File]) -> None:
+        """Whether bytes that are not there yet may get this name. Blocks. Raises `UploadRejected`.
+
+        One sdist per version: clients would take either of two, and those may differ (PyPI).
+        """
+        if self.terms.overwrite:
+            return
+        if filename in files:
+            raise conflict(filename)
+        if filename in self.shelf.deleted(project):
+            raise bad(f"A file {filename!r} was deleted; its name is not used again.")
+        told = parse_filename(filename, project)
+        for other in files.values() if told.kind == "sdist" else ():
+            is_sdist = parse_filename(other.filename, project).kind == "sdist"
+            if is_sdist and version_key(other.version) == version_key(told.version):
+                raise bad(f"Version {told.version} has a source archive, {other.filename!r}.")
+
+    async def _check_outside(self, project: NormalizedName) -> None:
+        inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + _UPSTREAM_SECONDS)
+        try:
+            page = await self._outside.project(project, inquiry)
+        except ProjectNotFound:
+            return
+        except UpstreamError as problem:
+            raise UpstreamUnavailable(problem.upstream, problem.problem) from problem
+        if not page.is_gone:
+            raise UploadRejected(
+                403,
+                f"The project {project!r} exists at an upstream of this index, and would be "
+                "hidden by yours; whoever runs the index can allow that by the setting 'claim'.",
+            )
+
+    def _put(self, stage: Stage, upload: Upload, existing: File | None) -> Published:
+        filename = upload.filename
+        place = existing.origin if existing else None
+        if isinstance(place, LocalOrigin) and self.shelf.holds(place.path):
+            self.shelf.replace(stage, filename, Path(place.path))
+            return Published(filename, is_new=True)
+        try:
+            self.shelf.add(stage, upload.project, filename)
+        except FileExistsError:  # not listed, or put there by somebody who does not know our locks
+            path = self.shelf.home(upload.project) / filename
+            if _sha256(path) == upload.sha256:
+                return Published(filename, is_new=False)
+            if not self.terms.overwrite:
+                raise conflict(filename) from None
+            self.shelf.replace(stage, filename, path)
+        return Published(filename, is_new=True)
+
+
+def conflict(filename: str) -> UploadRejected:
+    """409, in the words that clients look for."""
+    return UploadRejected(409, f"File already exists ({filename!r}, with other bytes).")
+
+
+def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: str | None) -> None:
+    """Give the staged file its name, and what belongs to it."""
+    stage, filename = receiving.stage, upload.filename
+    path = stage.path / filename
+    stage.content.rename(path)
+    found = path.stat()
+    record = Record(
+        sha256=upload.sha256,
+        size=found.st_size,
+        upload_time=datetime.fromtimestamp(receiving.ended, UTC),
+        uploader=uploader,
+        requires_python=inside.requires_python,
+        core_metadata=inside.core_metadata,
+        examined=Examined(found.st_ino, found.st_mtime_ns),
+    )
+    stage.put(filename + RECORD_SUFFIX, records.encode(record))
+    if upload.signature is not None:
+        stage.put(filename + SIGNATURE_SUFFIX, upload.signature)
+    if upload.provenance is not None:
+        stage.put(filename + PROVENANCE_SUFFIX, upload.provenance)
+    stage.sync()
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with open(path, "rb", opener=_no_follow) as source:
+            return hashlib.file_digest(source, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _no_follow(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

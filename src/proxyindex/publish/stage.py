@@ -1,0 +1,166 @@
+"""Where files lie until they are published: hidden folders beside what they will become.
+
+Below the folder of the index, so that publishing is a rename or a link within one file system. A
+stage is locked while its process lives; whatever is not locked was left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+INCOMING = ".incoming"  # the scanner enters no hidden folder
+LOCKS = "locks"
+_CONTENT = ".content"
+_SYNC_EVERY = 16 * 1024**2  # bytes: what is left to be written out at the end is little
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """In lower-case hex, as the upload form calls them."""
+
+    sha256: str
+    blake2_256: str
+    md5: str
+
+
+class Content:
+    """A file while it arrives: hashed and written in one go, and to the disk as it comes.
+
+    So the sender is kept at the pace of the disk, and waits for nothing when he is done. All of it
+    blocks. `OSError` passes through.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # as the umask has it: people and their backups are to read it
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o666)
+        self._hashes = (
+            hashlib.sha256(),
+            hashlib.blake2b(digest_size=32),
+            hashlib.md5(usedforsecurity=False),
+        )
+        self._unsynced = 0
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take more of it."""
+        view = memoryview(data)
+        self.size += len(view)
+        self._unsynced += len(view)
+        for one in self._hashes:
+            one.update(view)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        if self._unsynced >= _SYNC_EVERY:
+            os.fdatasync(self._fd)
+            self._unsynced = 0
+
+    def finish(self, mtime: float) -> Digests:
+        """All of it is on the disk now, and was last changed at `mtime`."""
+        # in whole seconds: it survives any copy, and whoever writes into the file changes it
+        os.utime(self._fd, (mtime, int(mtime)))
+        os.fsync(self._fd)
+        return Digests(*(one.hexdigest() for one in self._hashes))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Stage:
+    """A hidden folder of one change; `path` is where it lies. Its methods block."""
+
+    def __init__(self, root: Path) -> None:
+        self.path, self._fd = _locked_folder(make_incoming(root))
+
+    @property
+    def content(self) -> Path:
+        """Where a file lies whose name is not known yet."""
+        return self.path / _CONTENT
+
+    def put(self, name: str, data: bytes) -> None:
+        """A small file, on the disk when this returns."""
+        with open(self.path / name, "xb") as target:
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+
+    def sync(self) -> None:
+        """The names in it are on the disk when this returns."""
+        os.fsync(self._fd)
+
+    def discard(self) -> None:
+        """Remove what is still there; nothing if all of it became a project's folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._fd)
+
+
+@contextmanager
+def staged(root: Path) -> Iterator[Stage]:
+    """A stage below the index's folder `root`, gone at the end, published or not. Blocks."""
+    stage = Stage(root)
+    try:
+        yield stage
+    finally:
+        stage.discard()
+
+
+def sweep(root: Path) -> int:
+    """Remove what killed processes have left below `root`; the number of stages removed."""
+    return sum(_remove_if_left(path) for path in _stages(root / INCOMING))
+
+
+def sync_folder(path: Path) -> None:
+    """The names in a folder are on the disk when this returns."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _stages(incoming: Path) -> list[Path]:
+    try:
+        return [path for path in incoming.iterdir() if path.is_dir() and not path.is_symlink()]
+    except OSError:
+        return []
+
+
+def _remove_if_left(path: Path) -> bool:
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(fd)
+        return True
+    return False
+
+
+def make_incoming(root: Path) -> Path:
+    """The folder of stages below the index's folder `root`, which must be there."""
+    incoming = root / INCOMING
+    incoming.mkdir(mode=0o700, exist_ok=True)
+    return incoming
+
+
+def _locked_folder(incoming: Path) -> tuple[Path, int]:
+    while True:
+        path = incoming / secrets.token_hex(8)
+        path.mkdir()
+        with suppress(FileNotFoundError):  # a sweep may come between any two of these steps
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                if os.path.samestat(os.stat(path), os.fstat(fd)):
+                    return path, fd
+            except FileNotFoundError:
+                os.close(fd)

@@ -1,0 +1,25 @@
+"""What changes the folders of each index."""
+
+from __future__ import annotations
+
+from proxyindex.names import matches_pattern
+from proxyindex.publish.service import Publisher, UploadTerms
+from proxyindex.publish.shelf import Shelves
+from proxyindex.repository.base import Repository
+from proxyindex.settings import IndexSettings, Settings
+from proxyindex.trees import Tree
+
+
+def publisher(
+    settings: Settings, index: IndexSettings, own: Repository | None, tree: Tree, shelves: Shelves
+) -> Publisher | None:
+    """What changes the first folder of the index, if it has one; `own` shows all of them."""
+    if own is None:
+        return None
+    claimed = (*index.claim, *index.merge)
+    terms = UploadTerms(
+        overwrite=index.overwrite,
+        max_size=settings.max_upload_size,
+        claims=lambda name: any(matches_pattern(name, pattern) for pattern in claimed),
+    )
+    return Publisher(shelves.at(index.folders[0]), own, tree.inside, tree.outside, terms)

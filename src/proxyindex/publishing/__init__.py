@@ -1,0 +1,1 @@
+"""The client side: distributions of this machine to an index, a folder, or another machine."""

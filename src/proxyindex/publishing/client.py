@@ -1,0 +1,159 @@
+"""The door to httpx for what we send to others; `upstream/client.py` is the one for what we fetch.
+
+Two doors, for they share nothing: that one guards a server against what pages may point at, this
+one sends what a person said to where the person said, credentials included, and follows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from proxyindex import __version__
+from proxyindex.errors import ProxyindexError
+from proxyindex.publishing.credentials import Credentials
+from proxyindex.upstream.tls import trusting
+
+Transport = httpx.BaseTransport  # what stands in for the network in tests
+MAX_PAGE = 64 * 1024**2
+_MAX_TEXT = 64 * 1024
+# an index may read, check and copy two gigabytes before it answers
+_TIMEOUT = httpx.Timeout(600.0, connect=15.0, write=60.0, pool=15.0)
+_LOCATION = "proxyindex.location"
+
+
+class Unreachable(ProxyindexError):
+    """There was no answer; the same request may be sent again."""
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(f"{host} {problem}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`headers` have lower-case names; `location` is where a redirect leads, as it was sent."""
+
+    status: int
+    reason: str
+    body: bytes
+    location: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Client:
+    """Requests with each origin's own credentials. To be closed. `transport` is for tests.
+
+    Raises `OSError` for a CA file that holds no certificates.
+    """
+
+    def __init__(
+        self,
+        logins: Mapping[str, Credentials],
+        *,
+        ca_file: Path | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self._logins = logins
+        self._http = httpx.Client(
+            transport=transport,
+            verify=trusting(ca_file),
+            timeout=_TIMEOUT,
+            follow_redirects=False,  # credentials and bytes go nowhere else
+            trust_env=transport is None,  # forward proxies; netrc is not read by httpx itself
+            event_hooks={"response": [_hide_location]},
+            headers={"User-Agent": f"proxyindex/{__version__}"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        )
+
+    def post(self, url: str, content_type: str, length: int, pieces: Iterator[bytes]) -> Answer:
+        """Send a body of this length, piece by piece. Raises `Unreachable`."""
+        headers = {
+            "Content-Type": content_type,
+            "Content-Length": str(length),
+            "Accept": "text/plain, */*;q=0.5",
+        }
+        return self._answer("POST", url, headers, pieces, _MAX_TEXT)
+
+    def get(self, url: str, accept: str) -> Answer:
+        """The answer to a GET that no cache answers. Raises `Unreachable`."""
+        headers = {"Accept": accept, "Cache-Control": "no-cache", "Accept-Encoding": "identity"}
+        return self._answer("GET", url, headers, None, MAX_PAGE)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _answer(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: Iterator[bytes] | None,
+        limit: int,
+    ) -> Answer:
+        with _mapped(urlsplit(url).netloc):
+            request = self._http.build_request(method, url, headers=headers, content=content)
+            response = self._http.send(request, stream=True, auth=self._auth(url))
+            try:
+                body = _read(response, limit)
+            finally:
+                response.close()
+        return Answer(
+            response.status_code,
+            response.reason_phrase,
+            body,
+            response.extensions.get(_LOCATION, ""),
+            dict(response.headers),
+        )
+
+    def _auth(self, url: str) -> httpx.BasicAuth | None:
+        known = self._logins.get(origin(url))
+        return httpx.BasicAuth(known.username, known.password) if known else None
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: whom credentials are for."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def _read(response: httpx.Response, limit: int) -> bytes:
+    """The decoded body, cut off at the limit: a message is for people, a page that long is none."""
+    body = bytearray()
+    try:
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > limit:
+                break
+    except httpx.HTTPError:
+        # an answer to half an upload is often torn; its status stands
+        if response.status_code < 400:
+            raise
+    return bytes(body[: limit + 1])
+
+
+def _hide_location(response: httpx.Response) -> None:
+    """httpx parses a redirect's target even where it follows none, and breaks where it cannot."""
+    if "location" in response.headers:
+        response.extensions[_LOCATION] = response.headers.pop("location")
+
+
+@contextmanager
+def _mapped(host: str) -> Iterator[None]:
+    """httpx's exceptions as ours, whose texts name the host and nothing else of the URL."""
+    try:
+        yield
+    except httpx.TimeoutException as problem:
+        raise Unreachable(host, "did not answer in time") from problem
+    except httpx.ConnectError as problem:
+        raise Unreachable(host, f"cannot be reached ({problem})") from problem
+    except httpx.InvalidURL as problem:
+        raise ProxyindexError(f"The URL cannot be used: {problem}.") from problem
+    except (httpx.HTTPError, httpx.StreamError) as problem:
+        raise Unreachable(host, "broke the connection") from problem

@@ -1,0 +1,56 @@
+"""Publishing, whatever the target: compare, refuse before anything is sent, send, finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from proxyindex.publishing.distribution import Distribution
+from proxyindex.publishing.target import Advance, Outcome, PublishError, Target, conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be done: `fresh` and `changed` are sent, `same` are there already."""
+
+    fresh: tuple[Distribution, ...]
+    changed: tuple[Distribution, ...]
+    same: tuple[Distribution, ...]
+
+    @property
+    def to_send(self) -> tuple[Distribution, ...]:
+        return self.fresh + self.changed
+
+
+def plan(target: Target, wanted: Sequence[Distribution], *, shown: str, overwrite: bool) -> Plan:
+    """Compare with what is there. Raises `PublishError` for other bytes, unless `overwrite`."""
+    held = target.held(wanted)
+    fresh = tuple(each for each in wanted if each.filename not in held)
+    same = tuple(each for each in wanted if held.get(each.filename) == each.sha256)
+    changed = tuple(each for each in wanted if each not in fresh and each not in same)
+    if changed and not overwrite:
+        sentences = [conflict(each, held[each.filename], shown) for each in changed]
+        raise PublishError("\n".join([*sentences, "Nothing was published."]))
+    return Plan(fresh, changed, same)
+
+
+def carry_out(
+    target: Target,
+    planned: Plan,
+    *,
+    advance: Advance,
+    tell: Callable[[Distribution, Outcome], object],
+) -> Sequence[str]:
+    """Send what is to be sent, and finish; the names of the pages written.
+
+    `tell` learns of each file once it is there. Pages are finished for files that were there
+    already as well: whoever sent them may have been killed in between.
+    """
+    for each in planned.same:
+        tell(each, Outcome.THERE)
+    for batch, overwrite in ((planned.fresh, False), (planned.changed, True)):
+        if batch:
+            for each, outcome in target.send(batch, overwrite=overwrite, advance=advance):
+                tell(each, outcome)
+    everything = planned.same + planned.to_send
+    return target.finish(sorted({each.project for each in everything}))

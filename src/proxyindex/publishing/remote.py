@@ -1,0 +1,282 @@
+"""The target that is a folder of another machine, reached by rsync over ssh."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from packaging.utils import NormalizedName
+
+from proxyindex.model import SIGNATURE_SUFFIX, File, LocalOrigin, ProjectPage
+from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
+from proxyindex.publishing.distribution import Distribution
+from proxyindex.publishing.pages import (
+    JSON_NAME,
+    local_names,
+    local_pages,
+    rendered,
+    rendered_list,
+    sidecars,
+)
+from proxyindex.publishing.rsync import DEFAULT_SSH, Entry, Missing, Remote, stage_files
+from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
+from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
+
+_ROUNDS = 5  # of pages made anew because another publisher came in between
+_PAGE_URL = "https://static.invalid/"  # what the links of a static page are relative to here
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What lies over there: the files of some projects by path, the paths that have a signature
+    beside them, and the names of all projects, as far as folders tell."""
+
+    files: Mapping[NormalizedName, Mapping[str, Entry]]
+    signed: frozenset[str] = frozenset()
+    names: frozenset[NormalizedName] = frozenset()
+
+    def path_of(self, each: Distribution) -> str | None:
+        """Where a file of this name lies, below the folder."""
+        paths = self.files.get(each.project, {})
+        return next((path for path in paths if PurePosixPath(path).name == each.filename), None)
+
+
+class RemoteFolder:
+    """All files go in one transfer and get their names at its end; pages go after them.
+
+    There is no lock between machines: what others put there meanwhile is noticed afterwards, other
+    bytes as an error, files missing on a page by making the page anew.
+    """
+
+    def __init__(self, shown: str, ssh: str = DEFAULT_SSH, *, with_pages: bool) -> None:
+        self._shown = shown
+        self._ssh = ssh
+        self._with_pages = with_pages
+        self._contents = _Contents({})
+        self._known: dict[str, Distribution] = {}  # by the path it lies under there
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Raises `PublishError` for what is no `host:path`, and where rsync is not installed."""
+        self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            self._remote = Remote(self._shown, self._ssh, self._scratch)
+        except PublishError:
+            self._stack.close()
+            raise
+        self._stack.callback(self._remote.close)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def held(self, wanted: Sequence[Distribution]) -> Mapping[str, str]:
+        """Those with the same bytes are found by rsync's checksums; the others are fetched, for
+        their digest is to be told."""
+        self._contents = self._look({each.project for each in wanted})
+        there = {path: each for each in wanted if (path := self._contents.path_of(each))}
+        self._known.update(there)
+        return {each.filename: digest for each, digest in self._compared(there)}
+
+    def send(
+        self, wanted: Sequence[Distribution], *, overwrite: bool, advance: Advance
+    ) -> Iterator[tuple[Distribution, Outcome]]:
+        """One transfer for all, then a comparison: with a file of others under the same name
+        nothing was replaced."""
+        places = {self._place(each): each for each in wanted}
+        stage = self._new_folder()
+        for path, each in places.items():
+            stage_files(stage, [(path, each.path)])
+            if each.signature is not None:
+                stage_files(stage, [(path + SIGNATURE_SUFFIX, each.signature)])
+        sent = 0
+
+        def told(total: int) -> None:
+            nonlocal sent
+            advance(total - sent)
+            sent = total
+
+        self._remote.send(stage, overwrite=overwrite, told=told)
+        for each, digest in self._compared(places):
+            if digest != each.sha256:
+                raise PublishError(conflict(each, digest, self._remote.shown))
+        self._known.update(places)
+        for path, each in places.items():
+            replaced = self._contents.path_of(each) == path
+            yield each, Outcome.REPLACED if replaced else Outcome.PUBLISHED
+
+    def finish(self, projects: Sequence[NormalizedName]) -> Sequence[str]:
+        """With pages: those of these projects, and the list, until nobody came in between."""
+        if not self._with_pages:
+            return ()
+        written: dict[str, None] = {}
+        contents = self._look(set(projects))
+        for _ in range(_ROUNDS):
+            stage = self._new_folder()
+            stage_files(stage, self._pages(contents))
+            if changed := self._changed(stage):
+                self._remote.send(stage, overwrite=True)
+                written |= dict.fromkeys(changed)
+            before, contents = contents, self._look(set(projects))
+            if _names(before) == _names(contents):
+                return list(written)
+        raise PublishError(f"{self._remote.shown} changes faster than its pages can be made.")
+
+    def _changed(self, stage: Path) -> list[str]:
+        """The staged pages that are not there, or not like this."""
+        staged = [str(p.relative_to(stage)) for p in sorted(stage.rglob("*")) if p.is_file()]
+        there = self._fetched(staged)
+        return [
+            name
+            for name in staged
+            if not (there / name).is_file()
+            or (there / name).read_bytes() != (stage / name).read_bytes()
+        ]
+
+    def _look(self, projects: set[NormalizedName]) -> _Contents:
+        """Files may lie flat, or in a folder of their project's name in any spelling."""
+        try:
+            entries = self._remote.listing()
+        except Missing as problem:
+            shown = self._remote.shown
+            raise PublishError(f"There is no folder {shown}; make it first.") from problem
+        files: dict[NormalizedName, dict[str, Entry]] = {name: {} for name in projects}
+        found = {entry.name: entry for entry in entries if not entry.is_folder}
+        folders = {entry.name: _normalized(entry.name) for entry in entries if entry.is_folder}
+        for folder, name in folders.items():
+            if name in projects:
+                inner = self._remote.listing(folder)
+                found |= {f"{folder}/{each.name}": each for each in inner if not each.is_folder}
+        for path, entry in found.items():
+            hint = folders.get(path.rpartition("/")[0])
+            if is_safe_filename(entry.name) and (
+                (project := parse_filename(entry.name, hint).project) in projects
+            ):
+                files[project][path] = entry
+        signed = frozenset(path for path in found if path + SIGNATURE_SUFFIX in found)
+        names = {name for name in folders.values() if name} | {
+            name for name in files if files[name]
+        }
+        return _Contents(files, signed, frozenset(names))
+
+    def _compared(self, there: Mapping[str, Distribution]) -> Iterator[tuple[Distribution, str]]:
+        """The sha256 of the file at each of these paths."""
+        if not there:
+            return
+        stage = self._new_folder()
+        stage_files(stage, ((path, each.path) for path, each in there.items()))
+        others = self._remote.differing(stage) & there.keys()
+        fetched = self._fetched(sorted(others))
+        for path, each in there.items():
+            yield each, _sha256(fetched / path) if path in others else each.sha256
+
+    def _place(self, each: Distribution) -> str:
+        return self._contents.path_of(each) or f"{each.project}/{each.filename}"
+
+    def _pages(self, contents: _Contents) -> Iterator[tuple[str, bytes]]:
+        """The files of the pages, by path: with every file that is listed over there."""
+        for name, paths in contents.files.items():
+            known = self._known_files(name, paths)
+            local, promised = self._local_files(name, [path for path in paths if path not in known])
+            files = order_files(
+                file.but(
+                    origin=LocalOrigin(path),
+                    size=paths[path].size,
+                    upload_time=paths[path].mtime,
+                    has_signature=path in contents.signed,
+                )
+                for path, file in (known | local).items()
+            )
+            versions = dict.fromkeys(file.version for file in files if file.version)
+            yield from promised.items()
+            yield from rendered(ProjectPage(name, files, tuple(versions)), ".").items()
+        yield from rendered_list(sorted(self._listed(contents))).items()
+
+    def _known_files(self, name: NormalizedName, paths: Mapping[str, Entry]) -> dict[str, File]:
+        """What the page over there says of the files that are as they were when it was made."""
+        place = self._fetched([f"{name}/{JSON_NAME}"]) / name / JSON_NAME
+        try:
+            page = parse_page(
+                place.read_bytes(), MediaType.JSON,
+                project=name, base_url=f"{_PAGE_URL}{name}/", upstream="static",
+            )  # fmt: skip
+        except (OSError, InvalidPage):
+            return {}
+        said = {file.filename: file for file in page.files if file.sha256}
+        known: dict[str, File] = {}
+        for path, entry in paths.items():
+            file = said.get(PurePosixPath(path).name)
+            ours = self._known.get(path)
+            if (
+                file
+                and (file.size, file.upload_time) == (entry.size, entry.mtime)
+                and (not ours or ours.sha256 == file.sha256)
+            ):
+                known[path] = file
+        return known
+
+    def _local_files(
+        self, name: NormalizedName, paths: Sequence[str]
+    ) -> tuple[dict[str, File], dict[str, bytes]]:
+        """What the files themselves say, and the metadata to go beside them, by their paths.
+
+        Ours are here; the others are fetched this once: after it the page knows them.
+        """
+        stage = self._fetched([path for path in paths if path not in self._known])
+        stage_files(stage, ((p, self._known[p].path) for p in paths if p in self._known))
+        found: dict[str, File] = {}
+        promised: dict[str, bytes] = {}
+        for page in local_pages(stage, [name] if name in local_names(stage) else []):
+            promised |= {_below(stage, path): body for path, body in sidecars(page).items()}
+            for file in page.files:
+                if isinstance(file.origin, LocalOrigin):
+                    found[_below(stage, file.origin.path)] = file
+        return found, promised
+
+    def _listed(self, contents: _Contents) -> set[NormalizedName]:
+        """Projects with a page: those listed until now and still there, and those made now."""
+        place = self._fetched([JSON_NAME]) / JSON_NAME
+        try:
+            before = set(parse_list(place.read_bytes(), MediaType.JSON).names)
+        except (OSError, InvalidPage):
+            before = set()
+        return (before & contents.names) | set(contents.files)
+
+    def _fetched(self, paths: Iterable[str]) -> Path:
+        """A new folder with those of these files that are there."""
+        folder = self._new_folder()
+        if wanted := list(paths):
+            with suppress(Missing):  # some were missing; the others have come
+                self._remote.fetch(wanted, folder)
+        return folder
+
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._scratch))
+
+
+def _names(contents: _Contents) -> set[tuple[str, Entry]]:
+    return {pair for paths in contents.files.values() for pair in paths.items()}
+
+
+def _below(folder: Path, path: str) -> str:
+    return str(Path(path).relative_to(folder))
+
+
+def _normalized(name: str) -> NormalizedName | None:
+    try:
+        return normalize(name)
+    except InvalidName:
+        return None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as source:
+            return hashlib.file_digest(source, "sha256").hexdigest()
+    except OSError as problem:
+        raise PublishError(f"{path.name} vanished while it was compared.") from problem

@@ -1,0 +1,264 @@
+"""The target that is an index with an upload API: PyPI's legacy one, which all indexes have."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from packaging.utils import NormalizedName
+
+from proxyindex.model import ProjectPage
+from proxyindex.publishing.client import MAX_PAGE, Answer, Client, Unreachable
+from proxyindex.publishing.credentials import Credentials
+from proxyindex.publishing.distribution import Distribution
+from proxyindex.publishing.form import make_form
+from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
+from proxyindex.simple import InvalidPage, MediaType, parse_page
+
+_PAUSES = (1.0, 3.0, 9.0)  # seconds before another attempt
+_LONGEST_PAUSE = 120.0  # of those a server may ask for
+_SHOWN = 500  # characters of a server's message
+_TAG = re.compile(r"<[^>]*>")
+_ACCEPT = f"{MediaType.JSON}, {MediaType.V1_HTML};q=0.2, {MediaType.HTML};q=0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to upload, and the project pages to compare with, if any are known.
+
+    `is_checked`: somebody named the pages, so they must answer, and show what was uploaded. Pages
+    found by convention are only asked to save uploads.
+    """
+
+    upload: str
+    pages: str | None
+    is_checked: bool = False
+
+
+def address(url: str, check: str | None) -> Address:
+    """What a URL given by a person means. Raises `PublishError` for one that cannot be used.
+
+    `…/simple/` means the index that has its pages there: it takes uploads at `…/legacy/`. Anything
+    else is taken for the upload URL itself, and pages are looked for at `simple/` beside it.
+    """
+    parts = _checked(url)
+    path = parts.path or "/"
+    base = _base(path)
+    if path.rstrip("/").endswith("/simple"):
+        path = f"{base}legacy/"
+    upload = urlunsplit(parts._replace(path=path, fragment=""))
+    if check is not None:
+        given = _checked(check)
+        pages = urlunsplit(given._replace(path=given.path.rstrip("/") + "/", fragment="", query=""))
+        return Address(upload, pages, is_checked=True)
+    if base is None:
+        return Address(upload, None)
+    return Address(upload, urlunsplit(parts._replace(path=f"{base}simple/", query="", fragment="")))
+
+
+def _base(path: str) -> str | None:
+    """The folder in which an index has `simple/` and `legacy/`, as far as the path tells."""
+    folder = path.rstrip("/")
+    for last in ("simple", "legacy"):
+        if folder.endswith("/" + last):
+            return folder.removesuffix(last)
+    return path if path.endswith("/") else None
+
+
+class Server:
+    """Uploads one file after the other; what the index says is what is told."""
+
+    def __init__(
+        self,
+        where: Address,
+        client: Client,
+        credentials: Credentials | None,
+        *,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._where = where
+        self._client = client
+        self._credentials = credentials
+        self._pause = pause
+        self._host = urlsplit(where.upload).netloc
+
+    def held(self, wanted: Sequence[Distribution]) -> Mapping[str, str]:
+        """What the project pages list, where there are any."""
+        pages = {name: self._page(name) for name in {each.project for each in wanted}}
+        found: dict[str, str] = {}
+        for each in wanted:
+            if digest := _digest(pages[each.project], each.filename):
+                found[each.filename] = digest
+        return found
+
+    def send(
+        self, wanted: Sequence[Distribution], *, overwrite: bool, advance: Advance
+    ) -> Iterator[tuple[Distribution, Outcome]]:
+        """Whether other bytes are replaced is for the index to decide."""
+        for each in wanted:
+            answer = self._upload(each, advance)
+            if answer.status < 300:
+                self._confirm(each)
+                yield each, Outcome.REPLACED if overwrite else Outcome.PUBLISHED
+            elif answer.status >= 400 and self._listed(each) == each.sha256:
+                yield each, Outcome.THERE  # somebody else was faster, or our first attempt arrived
+            else:
+                raise PublishError(self._refusal(each, answer))
+
+    def finish(self, projects: Sequence[NormalizedName]) -> Sequence[str]:
+        """Nothing: an index makes its own pages."""
+        return ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.close()
+
+    def _upload(self, each: Distribution, advance: Advance) -> Answer:
+        """The last answer; sent again where there was none, and where a 503 asks for it.
+
+        That is safe: the same bytes under the same name are the same file, however often they come.
+        """
+        for pause in _PAUSES:
+            try:
+                answer = self._attempt(each, advance)
+                if (asked := _asked_pause(answer)) is None:
+                    return answer
+            except Unreachable:
+                asked = pause
+            self._pause(asked)
+        try:
+            return self._attempt(each, advance)
+        except Unreachable as problem:
+            raise PublishError(f"{each.filename} was not published: {problem}") from problem
+
+    def _attempt(self, each: Distribution, advance: Advance) -> Answer:
+        form, sent = make_form(each), 0
+
+        def count(size: int) -> None:
+            nonlocal sent
+            sent += size
+            advance(size)
+
+        accepted = False
+        try:
+            answer = self._client.post(
+                self._where.upload, form.content_type, form.length, form.pieces(count)
+            )
+            accepted = answer.status < 300
+        finally:
+            if not accepted:
+                advance(-sent)
+        return answer
+
+    def _confirm(self, each: Distribution) -> None:
+        """With pages that were named: the file must be there now. Raises `PublishError`."""
+        if not self._where.is_checked:
+            return
+        for pause in (*_PAUSES, None):
+            found = self._listed(each)
+            if found == each.sha256:
+                return
+            if found is not None:
+                raise PublishError(conflict(each, found, self._host))
+            if pause is not None:
+                self._pause(pause)
+        raise PublishError(
+            f"{self._host} took {each.filename}, but the page of {each.project} at "
+            f"{self._where.pages} does not list it."
+        )
+
+    def _listed(self, each: Distribution) -> str | None:
+        return _digest(self._page(each.project), each.filename)
+
+    def _page(self, name: NormalizedName) -> ProjectPage | None:
+        """The project's page now; `None` where there is none.
+
+        Raises `PublishError` where nobody can tell, of pages that were named.
+        """
+        if self._where.pages is None:
+            return None
+        url = f"{self._where.pages}{name}/"
+        try:
+            answer = self._client.get(url, _ACCEPT)
+            if answer.status == 404:
+                return None
+            if answer.status == 200 and len(answer.body) <= MAX_PAGE:
+                content_type = answer.headers.get("content-type", "")
+                return parse_page(
+                    answer.body, content_type, project=name, base_url=url, upstream="target"
+                )
+            problem = f"it answers {answer.status}"
+        except (Unreachable, InvalidPage) as exc:
+            problem = str(exc).removesuffix(".")
+        if self._where.is_checked:
+            raise PublishError(f"The page {url} cannot be compared with: {problem}.")
+        return None
+
+    def _refusal(self, each: Distribution, answer: Answer) -> str:
+        said = answer.body.decode("utf-8", "replace")
+        if "html" in answer.headers.get("content-type", ""):
+            said = _TAG.sub(" ", said)
+        said = " ".join(said.split())
+        said = "".join(c for c in said if c.isprintable())[:_SHOWN] or answer.reason
+        if self._credentials:
+            said = self._credentials.hide(said)
+        sentence = f"{self._host} refused {each.filename}: {answer.status} {said}".rstrip(". ")
+        if 300 <= answer.status < 400:
+            leads = _without_secrets(answer.location)
+            return f"{sentence}. It redirects to {leads!r}; publish there, if that is meant."
+        if answer.status == 401:
+            return f"{sentence}. {self._login_hint()}"
+        return sentence + "."
+
+    def _login_hint(self) -> str:
+        if self._credentials:
+            return f"The credentials of {self._credentials.username!r} were not accepted."
+        return (
+            "No credentials were found: set PROXYINDEX_PUBLISH_TOKEN, or "
+            "PROXYINDEX_PUBLISH_USERNAME and PROXYINDEX_PUBLISH_PASSWORD, or use netrc or keyring."
+        )
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError as problem:
+        raise PublishError(f"The URL cannot be used: {problem}.") from problem
+    if "@" in parts.netloc:
+        raise PublishError(
+            "The URL has credentials in it, where everybody can see them: leave them out, and set "
+            "PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and "
+            "PROXYINDEX_PUBLISH_PASSWORD, or use netrc or keyring."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PublishError(f"{url!r} is no http or https URL.")
+    return parts
+
+
+def _digest(page: ProjectPage | None, filename: str) -> str | None:
+    """The sha256 a page tells of a file; one without a digest cannot be compared with."""
+    listed = page.files if page else ()
+    return next((file.sha256 for file in listed if file.filename == filename), None)
+
+
+def _asked_pause(answer: Answer) -> float | None:
+    """Seconds after which a 503 wants to be asked again; `None`: it does not, or not soon."""
+    text = answer.headers.get("retry-after", "")
+    if answer.status != 503 or not (text.isascii() and text.isdigit()):
+        return None
+    return float(text) if len(text) < 9 and float(text) <= _LONGEST_PAUSE else None
+
+
+def _without_secrets(location: str) -> str:
+    """A redirect's target as it may be shown: no user information, no query."""
+    bare = location.partition("?")[0].partition("#")[0]
+    scheme, mark, rest = bare.rpartition("//")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"[:_SHOWN]

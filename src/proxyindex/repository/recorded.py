@@ -1,0 +1,60 @@
+"""The records beside our own files, read again only when they changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from proxyindex import records
+from proxyindex.records import Record, record_path
+from proxyindex.repository.examine import MEMO_SIZE, Derived, Memo, Sighting
+from proxyindex.store.disk import is_settled
+
+
+class Records:
+    """Sightings → `Record`, or `None` where there is none. `clock` tells ns since the epoch.
+
+    A record changed less than two seconds ago is read again each time, like everything else in
+    our folders: its next state might bear the same stamp.
+    """
+
+    def __init__(self, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._clock = clock
+        self._memo: Memo[Record | None] = Memo(MEMO_SIZE)
+        self._guard = threading.Lock()
+
+    def read(self, sightings: Sequence[Sighting]) -> list[Record | None]:
+        """The record of each. Blocks."""
+        return [self._record(s) if s.record else None for s in sightings]
+
+    def is_settled(self, sighting: Sighting) -> bool:
+        """Whether a later state of its record must have another stamp."""
+        if sighting.record is None:
+            return True
+        return is_settled(sighting.record, self._clock())
+
+    def _record(self, sighting: Sighting) -> Record | None:
+        key = f"{sighting.found.path} {sighting.record}"
+        with self._guard:
+            if key in self._memo:
+                return self._memo[key]
+        is_settled = self.is_settled(sighting)  # asked before reading
+        record = records.read(record_path(sighting.found.path))
+        if is_settled:
+            with self._guard:
+                self._memo[key] = record
+        return record
+
+
+def vouched(sighting: Sighting, record: Record | None) -> Derived | None:
+    """What the record says of the content, if it was written for this very state of the file.
+
+    Without that the 2 GB that were just uploaded, and hashed on the way, would be read again by
+    each worker, at each request of the first two seconds.
+    """
+    if record is None or not record.vouches_for(
+        size=sighting.size, mtime_ns=sighting.mtime_ns, inode=sighting.inode
+    ):
+        return None
+    return Derived(record.sha256, record.requires_python, record.core_metadata)

@@ -1,0 +1,115 @@
+"""Repositories chosen by the name that is asked for: routes, and where clients are sent away."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import ProjectNotFound, ServedElsewhere
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import ProjectList, ProjectPage
+from proxyindex.policy.verdict import ALLOW, Policy
+from proxyindex.repository.base import Repository
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.priority import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An upstream and the policies on the way to it, the farthest last."""
+
+    upstream: Repository
+    policies: tuple[Policy, ...] = ()
+
+    def lists(self, name: NormalizedName) -> bool:
+        """Whether no policy hides or denies the name."""
+        return all(policy.judge_name(name) == ALLOW for policy in self.policies)
+
+    def seen(self) -> Repository:
+        """The upstream as the policies show it."""
+        repository = self.upstream
+        for policy in reversed(self.policies):
+            repository = Filtered(repository, policy)
+        return repository
+
+
+class Routed:
+    """For each name the leaves that `choose` tells, the first that has it; no other is asked.
+
+    `upstreams` are those of all leaves, `merges` is as for `Priority`.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[NormalizedName], Sequence[Leaf]],
+        upstreams: Sequence[Repository],
+        merges: Callable[[NormalizedName], bool],
+    ) -> None:
+        self._choose = choose
+        self._upstreams = upstreams
+        self._merges = merges
+        self._seen: dict[Leaf, Repository] = {}  # as many as there are ways through the indexes
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        """From each upstream the names it is asked for."""
+        lists = {one: set((await one.projects(inquiry)).names) for one in self._upstreams}
+        return ProjectList.of(
+            name
+            for name in set().union(*lists.values())
+            if any(name in lists[leaf.upstream] and leaf.lists(name) for leaf in self._choose(name))
+        )
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """The page as the first that has it shows it."""
+        chosen = [self._leaf(leaf) for leaf in self._choose(name)]
+        return await Priority(chosen, self._merges).project(name, inquiry)
+
+    def _leaf(self, leaf: Leaf) -> Repository:
+        if (seen := self._seen.get(leaf)) is None:
+            seen = self._seen[leaf] = leaf.seen()
+        return seen
+
+
+class Signpost:
+    """Stands where an upstream would be asked, and tells the address of its page instead."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        return ProjectList(())
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """Raises `ServedElsewhere`."""
+        raise ServedElsewhere(name, f"{self._url}/{name}/")
+
+
+class Redirected:
+    """Own projects are served, for all others clients are sent away by `signposts`.
+
+    Own projects that `merges` names come from `joined`, which asks upstreams for their files.
+    """
+
+    def __init__(
+        self,
+        own: Repository,
+        joined: Repository,
+        signposts: Repository,
+        merges: Callable[[NormalizedName], bool],
+    ) -> None:
+        self._own = own
+        self._joined = joined
+        self._signposts = signposts
+        self._merges = merges
+
+    async def projects(self, inquiry: Inquiry) -> ProjectList:
+        """All names, wherever they are served."""
+        return await self._joined.projects(inquiry)
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        """The own page. Raises `ServedElsewhere` where there is none."""
+        try:
+            page = await self._own.project(name, inquiry)
+        except ProjectNotFound:
+            return await self._signposts.project(name, inquiry)
+        return await self._joined.project(name, inquiry) if self._merges(name) else page

@@ -1,0 +1,116 @@
+"""What the trees of all indexes share: repositories over folders, upstreams, and their mirrors."""
+
+import hashlib
+
+from anyio.abc import TaskGroup
+
+from proxyindex.freshness import FreshnessRules
+from proxyindex.metrics import Metrics
+from proxyindex.repository.base import Repository
+from proxyindex.repository.kept import Stores, Terms
+from proxyindex.repository.local import Local
+from proxyindex.repository.mirror import Mirror
+from proxyindex.settings import IndexSettings, Settings, UpstreamSettings
+from proxyindex.store.cache import Cache
+from proxyindex.store.derived import DerivedNotes
+from proxyindex.upstream.breaker import Breaker
+from proxyindex.upstream.client import Connection, Transport
+from proxyindex.upstream.index import Upstream
+
+
+def folders(settings: Settings, cache: Cache) -> dict[str, Repository]:
+    """The repositories over own folders, by index."""
+    notes = DerivedNotes(cache.derived, cache.worker)
+    return {
+        one.name: Local(
+            one.folders,
+            notes,
+            is_volatile=one.overwrite,
+            public_url=_public_url(settings, one),
+        )
+        for one in settings.indexes
+        if one.folders
+    }
+
+
+def _public_url(settings: Settings, index: IndexSettings) -> str | None:
+    """Of its project list, as clients have it."""
+    if settings.public_url is None:
+        return None
+    below = "" if index.name == settings.default.name else f"/{index.name}"
+    return f"{settings.public_url}{below}/simple/"
+
+
+def mirrors(
+    settings: Settings,
+    cache: Cache,
+    upstreams: dict[str, Upstream],
+    tasks: TaskGroup,
+    metrics: Metrics,
+) -> dict[str, Repository]:
+    """One mirror for each upstream, by configured name: its memory and flights are shared."""
+    stores = Stores(
+        cache.pages, cache.absent, cache.doubts, cache.worker, cache.locks, cache.trouble
+    )
+    freshness_rules = FreshnessRules(
+        page_ttl=settings.page_ttl,
+        stale_while_revalidate=settings.stale_while_revalidate,
+        stale_if_error=settings.stale_if_error,
+        negative_ttl=settings.negative_ttl,
+    )
+    found: dict[str, Repository] = {}
+    for configured in settings.upstreams:
+        key = upstream_id(configured)
+        terms = Terms(
+            upstreams[key],
+            key,
+            stores,
+            Breaker(),
+            freshness_rules,
+            metrics,
+            is_offline=settings.offline,
+        )
+        found[configured.name] = Mirror(
+            terms,
+            cache.facts,
+            cache.blobs,
+            tasks,
+            offers_metadata=configured.metadata,
+            lists_all=settings.project_list == "all",
+        )
+    return found
+
+
+def upstream(
+    configured: UpstreamSettings, settings: Settings, via: str, transport: Transport | None
+) -> Upstream:
+    """The client of one upstream, to be closed."""
+    connection = Connection(
+        name=configured.name,
+        url=configured.url,
+        via=via,
+        username=configured.username,
+        password=configured.password.reveal() if configured.password else None,
+        ca_file=configured.ca_file,
+        client_cert=configured.client_cert,
+        client_key=configured.client_key,
+        proxy=configured.proxy.reveal() if configured.proxy else None,
+        connect_timeout=configured.connect_timeout,
+        read_timeout=configured.read_timeout,
+        max_connections=configured.max_connections,
+        file_hosts=configured.file_hosts,
+    )
+    return Upstream(
+        connection,
+        retries=configured.retries,
+        max_page_size=settings.max_page_size,
+        max_transfers=settings.max_transfers,
+        forbidden_is_missing=configured.forbidden_is_missing,
+        transport=transport,
+    )
+
+
+def upstream_id(configured: UpstreamSettings) -> str:
+    """Names the upstream in the stores; another URL or user is another upstream there."""
+    identity = f"{configured.url} {configured.username or ''}"
+    return f"{configured.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"

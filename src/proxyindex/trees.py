@@ -1,0 +1,171 @@
+"""The trees of repositories, one per index, over folders and mirrors that all of them share.
+
+    Filtered( Priority( Joined(own folders, bases' folders), outside ))
+                                                               └ bases' and own upstreams, routed
+
+See docs/decisions/0027 (several indexes) and 0029 (fallback modes).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from packaging.utils import NormalizedName
+
+from proxyindex.names import first_match, matches_pattern
+from proxyindex.policy import rules
+from proxyindex.policy.verdict import FileRule, NameRule, Policy
+from proxyindex.repository.base import Repository
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.priority import Joined, Priority
+from proxyindex.repository.routed import Leaf, Redirected, Routed, Signpost
+from proxyindex.settings import FOLDERS, IndexSettings, PolicySettings, Settings
+
+_NOTHING = Priority(())
+
+Merges = Callable[[NormalizedName], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What an index serves, its folders and those of its bases, and what it may ask for names of
+    which none of them knows."""
+
+    whole: Repository
+    inside: Repository
+    outside: Repository
+
+
+class Trees:
+    """Grows the tree of each index.
+
+    `folders` are the repositories over own folders by index, `mirrors` those of the upstreams by
+    configured name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folders: Mapping[str, Repository],
+        mirrors: Mapping[str, Repository],
+    ) -> None:
+        self._settings = settings
+        self._indexes = {index.name: index for index in settings.indexes}
+        self._folders = folders
+        signposts = {one.name: Signpost(one.url) for one in settings.upstreams}
+        self._mirrors = Outside(settings, _judged(settings, mirrors))
+        self._signposts = Outside(settings, _judged(settings, signposts))
+
+    def tree(self, index: IndexSettings) -> Tree:
+        """The tree of one index; its parts belong to it alone, but for folders and mirrors."""
+
+        def merges(name: NormalizedName) -> bool:
+            return any(matches_pattern(name, pattern) for pattern in index.merge)
+
+        line = self._settings.lineage(index)
+        own = Joined(self._own(index, (), set()))
+        outside: Repository = _NOTHING
+        whole: Repository = own
+        if index.fallback != "none":
+            outside = self._kept_in(line, self._mirrors.of(index, line, merges))
+            whole = Priority([own, outside], merges)
+        if index.fallback == "redirect":
+            signs = self._kept_in(line, self._signposts.of(index, line, merges))
+            whole = Redirected(own, whole, signs, merges)
+        return Tree(Filtered(whole, policy(index.policy)), own, outside)
+
+    def _own(
+        self, index: IndexSettings, policies: Sequence[Policy], visited: set[str]
+    ) -> Iterator[tuple[Repository, Repository]]:
+        """The folders of the index and its bases: each as it is, and as seen from the index.
+
+        `policies` are those on the way there, the farthest last.
+        """
+        visited.add(index.name)
+        if (source := self._folders.get(index.name)) is not None:
+            seen = source
+            for judging in reversed(policies):
+                seen = Filtered(seen, judging)
+            yield source, seen
+        for base in index.bases:
+            if base in self._indexes and base not in visited:
+                other = self._indexes[base]
+                yield from self._own(other, [*policies, policy(other.policy)], visited)
+
+    def _kept_in(self, line: Sequence[IndexSettings], outside: Repository) -> Repository:
+        """Without the names that are ours alone, whichever of the index and its bases says so."""
+        judging: list[NameRule] = []
+        for one in line:
+            if one.policy.reserved:
+                judging.append(rules.reserved(one.policy.reserved))
+            if any(route.to == FOLDERS for route in one.routes):
+                routes = [(route.match, route.to == FOLDERS) for route in one.routes]
+                judging.append(rules.kept_inside(routes))
+        return Filtered(outside, Policy(name_rules=tuple(judging))) if judging else outside
+
+
+class Outside:
+    """What lies behind the folders of an index: the upstreams of its bases, then its own, routed.
+
+    `upstreams` are what is asked, by configured name.
+    """
+
+    def __init__(self, settings: Settings, upstreams: Mapping[str, Repository]) -> None:
+        self._settings = settings
+        self._indexes = {index.name: index for index in settings.indexes}
+        self._policies = {index.name: policy(index.policy) for index in settings.indexes}
+        self._upstreams = upstreams
+
+    def of(self, index: IndexSettings, line: Sequence[IndexSettings], merges: Merges) -> Repository:
+        """For this index, of this lineage; its own policy is left to the whole tree."""
+        if any(one.routes for one in line):
+            choose = partial(self._leaves, index)
+            asked = [self._upstreams[name] for name in self._settings.reaches(index)]
+            return Routed(choose, asked, merges)
+        leaves = [leaf.seen() for leaf in self._leaves(index, None)]
+        return leaves[0] if len(leaves) == 1 else Priority(leaves, merges)
+
+    def _leaves(self, index: IndexSettings, name: NormalizedName | None) -> list[Leaf]:
+        """Who is asked for a name, in order, each by the first way there; `None`: without routes.
+
+        Every index is visited once: bases may share bases.
+        """
+        found: dict[str, Leaf] = {}
+        visited = {index.name}
+
+        def visit(one: IndexSettings, policies: tuple[Policy, ...]) -> None:
+            routes = [(route.match, route.to) for route in one.routes]
+            to = first_match(name, routes) if name else None
+            for target in (to,) if to else (*one.bases, *one.upstreams):
+                if target in self._upstreams:
+                    found.setdefault(target, Leaf(self._upstreams[target], policies))
+                elif target in self._indexes and target not in visited:
+                    visited.add(target)
+                    if self._indexes[target].fallback != "none":
+                        visit(self._indexes[target], (*policies, self._policies[target]))
+
+        visit(index, ())
+        return list(found.values())
+
+
+def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
+    """The rules as configured; those of reserved names, which are for upstreams, on demand."""
+    allow = [rules.Pattern.parse(text) for text in settings.allow]
+    deny = [rules.Pattern.parse(text) for text in settings.deny]
+    # every version on every page is judged: rules that cannot object took a tenth of a page's time
+    file_rules: list[FileRule] = [rules.quarantined]
+    if deny:
+        file_rules.append(rules.deny_files(deny))
+    if allow:
+        file_rules.append(rules.allow_files(allow))
+    name_rules: list[NameRule] = [rules.reserved(settings.reserved)] if reserved else []
+    name_rules += [rules.deny_names(deny), rules.allow_names(allow)]
+    return Policy(name_rules=tuple(name_rules), file_rules=tuple(file_rules), goes_by_version=True)
+
+
+def _judged(settings: Settings, upstreams: Mapping[str, Repository]) -> Mapping[str, Repository]:
+    """Each upstream through its own rules."""
+    return {
+        one.name: Filtered(upstreams[one.name], policy(one.policy, reserved=True))
+        for one in settings.upstreams
+    }

@@ -1,0 +1,23 @@
+"""Whom to believe under TLS."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+import truststore
+
+
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """For connections to others: the system's trust store as pip has it, or a CA file alone.
+
+    Raises `OSError` (`ssl.SSLError` too) for a file that holds no certificates.
+    """
+    if ca_file:
+        return ssl.create_default_context(cafile=os.fspath(ca_file))
+    if ssl.get_default_verify_paths().cafile:
+        # where OpenSSL finds the system's bundle by itself, truststore would have it load the very
+        # same file, but anew at every handshake (measured: 20 ms of the event loop each)
+        return ssl.create_default_context()
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,0 +1,1 @@
+"""Accounts: password files, tokens, and the slowing of those who guess. Nothing here knows HTTP."""

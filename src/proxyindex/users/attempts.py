@@ -1,0 +1,118 @@
+"""Slows those who guess passwords, without letting them keep anybody else out.
+
+Guesses are counted per address and per user name, in buckets that refill with time. Whoever once
+logged in from an address is counted there by himself alone: others who guess at his name, or from
+behind the same address, do not use his guesses up. Memory is bounded whatever is tried; each
+process counts for itself. Tokens are not counted: nobody guesses 256 random bits.
+"""
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_MOST = 10_000  # of each kind; the longest unused are forgotten
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    at: float
+
+
+class _Buckets:
+    """Guesses that are left, by key."""
+
+    def __init__(self, burst: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._burst = float(burst)
+        self._rate = 1.0 / seconds
+        self._clock = clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """Seconds until a guess may be made; 0 if it may be made now."""
+        left = self._left(key)
+        return 0.0 if left >= 1 else (1 - left) / self._rate
+
+    def add(self, key: str, guesses: float) -> None:
+        """Give guesses back, or take them (negative)."""
+        left = min(self._burst, self._left(key) + guesses)
+        self._buckets[key] = _Bucket(left, self._clock())
+        self._buckets.move_to_end(key)
+        while len(self._buckets) > _MOST:
+            self._buckets.popitem(last=False)
+
+    def _left(self, key: str) -> float:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return self._burst
+        return min(self._burst, bucket.left + (self._clock() - bucket.at) * self._rate)
+
+
+class Attempts:
+    """How often passwords may be tried.
+
+    An address may guess 20 times, then once in 5 seconds; at one user name all addresses together
+    40 times, then once a second. The first try of an address at a name is never refused for what
+    other addresses did, so that nobody is locked out who knows his password.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._addresses = _Buckets(20, 5.0, clock)
+        self._users = _Buckets(40, 1.0, clock)
+        self._pairs = _Buckets(20, 5.0, clock)
+        self._proven: OrderedDict[str, None] = OrderedDict()
+        self._tried: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, address: str, user: str) -> float:
+        """Count one guess; 0.0, or how many seconds to wait, and then nothing is counted."""
+        pair = _pair(address, user)
+        counters = self._counters(address, user)
+        if wait := max(buckets.wait(key) for buckets, key in counters):
+            return wait
+        for buckets, key in counters:
+            buckets.add(key, -1)
+        _note(self._tried, pair)
+        return 0.0
+
+    def succeeded(self, address: str, user: str) -> None:
+        """The last one counted was right: it was no guess."""
+        for buckets, key in self._counters(address, user):
+            buckets.add(key, 1)
+        pair = _pair(address, user)
+        self._tried.pop(pair, None)
+        _note(self._proven, pair)
+
+    def _counters(self, address: str, user: str) -> list[tuple[_Buckets, str]]:
+        pair = _pair(address, user)
+        if pair in self._proven:
+            return [(self._pairs, pair)]
+        own = (self._addresses, _network(address))
+        return [own, (self._users, user)] if pair in self._tried else [own]
+
+
+def seconds(wait: float) -> int:
+    """A wait as `Retry-After` tells it."""
+    return max(1, math.ceil(wait))
+
+
+def _note(memory: OrderedDict[str, None], key: str) -> None:
+    memory[key] = None
+    memory.move_to_end(key)
+    while len(memory) > _MOST:
+        memory.popitem(last=False)
+
+
+def _pair(address: str, user: str) -> str:
+    return f"{_network(address)} {user}"
+
+
+def _network(address: str) -> str:
+    """Who an address is counted as: one may have all of an IPv6 /64 to himself."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:100]
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

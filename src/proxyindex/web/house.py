@@ -1,0 +1,125 @@
+"""What one configuration serves, and which index of it a request is for.
+
+A house is replaced as a whole when the configuration is read again; a request stays in the one it
+has entered.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from proxyindex.web.express import Express
+from proxyindex.web.health import Health
+from proxyindex.web.simple import IndexService
+
+HOUSES_KEY = "houses"  # where the application's state has them
+# what there is below the name of an index; `/metrics`, for one, is there only once
+_PARTS = frozenset({"", "simple", "legacy", "api"})
+_LONGEST = 1000  # characters of credentials that may name an index
+
+
+@dataclass(slots=True, eq=False)
+class House:
+    """Indexes by name, the `default` one among them, and what else a configuration decides.
+
+    `landing` has the page for people of each index, and under no name the one of all.
+    `transfers` tells how many downloads are under way, `idle` waits until there is none.
+    """
+
+    indexes: Mapping[str, IndexService]
+    default: str
+    select_by_user: bool
+    landing: Mapping[str, bytes]
+    health: Health
+    express: Express[Any]
+    transfers: Callable[[], int]
+    idle: Callable[[], Awaitable[None]]
+    _guests: int = 0
+    _is_retired: bool = False
+    _empty: anyio.Event = field(default_factory=anyio.Event)
+
+    @contextmanager
+    def guest(self) -> Iterator[None]:
+        """For the time of one request."""
+        self._guests += 1
+        try:
+            yield
+        finally:
+            self._guests -= 1
+            self._look()
+
+    def retire(self) -> None:
+        """No request will enter any more."""
+        self._is_retired = True
+        self.express.close()
+        self._look()
+
+    async def empty(self) -> None:
+        """Wait until it is retired and the last request has left."""
+        await self._empty.wait()
+
+    def _look(self) -> None:
+        if self._is_retired and not self._guests:
+            self._empty.set()
+
+
+class Houses(Protocol):
+    """Knows the house that requests enter now."""
+
+    @property
+    def current(self) -> House: ...
+
+
+class Reception:
+    """ASGI middleware: shows each request into the present house, to the index it is for.
+
+    `/NAME/…` is for the index NAME; its name is moved from the path into `root_path`, so that
+    what follows sees the addresses of a single index. Everything else is for the default index, or
+    for the one that the user name tells where the configuration allows that.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope["state"]
+        house: House = state[HOUSES_KEY].current
+        below = scope["path"].removeprefix(scope["root_path"])
+        _, first, *rest = below.split("/", 2)
+        name, prefix = house.default, ""
+        if first in house.indexes:
+            if not rest:
+                await RedirectResponse(f"{scope['root_path']}/{first}/", 301)(scope, receive, send)
+                return
+            if rest[0].partition("/")[0] in _PARTS:
+                name = prefix = first
+                scope["root_path"] += f"/{first}"
+        elif house.select_by_user and (user := basic_user(scope["headers"])) in house.indexes:
+            name = str(user)
+        index, landing = house.indexes[name], house.landing[prefix]
+        state |= {"house": house, "index": index, "landing": landing}
+        with house.guest():
+            await self._app(scope, receive, send)
+
+
+def basic_user(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """The user name of Basic credentials (RFC 7617), believed or not."""
+    for name, value in headers:
+        scheme, _, credentials = value.strip().partition(b" ")
+        if name == b"authorization" and scheme.lower() == b"basic" and len(value) < _LONGEST:
+            try:
+                text = base64.b64decode(credentials.strip(), validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                return None
+            return text.partition(":")[0]
+    return None

@@ -1,0 +1,116 @@
+"""The management API: delete, yank, push, refresh. JSON in and out, errors as plain text."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from packaging.utils import NormalizedName
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from proxyindex.access import Action
+from proxyindex.errors import NotFound
+from proxyindex.inquiry import Inquiry
+from proxyindex.publish import changes, promotion
+from proxyindex.publish.rejection import UploadRejected
+from proxyindex.web.access import exchange_of
+from proxyindex.web.body import json_body
+from proxyindex.web.changes import changed_index, note, project_of
+from proxyindex.web.simple import PAGE_SECONDS, service
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class _Yank(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str = ""
+    filename: str | None = None
+
+
+class _Push(msgspec.Struct, forbid_unknown_fields=True):
+    project: str
+    version: str
+    to: str
+
+
+async def delete(request: Request) -> Response:
+    """`DELETE api/projects/NAME[/VERSION[/FILENAME]]`"""
+    index, publisher = changed_index(request)
+    project = _project(request, index.name)
+    identity = await index.admission.admit(request, Action.DELETE, project)
+    version, filename = (request.path_params.get(key) for key in ("version", "filename"))
+    gone = await changes.delete(publisher, project, version, filename)
+    note(request, index.name, identity, "delete", *gone)
+    return JSONResponse({"project": project, "deleted": gone}, headers=_NO_STORE)
+
+
+async def yank(request: Request) -> Response:
+    """`POST api/projects/NAME/VERSION/yank` with {"reason": …, "filename": …}, both optional;
+    `DELETE` takes it back."""
+    index, publisher = changed_index(request)
+    project = _project(request, index.name)
+    identity = await index.admission.admit(request, Action.YANK, project)
+    wanted = await json_body(request, _Yank)
+    is_yank = request.method == "POST"
+    names = await changes.yank(
+        publisher,
+        project,
+        request.path_params["version"],
+        wanted.filename,
+        wanted.reason if is_yank else None,
+    )
+    note(request, index.name, identity, "yank" if is_yank else "unyank", *names)
+    done = "yanked" if is_yank else "unyanked"
+    return JSONResponse({"project": project, done: names}, headers=_NO_STORE)
+
+
+async def push(request: Request) -> Response:
+    """`POST api/push` with {"project": …, "version": …, "to": INDEX}"""
+    index, publisher = changed_index(request)
+    exchange_of(request.scope).index = index.name
+    wanted = await json_body(request, _Push)
+    project = project_of(wanted.project)
+    target = request.state.house.indexes.get(wanted.to)
+    await index.admission.admit(request, Action.READ, project)
+    # who may not upload there learns nothing of what there is
+    identity = await (target or index).admission.admit(request, Action.UPLOAD, project)
+    if target is None or target.publisher is None or target is index:
+        raise UploadRejected(404, f"There is no other index {wanted.to[:80]!r} to push to.")
+    names = await promotion.push(publisher.own, target.publisher, project, wanted.version)
+    note(request, wanted.to, identity, "push", *names, source=index.name)
+    return JSONResponse({"project": project, "pushed": names}, headers=_NO_STORE)
+
+
+async def refresh(request: Request) -> Response:
+    """`POST api/projects/NAME/refresh`: ask the upstream now, whatever the age of its page."""
+    index = service(request)
+    project = _project(request, index.name)
+    for action in (Action.READ, Action.FETCH):
+        await index.admission.admit(request, action, project)
+    inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + PAGE_SECONDS)
+    try:
+        await index.repository.project(project, inquiry)
+    except NotFound:
+        return JSONResponse({"project": project, "outcome": "missing"}, headers=_NO_STORE)
+    outcome = inquiry.outcome.value if inquiry.outcome else None
+    return JSONResponse({"project": project, "outcome": outcome}, headers=_NO_STORE)
+
+
+def _project(request: Request, index: str) -> NormalizedName:
+    project = project_of(request.path_params["name"])
+    exchange = exchange_of(request.scope)
+    exchange.index, exchange.project = index, project
+    return project
+
+
+_PROJECT = "/api/projects/{name}"
+
+ROUTES = (
+    Route("/api/push", push, methods=["POST"]),
+    Route(_PROJECT, delete, methods=["DELETE"]),
+    Route(_PROJECT + "/refresh", refresh, methods=["POST"]),
+    Route(_PROJECT + "/{version}", delete, methods=["DELETE"]),
+    Route(_PROJECT + "/{version}/yank", yank, methods=["POST", "DELETE"]),
+    Route(_PROJECT + "/{version}/{filename}", delete, methods=["DELETE"]),
+)

@@ -1,0 +1,243 @@
+"""Deleting, yanking, pushing and refreshing: by the API, and from the command line in both ways."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.builders import make_sdist, make_wheel, put_wheel, sdist_name, wheel_name
+from tests.support.fixtures import ServerFactory, start_server
+from tests.support.hermetic import wait_until
+from tests.support.pages import JSON_TYPE, wheel_spec
+from tests.support.server import ProxyIndex
+from tests.support.uploads import UploadForm, two_indexes, upload_form
+from tests.support.upstream import FakeUpstream
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("indexes")
+
+
+@pytest.fixture(scope="module")
+def running(home: Path) -> Iterator[ProxyIndex]:
+    with start_server(home / "server", "--config", two_indexes(home), workers=2) as made:
+        yield made
+
+
+@pytest.fixture(params=["on the folders", "by a server"])
+def run(request: pytest.FixtureRequest, running: ProxyIndex, home: Path) -> Run:
+    """`proxyindex ARGS`, beside the running server or by it: exit code and what was printed."""
+    by_server = ["--server", running.simple_url]
+    on_folders = ["--config", home / "proxyindex.toml", "--cache-dir", running.cache_dir]
+    where = by_server if request.param == "by a server" else on_folders
+
+    def command(*args: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", *args, *where],
+            env=running.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout.strip()
+
+    return command
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A project of the test's own."""
+    return "px-" + re.sub(r"[^a-z]+", "-", request.node.name).strip("-")
+
+
+def wheel(name: str, version: str = "1.0", payload: int = 0) -> UploadForm:
+    content = make_wheel(name, version, payload=payload)
+    return upload_form(wheel_name(name, version), content, name=name)
+
+
+def sdist(name: str, version: str = "1.0") -> UploadForm:
+    return upload_form(sdist_name(name, version), make_sdist(name, version), name=name)
+
+
+def entries(server: ProxyIndex, index: str, name: str) -> dict[str, dict[str, object]]:
+    page = server.get(f"/{index}/simple/{name}/", {"Accept": JSON_TYPE})
+    return {f["filename"]: f for f in page.json()["files"]} if page.status == 200 else {}
+
+
+def hashes(server: ProxyIndex, index: str, name: str) -> dict[str, object]:
+    return {file: entry["hashes"] for file, entry in entries(server, index, name).items()}
+
+
+def test_a_version_or_a_file_is_deleted_and_nothing_else(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    forms = [wheel(name), sdist(name), wheel(name, "2.0"), wheel(name, "3.0")]
+    for form in forms:
+        assert form.post(running).status == 200
+    assert run("delete", f"{name}==1.0.0", "--file", sdist_name(name), "--yes")[0] == 0
+    assert set(entries(running, "prod", name)) == {f.filename for f in forms} - {sdist_name(name)}
+    code, said = run("delete", f"{name}==2.0", "--yes")
+    assert (code, said) == (0, f"Deleted {wheel_name(name, '2.0')}")
+    assert set(entries(running, "prod", name)) == {wheel_name(name), wheel_name(name, "3.0")}
+    again = wheel(name, "2.0", payload=99).post(running)
+    assert again.status == 400
+    assert "was deleted" in again.text
+    assert run("delete", name, "--yes")[0] == 0
+    assert not entries(running, "prod", name)
+    assert running.get(f"/simple/{name}/").status == 200, "the name stays taken"
+
+
+def test_who_does_not_say_yes_is_asked(running: ProxyIndex, run: Run, name: str) -> None:
+    assert wheel(name).post(running).status == 200
+    code, said = run("delete", name)
+    assert code != 0
+    assert f"Delete {name}?" in said
+    assert entries(running, "prod", name)
+
+
+def test_a_version_is_yanked_with_a_reason_and_the_yank_taken_back(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    for form in (wheel(name), wheel(name, "2.0")):
+        assert form.post(running).status == 200
+    assert run("yank", f"{name}==1.0", "--reason", "loses <data>") == (
+        0,
+        f"Yanked {wheel_name(name)}",
+    )
+    yanked = {file: one["yanked"] for file, one in entries(running, "prod", name).items()}
+    assert yanked == {wheel_name(name): "loses <data>", wheel_name(name, "2.0"): False}
+    assert run("unyank", f"{name}==1.0")[0] == 0
+    assert entries(running, "prod", name)[wheel_name(name)]["yanked"] is False
+
+
+def test_a_release_is_pushed_with_all_that_belongs_to_it(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    forms = [wheel(name), sdist(name), wheel(name, "2.0")]
+    forms[0].tail = [("gpg_signature", b"-----BEGIN PGP", forms[0].filename + ".asc")]
+    for form in forms:
+        assert form.post(running, "/dev/legacy/").status == 200
+    assert run("yank", f"{name}==1.0", "--reason", "wait", "--index", "dev")[0] == 0
+    before = entries(running, "dev", name)
+    code, said = run("push", f"{name}==1.0", "dev", "prod")
+    assert code == 0, said
+    pushed = {forms[0].filename, forms[1].filename}
+    assert set(said.splitlines()) == {f"Pushed {filename}" for filename in pushed}
+    after = entries(running, "prod", name)
+    same = ("hashes", "upload-time", "requires-python", "yanked", "size", "core-metadata")
+    assert {file: [one.get(key) for key in same] for file, one in after.items()} == {
+        file: [before[file].get(key) for key in same] for file in pushed
+    }
+    signature = running.get(f"/simple/{name}/{forms[0].filename}.asc")
+    assert signature.body == b"-----BEGIN PGP"
+    assert run("push", f"{name}==1.0", "dev", "prod") == (0, "All of it is there already.")
+    assert run("push", f"{name}==2.0", "dev", "prod")[0] == 0
+    assert len(entries(running, "prod", name)) == 3
+
+
+def test_a_push_over_other_bytes_is_refused_as_a_whole(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    assert wheel(name).post(running, "/prod/").status == 200
+    held = hashes(running, "prod", name)
+    for form in (wheel(name, payload=7), sdist(name)):
+        assert form.post(running, "/dev/simple/").status == 200
+    code, said = run("push", f"{name}==1.0", "dev", "prod")
+    assert code == 1
+    assert "File already exists" in said
+    assert hashes(running, "prod", name) == held
+    assert run("push", f"{name}==1.0", "prod", "dev")[0] == 0, "which may be overwritten"
+    assert hashes(running, "dev", name) | held == hashes(running, "dev", name)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("delete", "px-nothing", "--yes"), "no project 'px-nothing'"),
+        (("yank", "px-nothing==1.0"), "no project 'px-nothing'"),
+        (("push", "px-nothing==1.0", "dev", "prod"), "no project 'px-nothing'"),
+        (("push", "px-nothing==1.0", "dev", "nowhere"), "nowhere"),
+        (("yank", "px-nothing"), "NAME==VERSION"),
+        (("refresh", "bad-"), "bad-"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(run: Run, args: tuple[str, ...], words: str) -> None:
+    code, said = run(*args)
+    assert code in (1, 2)
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_file_in_a_folder_that_is_only_read_is_neither_deleted_nor_yanked(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    for folder in ("written", "read"):
+        (tmp_path / folder).mkdir()
+    put_wheel(tmp_path / "read", "px-lent", "1.0")
+    open_to_all = ("--delete", "*", "--yank", "*")
+    running = server(tmp_path / "written", tmp_path / "read", *open_to_all)
+    for method, target in (
+        ("DELETE", "/api/projects/px-lent"),
+        ("POST", "/api/projects/px-lent/1.0/yank"),
+    ):
+        answer = running.get(target, method=method)
+        assert answer.status == 409
+        assert "only reads" in answer.text
+    assert running.get("/simple/px-lent/px_lent-1.0-py3-none-any.whl").status == 200
+
+
+def test_a_deletion_makes_no_folder_in_the_place_of_a_vanished_one(
+    server: ServerFactory, tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    put_wheel(own, "px-lost", "1.0")
+    upstream.project("px-lost", wheel_spec("px-lost", "9.9"))
+    running = server(own, "--delete", "*", upstream=upstream)
+    running.get("/api/projects/px-other", method="DELETE")
+    own.rename(tmp_path / "away")
+    assert running.get("/api/projects/px-lost", method="DELETE").status == 503
+    assert not own.exists()
+    assert running.get("/simple/px-lost/").status == 503
+
+
+def test_a_refresh_asks_the_upstream_whatever_the_age_of_the_page(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    upstream.project("px-public", wheel_spec("px-public", "1.0"))
+    running = server(upstream=upstream)
+    target = "/api/projects/px-public/refresh"
+    assert running.get("/simple/px-public/").status == 200
+    upstream.project("px-public", wheel_spec("px-public", "2.0"))
+    assert wheel_name("px-public", "2.0") not in running.get("/simple/px-public/").text
+    wait_until(  # an upstream is not asked again before some seconds have passed
+        lambda: running.get(target, method="POST").json()["outcome"] == "fetched", "the upstream"
+    )
+    assert wheel_name("px-public", "2.0") in running.get("/simple/px-public/").text
+    missing = running.get("/api/projects/px-missing/refresh", method="POST")
+    assert missing.json() == {"project": "px-missing", "outcome": "missing"}
+
+
+def test_the_push_api_asks_for_the_rights_of_both_sides(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    config = two_indexes(tmp_path)
+    closed = config.read_text().rpartition("upload = ")
+    config.write_text(closed[0] + "upload = []\n" + closed[2].partition("\n")[2])
+    running = server("--config", config)
+    assert wheel("px-shut").post(running, "/dev/legacy/").status == 200
+    body = json.dumps({"project": "px-shut", "version": "1.0", "to": "prod"}).encode()
+    assert running.get("/dev/api/push", method="POST", body=body).status == 403
+    assert not entries(running, "prod", "px-shut")

@@ -1,0 +1,205 @@
+"""Random changes of two indexes, restarts and kills leave exactly what a plain model says."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings, strategies
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.support import http
+from tests.support.builders import make_sdist, make_wheel, sdist_name, wheel_name
+from tests.support.fixtures import start_server
+from tests.support.pages import JSON_TYPE
+from tests.support.stores import sha256
+from tests.support.uploads import two_indexes, upload_form
+
+INDEXES, VOLATILE = ("dev", "prod"), "dev"
+PROJECT = "px-model"
+VERSIONS = ("1.0", "2.0")
+# a wheel per version, each in two forms of its bytes, and one sdist
+FILES: dict[tuple[str, str, int], tuple[str, bytes]] = {
+    **{
+        (version, "wheel", kind): (
+            wheel_name(PROJECT, version),
+            make_wheel(PROJECT, version, payload=1000 * (kind + 1)),
+        )
+        for version in VERSIONS
+        for kind in range(2)
+    },
+    ("1.0", "sdist", 0): (sdist_name(PROJECT), make_sdist(PROJECT)),
+}
+State = dict[str, tuple[str, str | None]]  # file name → sha256, reason of a yank
+
+
+class Model:
+    """One index as it should be."""
+
+    def __init__(self, *, is_volatile: bool) -> None:
+        self.is_volatile = is_volatile
+        self.files: State = {}
+        self.deleted: set[str] = set()
+
+    def put(self, filename: str, digest: str, yanked: str | None = None) -> int:
+        """The status of an upload or push."""
+        if (status := self.verdict(filename, digest)) == 200 and not self.has(filename, digest):
+            self.files[filename] = (digest, yanked)
+            self.deleted.discard(filename)
+        return status
+
+    def has(self, filename: str, digest: str) -> bool:
+        return filename in self.files and self.files[filename][0] == digest
+
+    def verdict(self, filename: str, digest: str) -> int:
+        if self.has(filename, digest) or self.is_volatile:
+            return 200
+        if filename in self.files:
+            return 409
+        return 400 if filename in self.deleted else 200
+
+    def drop(self, version: str) -> int:
+        gone = [name for name in self.files if f"-{version}" in name]
+        for name in gone:
+            del self.files[name]
+        self.deleted.update(gone)
+        return 200 if gone else 404
+
+
+class Indexes(RuleBasedStateMachine):
+    """`dev` may be overwritten and inherits from `prod`, which may not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        home = Path(self.folder.name)
+        self.server = start_server(home / "server", "--config", two_indexes(home), workers=2)
+        self.server.start()
+        self.models = {name: Model(is_volatile=name == VOLATILE) for name in INDEXES}
+
+    def teardown(self) -> None:
+        self.server.kill()
+        self.folder.cleanup()
+
+    @rule(index=strategies.sampled_from(INDEXES), key=strategies.sampled_from(list(FILES)))
+    def upload(self, index: str, key: tuple[str, str, int]) -> None:
+        filename, content = FILES[key]
+        form = upload_form(filename, content, name=PROJECT)
+        expected = self.models[index].put(filename, sha256(content))
+        assert form.post(self.server, f"/{index}/legacy/").status == expected
+
+    @rule(index=strategies.sampled_from(INDEXES), version=strategies.sampled_from(VERSIONS))
+    def delete(self, index: str, version: str) -> None:
+        expected = self.models[index].drop(version)
+        target = f"/{index}/api/projects/{PROJECT}/{version}"
+        assert self.server.get(target, method="DELETE").status == expected
+
+    @rule(index=strategies.sampled_from(INDEXES), key=strategies.sampled_from(list(FILES)))
+    def bring_back(self, index: str, key: tuple[str, str, int]) -> None:
+        """Chance alone would rarely do this."""
+        self.upload(index, key)
+        self.delete(index, key[0])
+        self.upload(index, key)
+
+    @rule(
+        index=strategies.sampled_from(INDEXES),
+        version=strategies.sampled_from(VERSIONS),
+        reason=strategies.sampled_from(["broken", "", None]),
+    )
+    def yank(self, index: str, version: str, reason: str | None) -> None:
+        files = self.models[index].files
+        meant = [name for name in files if f"-{version}" in name]
+        for name in meant:
+            files[name] = (files[name][0], reason)
+        target = f"/{index}/api/projects/{PROJECT}/{version}/yank"
+        body = b"" if reason is None else json.dumps({"reason": reason}).encode()
+        method = "DELETE" if reason is None else "POST"
+        answer = self.server.get(target, method=method, body=body)
+        assert answer.status == (200 if meant else 404)
+
+    @rule(version=strategies.sampled_from(VERSIONS), is_up=strategies.booleans())
+    def push(self, version: str, is_up: bool) -> None:
+        source, target = INDEXES if is_up else INDEXES[::-1]
+        meant = {n: one for n, one in self.models[source].files.items() if f"-{version}" in n}
+        model = self.models[target]
+        verdicts = {model.verdict(name, digest) for name, (digest, _) in meant.items()}
+        body = json.dumps({"project": PROJECT, "version": version, "to": target}).encode()
+        status = self.server.get(f"/{source}/api/push", method="POST", body=body).status
+        if not meant:
+            assert status == 404
+        elif verdicts == {200}:
+            assert status == 200
+            for name, (digest, yanked) in meant.items():
+                model.put(name, digest, yanked)
+        else:
+            assert status in verdicts - {200}
+
+    @rule()
+    def restart(self) -> None:
+        self.server.restart()
+
+    @rule(index=strategies.sampled_from(INDEXES), key=strategies.sampled_from(list(FILES)))
+    def kill_amid_an_upload(self, index: str, key: tuple[str, str, int]) -> None:
+        filename, content = FILES[key]
+        if index != "prod" and filename in self.models["prod"].files:
+            return  # its page would not tell whose file it shows
+        form = upload_form(filename, content, name=PROJECT)
+        statuses: list[int] = []
+
+        def send() -> None:
+            with suppress(OSError, http.NoAnswerError, http.ShortBodyError):
+                statuses.append(form.post(self.server, f"/{index}/legacy/").status)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        self.server.kill()
+        sending.join()
+        self.server.start()
+        model = self.models[index]
+        after = self.seen(index).get(filename)
+        # without an answer either of the two states is right, and the one that is stays
+        if statuses or (after is not None and after[0] == sha256(content)):
+            model.put(filename, sha256(content))
+
+    @invariant()
+    def the_pages_say_what_the_model_says(self) -> None:
+        own = {name: self.models[name].files for name in INDEXES}
+        assert self.seen("prod") == own["prod"]
+        assert self.seen("dev") == {**own["prod"], **own["dev"]}
+
+    def seen(self, index: str) -> State:
+        page = self.server.get(f"/{index}/simple/{PROJECT}/", {"Accept": JSON_TYPE})
+        if page.status == 404:
+            return {}
+        assert page.status == 200, page.text
+        found: State = {}
+        for entry in page.json()["files"]:
+            served = self.server.get(f"/{index}/simple/{PROJECT}/{entry['filename']}")
+            assert sha256(served.body) == entry["hashes"]["sha256"]
+            reason = {True: "", False: None}.get(entry["yanked"], entry["yanked"])
+            found[entry["filename"]] = (entry["hashes"]["sha256"], reason)
+        return found
+
+
+@pytest.mark.timeout(400)
+def test_random_changes_restarts_and_kills_leave_what_a_plain_model_says() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Indexes,
+        settings=settings(
+            max_examples=4,
+            stateful_step_count=25,
+            deadline=None,
+            phases=[Phase.generate],  # shrinking would take very long
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,185 @@
+"""`proxyindex token` and `proxyindex user`: what they print, what they keep, how they end."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxyindex.access import Action
+from proxyindex.cli import main
+from proxyindex.users.hashes import PasswordHashes
+from proxyindex.users.htpasswd import Htpasswd
+from proxyindex.users.tokens import TokenFile
+
+
+def run(*arguments: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments], input=stdin)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "tokens.json"
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    return tmp_path / "users.htpasswd"
+
+
+def test_a_token_is_printed_once_and_alone_on_standard_output(tokens: Path) -> None:
+    made = run("token", "create", "--user", "ci", "--tokens", tokens)
+    assert made.exit_code == 0
+    text = made.stdout.strip()
+    assert made.stdout == f"{text}\n"
+    found = TokenFile(tokens).find(text, 0.0)
+    assert found is not None
+    assert found.token.user == "ci"
+    listed = run("token", "list", "--tokens", tokens)
+    assert text not in listed.output
+    assert text[-4:] in listed.output
+    in_json = run("token", "list", "--json", "--tokens", tokens)
+    assert found.token.digest not in listed.output + in_json.output
+
+
+def test_a_new_token_comes_with_lines_for_each_client(tokens: Path) -> None:
+    public = ("--public-url", "https://index.example/pypi")
+    made = run("token", "create", "--user", "ci", "--index", "dev", *public, "--tokens", tokens)
+    text = made.stdout.strip()
+    index = f"https://__token__:{text}@index.example/pypi/dev/simple/"
+    upload = "https://index.example/pypi/dev/legacy/"
+    for line in (
+        f"export PIP_INDEX_URL={index}",
+        f"export UV_DEFAULT_INDEX={index}",
+        f"uv publish --publish-url {upload} --token {text}",
+        f"export TWINE_USERNAME=__token__ TWINE_PASSWORD={text}",
+        f"twine upload --repository-url {upload} dist/*",
+        f"machine index.example login __token__ password {text}",
+    ):
+        assert f"    {line}\n" in made.stderr
+    assert "it does not expire" in made.stderr
+
+
+def test_the_limits_of_a_token_are_kept_and_shown(tokens: Path) -> None:
+    limits = ["--index", "dev*", "--project", "acme-*", "--project", "torch"]
+    limits += ["--action", "upload", "--action", "read", "--expires", "90d"]
+    run("token", "create", "--user", "ci", *limits, "--tokens", tokens)
+    (one,) = TokenFile(tokens).all()
+    assert one.scope.indexes == ("dev*",)
+    assert one.scope.projects == ("acme-*", "torch")
+    assert one.scope.actions == {Action.READ, Action.UPLOAD}
+    assert abs(one.scope.expires - time.time() - 90 * 86400) < 60
+    (shown,) = json.loads(run("token", "list", "--json", "--tokens", tokens).output)
+    assert shown["actions"] == ["read", "upload"]
+    assert shown["expires"] == one.expires
+    assert "digest" not in shown
+    assert "acme-* torch" in run("token", "list", "--tokens", tokens).output
+
+
+def test_tokens_are_revoked_by_id(tokens: Path) -> None:
+    for _ in range(3):
+        run("token", "create", "--user", "ci", "--tokens", tokens)
+    first, second, third = (one.id for one in TokenFile(tokens).all())
+    done = run("token", "revoke", first, third, "--tokens", tokens)
+    assert (done.exit_code, done.output.count("Revoked")) == (0, 2)
+    assert [one.id for one in TokenFile(tokens).all()] == [second]
+    again = run("token", "revoke", first, second, "--tokens", tokens)
+    assert again.exit_code == 1
+    assert f"there is no token '{first}'" in again.stderr
+    assert TokenFile(tokens).all() == [], "the other one is revoked all the same"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("token", "create"), 2),
+        (("token", "create", "--user", "a b"), 1),
+        (("token", "create", "--user", "ci", "--expires", "soon"), 2),
+        (("token", "create", "--user", "ci", "--expires", "0s"), 2),
+        (("token", "create", "--user", "ci", "--action", "fly"), 2),
+        (("token", "revoke"), 2),
+        (("token", "revoke", "ffff"), 1),
+    ],
+    ids=str,
+)
+def test_mistakes_end_with_a_code_and_change_nothing(
+    tokens: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    done = run(*arguments, "--tokens", tokens)
+    assert done.exit_code == code
+    assert "Error" in done.stderr
+    assert TokenFile(tokens).all() == []
+
+
+def test_a_broken_file_of_tokens_is_left_alone(tokens: Path) -> None:
+    tokens.parent.mkdir()
+    tokens.write_text("{")
+    for command in (["create", "--user", "ci"], ["list"], ["revoke", "x"]):
+        done = run("token", *command, "--tokens", tokens)
+        assert done.exit_code == 1
+        assert "no list of tokens" in done.stderr
+    assert tokens.read_text() == "{"
+
+
+def verified(users: Path, name: str, password: str) -> bool:
+    return Htpasswd([users], PasswordHashes()).verify(name, password)[0]
+
+
+def test_users_are_added_with_a_password_that_is_asked_for(users: Path) -> None:
+    done = run("user", "add", "alice", "--htpasswd", users, stdin="secret\nsecret\n")
+    assert done.exit_code == 0
+    assert "secret" not in done.output
+    assert verified(users, "alice", "secret")
+    piped = run("user", "add", "alice", "--htpasswd", users, "--password-stdin", stdin="new\n")
+    assert "alice has another password" in piped.output
+    assert verified(users, "alice", "new")
+    assert not verified(users, "alice", "secret")
+
+
+def test_users_are_listed_and_removed(users: Path, tmp_path: Path) -> None:
+    for name in ("alice", "bob"):
+        run("user", "add", name, "--htpasswd", users, "--password-stdin", stdin="x")
+    config = tmp_path / "proxyindex.toml"
+    config.write_text(f'htpasswd = ["{users}"]\n')
+    assert run("user", "list", "--config", config).output == "alice\nbob\n"
+    assert run("user", "remove", "alice", "--config", config).exit_code == 0
+    assert run("user", "list", "--htpasswd", users).output == "bob\n"
+    again = run("user", "remove", "alice", "--htpasswd", users)
+    assert (again.exit_code, "there is no user 'alice'" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [
+        (("user", "add", "a:b"), "x"),
+        (("user", "add", "@group"), "x"),
+        (("user", "add", "alice", "--password-stdin"), ""),
+        (("user", "add", "alice", "--password-stdin"), "x" * 73),
+    ],
+)
+def test_users_and_passwords_that_cannot_be_are_refused(
+    users: Path, arguments: tuple[str, ...], stdin: str
+) -> None:
+    done = run(*arguments, "--htpasswd", users, stdin=stdin)
+    assert done.exit_code == 2
+    assert not users.exists()
+
+
+def test_without_a_file_of_users_one_is_asked_for() -> None:
+    done = run("user", "list")
+    assert done.exit_code == 2
+    assert "give --htpasswd" in done.stderr
+
+
+COMMANDS = ["token", "token create", "token list", "token revoke"]
+COMMANDS += ["user", "user add", "user remove", "user list"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_helps(command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.exit_code == 0
+    assert " " not in command or "Example" in done.output

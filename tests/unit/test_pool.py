@@ -1,0 +1,280 @@
+"""Connections to upstreams: used again where that is safe, never too many, never lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import anyio
+import httpcore
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from proxyindex.upstream.client import Connection as Terms
+from proxyindex.upstream.client import _tls
+from proxyindex.upstream.pool import Pool
+from proxyindex.upstream.wire import WireBackend
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+NOT_MODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
+LIFETIME = 60.0
+
+
+class Answering:
+    """A server on loopback that gives `answers` in turn, and writes down what it was asked.
+
+    An answer of `None` ends the connection before the question is answered.
+    """
+
+    def __init__(self, answers: Iterable[bytes | None]) -> None:
+        self.answers = iter(answers)
+        self.questions: list[bytes] = []
+        self.connections = self.ended = 0
+        self.streams: list[SocketStream] = []
+        self.port = 0
+
+    async def serve(self, stream: SocketStream) -> None:
+        self.connections += 1
+        self.streams.append(stream)
+        async with stream:
+            head = b""
+            while True:
+                try:
+                    head += await stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    self.ended += 1
+                    return
+                if head.endswith(b"\r\n\r\n"):
+                    self.questions.append(head)
+                    head = b""
+                    if (answer := next(self.answers)) is None:
+                        return
+                    await stream.send(answer)
+
+
+@asynccontextmanager
+async def answering(*answers: bytes | None) -> AsyncIterator[Answering]:
+    made = Answering(answers)
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        made.port = listener.extra(SocketAttribute.local_port)
+        tasks.start_soon(listener.serve, made.serve)
+        with anyio.fail_after(20):
+            yield made
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def pool_of(connections: int = 4, lifetime: float = LIFETIME) -> AsyncIterator[Pool]:
+    pool = Pool(
+        ssl_context=_tls(Terms("up", "http://up.example/", "px")),
+        max_connections=connections,
+        keepalive_expiry=lifetime,
+        network_backend=WireBackend(),
+    )
+    yield pool
+    await pool.aclose()
+
+
+def question(server: Answering, *, host: str = "127.0.0.1", **timeouts: float) -> httpcore.Request:
+    return httpcore.Request(
+        "GET",
+        f"http://{host}:{server.port}/x",
+        headers={"Host": host},
+        extensions={"timeout": {"connect": 5.0, "read": 5.0, "pool": 5.0, **timeouts}},
+    )
+
+
+async def ask(pool: Pool, asked: httpcore.Request) -> tuple[int, bytes]:
+    response = await pool.handle_async_request(asked)
+    try:
+        return response.status, await response.aread()
+    finally:
+        await response.aclose()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK,
+        NOT_MODIFIED,
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
+    ],
+)
+async def test_a_connection_is_used_again_after_a_whole_answer(answer: bytes) -> None:
+    async with answering(answer, OK) as server, pool_of() as pool:
+        await ask(pool, question(server))
+        assert await ask(pool, question(server)) == (200, b"ok")
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("answer", [NOT_MODIFIED, b"HTTP/1.1 204 No Content\r\n\r\n"])
+async def test_an_answer_without_a_body_need_not_be_read_for_that(answer: bytes) -> None:
+    async with answering(answer, OK) as server, pool_of() as pool:
+        response = await pool.handle_async_request(question(server))
+        await response.aclose()
+        await ask(pool, question(server))
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + OK,  # whose is the second?
+        OK + b"\r\nrubbish",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+async def test_a_connection_is_not_used_again_where_that_is_not_safe(answer: bytes) -> None:
+    async with answering(answer, OK) as server, pool_of() as pool:
+        assert await ask(pool, question(server)) == (200, b"ok")
+        assert await ask(pool, question(server)) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_a_body_that_was_not_read_to_its_end_ends_the_connection() -> None:
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
+    async with answering(long, OK) as server, pool_of(1) as pool:
+        response = await pool.handle_async_request(question(server))
+        async for piece in response.stream:  # type: ignore[union-attr]
+            assert piece == b"ok"
+            break
+        await response.aclose()
+        assert await ask(pool, question(server)) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\nall of it") as server, pool_of() as pool:
+        response = await pool.handle_async_request(question(server))
+        assert isinstance(response.stream, AsyncIterable)
+        pieces = aiter(response.stream)
+        assert await anext(pieces) == b"all of it"
+        await server.streams[0].aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+        await response.aclose()
+
+
+async def test_a_body_that_is_cut_short_is_an_error() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
+    async with answering(answer, OK) as server, pool_of(1) as pool:
+        response = await pool.handle_async_request(question(server))
+        pieces = aiter(response.stream)  # type: ignore[arg-type]
+        assert await anext(pieces) == b"ok"
+        await server.streams[0].aclose()
+        with pytest.raises(httpcore.RemoteProtocolError):
+            await anext(pieces)
+        assert await ask(pool, question(server)) == (200, b"ok")
+
+
+async def test_a_resting_connection_that_the_server_ended_is_not_used() -> None:
+    async with answering(OK, OK) as server, pool_of() as pool:
+        await ask(pool, question(server))
+        await server.streams[0].aclose()
+        assert await ask(pool, question(server)) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_a_connection_rests_for_so_long_only() -> None:
+    async with answering(OK, OK) as server, pool_of(lifetime=0.0) as pool:
+        await ask(pool, question(server))
+        await ask(pool, question(server))
+    assert server.connections == 2
+
+
+async def test_no_more_than_the_allowed_are_in_use() -> None:
+    async with answering(OK, OK) as server, pool_of(1) as pool:
+        first = await pool.handle_async_request(question(server))
+        with pytest.raises(httpcore.PoolTimeout):
+            await pool.handle_async_request(question(server, pool=0.01))
+        answers: list[tuple[int, bytes]] = []
+
+        async def second() -> None:
+            answers.append(await ask(pool, question(server)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(second)
+            await first.aread()
+            await first.aclose()
+        assert answers == [(200, b"ok")]
+    assert server.connections == 1
+
+
+async def test_a_connection_that_rests_makes_room_for_one_to_another_origin() -> None:
+    async with answering(OK) as one, answering(OK) as other, pool_of(1) as pool:
+        await ask(pool, question(one))
+        await ask(pool, question(other))
+        while not one.ended:
+            await anyio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (None, httpcore.RemoteProtocolError),
+        (b"rubbish\r\n\r\n", httpcore.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 101 * 1024, httpcore.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", None),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", None),
+        (b"HTTP/1.1 200 OK\r\n", httpcore.ReadTimeout),
+    ],
+)
+async def test_no_usable_head_is_an_error_and_gives_the_place_back(
+    answer: bytes | None, error: type[Exception] | None
+) -> None:
+    async with answering(answer, OK) as server, pool_of(1) as pool:
+        with pytest.raises(error or httpcore.RemoteProtocolError):
+            await pool.handle_async_request(question(server, read=0.2))
+        assert await ask(pool, question(server)) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_who_is_no_longer_waited_for_gives_the_place_back() -> None:
+    async with answering(b"", OK) as server, pool_of(1) as pool:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, pool, question(server))
+            while not server.questions:
+                await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+        assert await ask(pool, question(server)) == (200, b"ok")
+
+
+async def test_a_host_that_cannot_be_reached_gives_the_place_back() -> None:
+    async with answering(OK) as server, pool_of(1) as pool:
+        dead = httpcore.Request("GET", "http://127.0.0.1:9/x", headers={"Host": "x"})
+        with pytest.raises(httpcore.ConnectError):
+            await pool.handle_async_request(dead)
+        assert await ask(pool, question(server)) == (200, b"ok")
+
+
+@pytest.mark.parametrize("url", ["ftp://up.example/x", "file:///etc/passwd"])
+async def test_only_http_is_spoken(url: str) -> None:
+    async with pool_of() as pool:
+        with pytest.raises(httpcore.UnsupportedProtocol):
+            await pool.handle_async_request(httpcore.Request("GET", url))
+
+
+async def test_a_field_that_would_be_two_lines_is_not_sent() -> None:
+    async with answering(OK) as server, pool_of(1) as pool:
+        asked = question(server)
+        asked.headers.append((b"X", b"a\r\nHost: evil.example"))
+        with pytest.raises(httpcore.LocalProtocolError):
+            await pool.handle_async_request(asked)
+        assert await ask(pool, question(server)) == (200, b"ok")
+
+
+async def test_closing_the_pool_ends_what_is_in_use_and_what_rests() -> None:
+    hanging = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
+    async with answering(OK, hanging) as server:
+        async with pool_of() as pool:
+            await ask(pool, question(server))
+            response = await pool.handle_async_request(question(server))
+        with pytest.raises(httpcore.ReadError):
+            await response.aread()
