@@ -7,7 +7,6 @@ which is left when its last request has ended. See docs/decisions/0028.
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -45,7 +44,7 @@ class Houses:
         return self._houses[-1]
 
     @property
-    def express(self) -> Express[Any]:
+    def express(self) -> Express:
         """The remembered answers of the current house."""
         return self._houses[-1].express
 

@@ -28,7 +28,7 @@ class Outcome(StrEnum):
     JOINED = "joined"  # upstream, asked because of an earlier request still under way
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ground:
     """What an answer rests on: for as long as this stands, the same question has the same answer.
 

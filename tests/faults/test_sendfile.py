@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from proxyindex.server.sendfile import _are_cached
 from tests.support import http
 from tests.support.certificates import Certificates
 from tests.support.crowd import open_in, together
@@ -214,3 +215,33 @@ def test_the_name_of_the_client_is_told_by_a_trusted_front(warm: ProxyIndex) -> 
     asked = [("Range", "bytes=0-99"), ("X-Forwarded-For", '203.0.113.7, "x')]
     warm.get(TARGET, asked)
     wait_until(lambda: '"x - GET' in warm.logs or None, "its line")
+
+
+def test_a_part_of_which_only_the_end_was_read_lately_is_waited_for_elsewhere(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(SIZE))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if _are_cached(file.fileno(), 0, SIZE):
+            pytest.skip("this file system is in memory")
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(file.fileno(), 100, SIZE - 100)
+        assert _are_cached(file.fileno(), SIZE - 100, SIZE)
+        assert not _are_cached(file.fileno(), 0, SIZE)
+
+
+def test_a_file_that_a_stop_cuts_off_has_its_line(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream)
+    running = server("--grace", "0.1", upstream=upstream)
+    for _ in range(2):
+        running.get(TARGET)
+    logged = broken_lines(running)
+    with running.connect() as connection:
+        connection.request(TARGET).read(1000)
+        assert running.stop().code == 0
+    assert broken_lines(running) == logged + 1

@@ -33,7 +33,7 @@ class House:
         self.router = respx.Router(assert_all_called=False)
         self._stack = stack
         self.peer: str | None = None  # where connections come from, if not from the client
-        self.express: Express[Any]  # of the newest application
+        self.express: Express  # of the newest application
 
     async def client(self, **settings: Any) -> httpx.AsyncClient:
         """A client of a new application with these settings."""

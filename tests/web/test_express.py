@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,10 @@ import httpx
 import pytest
 
 from proxyindex.inquiry import Ground
+from proxyindex.store.disk import signature
 from proxyindex.web import express as express_module
 from proxyindex.web import given as given_module
-from proxyindex.web.given import Given
+from proxyindex.web.given import Asker, Given, Looks
 from tests.support.builders import make_wheel
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.web.conftest import House
@@ -272,3 +274,36 @@ async def test_the_memory_is_bounded(
 def test_an_answer_of_which_nobody_spoke_does_not_stand() -> None:
     assert not given_module.stands(Ground())
     assert not given_module.stands(Ground(witnesses=[("/", None)]))
+
+
+async def test_what_an_answer_rests_on_is_looked_at_once_per_turn_of_the_loop(
+    tmp_path: Path,
+) -> None:
+    witness = tmp_path / "witness"
+    witness.touch()
+    ground = Ground()
+    ground.rests_on((str(witness), signature(witness)))
+    looks, polled, other = Looks(), Asker(is_polled=True), Asker()
+    assert looks.stands(ground, polled)
+    witness.unlink()
+    assert looks.stands(ground, polled), "what came in the same turn came before the change"
+    assert not looks.stands(ground, other), "what TLS had held back may have come after it"
+    await asyncio.sleep(0)  # the next turn
+    assert not looks.stands(ground, polled)
+
+
+async def test_a_preference_of_kilobytes_takes_the_plain_way(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    _, given = await asked(house, client, PAGE, {"accept": f"{JSON}, a/{'b' * 1024}"})
+    assert given is None, "they would be kept, outside of the budget"
+
+
+@pytest.mark.parametrize("name", [b"range", b"authorization", b"accept"])
+async def test_a_field_without_a_value_takes_the_plain_way(
+    house: House, client: httpx.AsyncClient, name: bytes
+) -> None:
+    await client.get(PAGE)
+    coding = (b"accept-encoding", client.headers["accept-encoding"].encode())
+    assert house.express.answer(PAGE.encode(), [(b"accept", b"*/*"), coding])
+    assert not house.express.answer(PAGE.encode(), [(b"accept", b"*/*"), coding, (name, b"")])

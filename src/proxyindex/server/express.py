@@ -38,8 +38,8 @@ class ExpressProtocol(BoundedProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._source: ExpressSource | None = self.app_state.get(EXPRESS_KEY)
-        self._express: Express[Any] | None = None
-        self._given: Given[Any] | None = None
+        self._express: Express | None = None
+        self._given: Given | None = None
         self._asker = Asker()
         self._given_body: bytes | bytearray = b""
         self._socket: socket.socket | None = None  # a duplicate for `sendfile`, once it is needed
@@ -74,12 +74,17 @@ class ExpressProtocol(BoundedProtocol):
 
     def _seen(self, data: bytes) -> Question | None:
         """What these bytes ask for, if they are to the letter a request that was parsed before."""
-        assert self._source is not None
-        express = self._source.express
-        if express is not self._express:  # another configuration
-            self._express, self._latest = express, (b"", None)
+        express = self._present()
         latest, question = self._latest
         return question if data == latest else express.seen.get(data)
+
+    def _present(self) -> Express:
+        """The remembered answers of the configuration now in force."""
+        assert self._source is not None
+        express = self._source.express
+        if express is not self._express:  # another one: it may read log-ins otherwise
+            self._express, self._latest = express, (b"", None)
+        return express
 
     def _see(self, data: bytes, question: Question) -> None:
         """Know these bytes again: on this connection if they hold a log-in, else on any."""
@@ -99,8 +104,7 @@ class ExpressProtocol(BoundedProtocol):
         self._heads += 1
         self._question = None
         if self._source is not None and self._is_free() and self._is_simple():
-            self._express = self._source.express
-            question = self._express.asked(self.url, self.headers)
+            question = self._present().asked(self.url, self.headers)
             if question is not None and self._look(question):
                 self._question = question
                 return
@@ -141,7 +145,7 @@ class ExpressProtocol(BoundedProtocol):
             and self.parser.get_http_version() == "1.1"
         )
 
-    def _give(self, given: Given[Any]) -> None:
+    def _give(self, given: Given) -> None:
         """Send a remembered answer without a task or a message: these cost more than it does."""
         assert self._express is not None
         head = _STATUS_LINES[given.status] + self._common_fields() + given.fields
@@ -178,7 +182,7 @@ class ExpressProtocol(BoundedProtocol):
         size = part.stop - part.start
         return (cached(part.fd, part.start, size) or None) if size <= _READ else None
 
-    def _push(self, given: Given[Any], part: Part, head: bytes) -> bool:
+    def _push(self, given: Given, part: Part, head: bytes) -> bool:
         """Whether the kernel took all of a part; if not, it is now on its way."""
         try:
             if self._socket is None:
@@ -192,9 +196,10 @@ class ExpressProtocol(BoundedProtocol):
             self._lines.wire.abort()
         return False
 
-    def _send_part(self, given: Given[Any], part: Part, head: bytes, sent: int) -> None:
+    def _send_part(self, given: Given, part: Part, head: bytes, sent: int) -> None:
         def ended(sent: int) -> None:
             self._running = None
+            tasks.discard(cast(Any, sending))
             seconds = time.perf_counter() - asked_at
             assert self._express is not None
             if sent < part.stop - part.start:  # the client left, or the file was cut short
@@ -218,6 +223,8 @@ class ExpressProtocol(BoundedProtocol):
         sending = Sending(connection, fd, part.start, part.stop, ended)
         # it stands where uvicorn expects the cycle of the request under way
         self.cycle = self._running = cast(Any, sending)
+        tasks = self.server_state.tasks  # waited for, and cancelled in the end, at a stop
+        tasks.add(cast(Any, sending))
         sending.begin(head, sent)
 
     def _common_fields(self) -> bytes:

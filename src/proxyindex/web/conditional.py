@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from typing import NamedTuple
 
 # one range of at most 18 digits; several ranges are answered with the whole, which is always legal
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*\Z", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Bytes from `start` up to `stop`, exclusive."""
 
     start: int
@@ -50,8 +49,15 @@ def requested_span(
     Malformed, foreign and multiple ranges are ignored, and a Range whose If-Range does not match
     strongly, too.
     """
-    match = _RANGE.match(headers.get("range", ""))
-    if match is None or not _if_range_holds(headers.get("if-range"), etag, modified):
+    if not _if_range_holds(headers.get("if-range"), etag, modified):
+        return None
+    return span_of(headers.get("range", ""), size)
+
+
+def span_of(field: str, size: int) -> Span | Unsatisfiable | None:
+    """The one range that a Range field asks for, as `requested_span`."""
+    match = _RANGE.match(field)
+    if match is None:
         return None
     first, last = match.groups()
     if not first and not last:

@@ -11,8 +11,7 @@ are not known yet, our own requests coming back) takes the plain way, which work
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from starlette.responses import Response
 
@@ -26,7 +25,7 @@ from proxyindex.web.given import (
     Given,
     Header,
     Known,
-    L,
+    Looks,
     stands,
     wire_fields,
 )
@@ -66,14 +65,14 @@ _SPECIAL = frozenset(
 _SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-proxyindex"})
 
 
+_LONGEST = 512  # bytes of Accept and Accept-Encoding: uv's and pip's have some 150
 _MOST_SEEN = 4096  # requests
 _SEEN_SIZE = 2048  # bytes of one
 
 Key = tuple[bytes, bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a GET asks for: target, Accept and Accept-Encoding; If-None-Match; Range; as whom; and
     all its fields."""
 
@@ -85,12 +84,12 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready(Generic[L]):
+class _Ready:
     """An answer in full and as a 304, its strong entity tag, what it rests on, and for whom."""
 
     etag: bytes
-    full: Given[L]
-    short: Given[L]
+    full: Given
+    short: Given
     ground: Ground
     gate: Gate | None
 
@@ -99,10 +98,10 @@ class ExpressSource(Protocol):
     """Has the remembered answers of the configuration now in force."""
 
     @property
-    def express(self) -> "Express[Any]": ...
+    def express(self) -> "Express": ...
 
 
-class Express(Generic[L]):
+class Express:
     """The remembered answers of one worker, least recently used ones leaving first.
 
     Small bodies are kept in memory, files as open descriptors. `seen`: whole requests, as they
@@ -112,7 +111,7 @@ class Express(Generic[L]):
     def __init__(
         self,
         metrics: RequestCounter,
-        lines: AccessLines[L],
+        lines: AccessLines,
         known: Known | None = None,
         *,
         by_user: bool = False,
@@ -122,10 +121,11 @@ class Express(Generic[L]):
         self._known = known
         self._by_user = by_user
         self._lines = lines
-        self._ready: OrderedDict[Key, _Ready[L]] = OrderedDict()
+        self._looks = Looks()
+        self._ready: OrderedDict[Key, _Ready] = OrderedDict()
         self.seen: dict[bytes, Question] = {}
         self._size = 0
-        self._files: OpenFiles[L] = OpenFiles(lines)
+        self._files: OpenFiles = OpenFiles(lines)
 
     def answer(
         self,
@@ -134,7 +134,7 @@ class Express(Generic[L]):
         asker: Asker | None = None,
         *,
         takes_parts: bool = False,
-    ) -> Given[L] | None:
+    ) -> Given | None:
         """The answer to a GET of `target` with these fields, if it is remembered, stands, and is
         for the `asker`, whose user is noted; nobody in particular by default.
 
@@ -149,7 +149,7 @@ class Express(Generic[L]):
         question = _asked(target, headers)
         return None if question and self._by_user and question.authorization else question
 
-    def answer_to(self, question: Question, asker: Asker) -> Given[L] | None:
+    def answer_to(self, question: Question, asker: Asker) -> Given | None:
         """The answer, if it is remembered, stands, and is for the `asker`.
 
         For the event loop: a look-up and a `stat` per witness.
@@ -158,13 +158,10 @@ class Express(Generic[L]):
         asker.user = "-"
         ready = self._ready.get(key)
         if ready is None or question.span:
-            if condition:
-                return None
-            admits = partial(self._admits, asker, question)
-            return self._files.answer(key[0], question.span, admits)
-        if ready.gate is not None and not self._admits(asker, question, ready.gate):
+            return None if condition else self._part(question, asker)
+        if not self._admits(asker, question, ready.gate):
             return None  # the plain way tells why
-        if not stands(ready.ground):
+        if not self._looks.stands(ready.ground, asker):
             self._drop(key)
             return None
         if condition and condition != ready.etag:
@@ -174,6 +171,16 @@ class Express(Generic[L]):
             use()
         return ready.short if condition else ready.full
 
+    def _part(self, question: Question, asker: Asker) -> Given | None:
+        target = question.key[0]
+        file = self._files.find(target)
+        if file is None or not self._admits(asker, question, file.gate):
+            return None
+        if not self._looks.stands(file.ground, asker):
+            self._files.drop(target)
+            return None
+        return self._files.answer(target, file, question.span)
+
     def see(self, request: bytes, question: Question) -> None:
         """Know this request again."""
         if len(request) <= _SEEN_SIZE:
@@ -181,7 +188,7 @@ class Express(Generic[L]):
                 self.seen.clear()
             self.seen[request] = question
 
-    def note(self, given: Given[L], client: str, seconds: float, user: str = "-") -> None:
+    def note(self, given: Given, client: str, seconds: float, user: str = "-") -> None:
         """Count and log that the answer was given."""
         exchange, part = given.exchange, given.part
         size = len(given.body) if part is None else part.stop - part.start
@@ -190,7 +197,7 @@ class Express(Generic[L]):
         self._lines.write(given.line, client, user, seconds)
 
     def note_broken(
-        self, given: Given[L], sent: int, client: str, seconds: float, user: str = "-"
+        self, given: Given, sent: int, client: str, seconds: float, user: str = "-"
     ) -> None:
         """Count and log that only `sent` bytes of the part were taken."""
         exchange = given.exchange
@@ -259,8 +266,8 @@ class Express(Generic[L]):
         body: bytes,
         exchange: Exchange,
         gate: Gate | None,
-    ) -> _Ready[L]:
-        def given(status: int, headers: Sequence[Header], body: bytes) -> Given[L]:
+    ) -> _Ready:
+        def given(status: int, headers: Sequence[Header], body: bytes) -> Given:
             line = self._lines.prepare(line_fields(scope, exchange, status, len(body)))
             return Given(status, wire_fields(headers) + b"\r\n", body, exchange, line)
 
@@ -275,7 +282,9 @@ class Express(Generic[L]):
             return None
         return self.asked(scope["raw_path"], scope["headers"]) if stands(inquiry.ground) else None
 
-    def _admits(self, asker: Asker, question: Question, gate: Gate) -> bool:
+    def _admits(self, asker: Asker, question: Question, gate: Gate | None) -> bool:
+        if gate is None:
+            return True
         if self._known is None:
             return False
         identity = self._known.at_hand(question.authorization, question.headers, asker)
@@ -293,10 +302,12 @@ def _asked(target: bytes, headers: Sequence[Header]) -> Question | None:
     values = [b"", b"", b"", b"", b""]
     for name, value in headers:
         if (place := _ASKED.get(name)) is not None:
-            if values[place]:
+            if values[place] or not value:  # twice, or nothing
                 return None
             values[place] = value
         elif name in _SPECIAL:
             return None
     accept, encoding, condition, span, authorization = values
+    if len(accept) + len(encoding) > _LONGEST:
+        return None
     return Question((target, accept, encoding), condition, span, authorization, headers)

@@ -1,27 +1,26 @@
 """A remembered answer as it goes over the wire, and whether it still stands."""
 
+import asyncio
 import os
 import time
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from proxyindex.access import Identity
 from proxyindex.inquiry import Ground
 from proxyindex.web.access import Exchange
 
 Header = tuple[bytes, bytes]
-L = TypeVar("L")
+Prepared = tuple[str, str]  # all of an access line that does not change between requests
 
 
-class AccessLines(Protocol[L]):
+class AccessLines(Protocol):
     """Writes access lines (`lines.AccessLines`)."""
 
-    def prepare(self, fields: MutableMapping[str, Any]) -> L:
-        """All of a line that does not change from one request to the next."""
-        ...
+    def prepare(self, fields: MutableMapping[str, Any]) -> Prepared: ...
 
-    def write(self, prepared: L, client: str, user: str, seconds: float) -> None: ...
+    def write(self, prepared: Prepared, client: str, user: str, seconds: float) -> None: ...
 
 
 class Gate(Protocol):
@@ -60,8 +59,7 @@ class Known(Protocol):
     ) -> Identity | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Bytes of an open file from `start` up to `stop`; `fd` stays open until others get their
     turn. `path` is the one asked for."""
 
@@ -71,8 +69,7 @@ class Part:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Given(Generic[L]):
+class Given(NamedTuple):
     """What is to be sent: status, fields with the empty line, body; and what is noted of it.
 
     The body are bytes, or part of a file.
@@ -82,7 +79,7 @@ class Given(Generic[L]):
     fields: bytes
     body: bytes
     exchange: Exchange
-    line: L
+    line: Prepared
     part: Part | None = None
 
 
@@ -108,3 +105,28 @@ def stands(ground: Ground) -> bool:
         if stamp != (found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns):
             return False
     return True
+
+
+class Looks:
+    """Looks at what answers rest on, once per turn of the event loop for all that arrived in it.
+
+    What is answered in a turn had arrived before the turn began, and so before the look: a request
+    that is sent after a change was confirmed meets a later one. Under load a turn has many
+    requests: each is spared a `stat` per witness (ranges of 64 KiB: 8 µs of 46).
+    """
+
+    def __init__(self) -> None:
+        self._stood: set[Ground] = set()
+
+    def stands(self, ground: Ground, asker: Asker) -> bool:
+        """As the function `stands`, for a request of `asker`. For the event loop."""
+        if not asker.is_polled:
+            return stands(ground)
+        if ground in self._stood:
+            return True
+        if not stands(ground):
+            return False
+        if not self._stood:
+            asyncio.get_running_loop().call_soon(self._stood.clear)
+        self._stood.add(ground)
+        return True

@@ -9,7 +9,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 from starlette.responses import RedirectResponse
@@ -38,7 +38,7 @@ class House:
     select_by_user: bool
     landing: Mapping[str, bytes]
     health: Health
-    express: Express[Any]
+    express: Express
     transfers: Callable[[], int]
     idle: Callable[[], Awaitable[None]]
     _guests: int = 0

@@ -5,7 +5,6 @@ wrong are refused (401) and none at all, or a user name with an empty password, 
 sends that first where its URL has a user name only, and asks its keyring after the 401 (measured).
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -30,7 +29,7 @@ from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.htpasswd import Htpasswd, Witness
 from proxyindex.users.tokens import TokenFile, is_token
 from proxyindex.web.access import PEER_KEY
-from proxyindex.web.given import Asker, Header, Verified, stands
+from proxyindex.web.given import Asker, Header, Looks, Verified, stands
 
 CHALLENGE = 'Basic realm="proxyindex", charset="UTF-8"'  # RFC 7617, 2.1
 
@@ -87,7 +86,7 @@ class Identities:
         # by a keyed digest: passwords do not stay in memory, nor can their look-up be timed
         self._key = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, Verified] = OrderedDict()
-        self._looked_at: set[Verified] = set()
+        self._looks = Looks()
         self._checks: dict[bytes, _Check] = {}
         self._from_front: dict[str, Identity] = {}
 
@@ -121,27 +120,11 @@ class Identities:
         verified = asker.verified
         if verified is None or asker.shown != authorization:
             verified = self._verified.get(self._digest(authorization))
-        if verified is None or not self._still_stands(verified, asker):
+        if verified is None or not self._looks.stands(verified.ground, asker):
             asker.verified = None
             return None
         asker.shown, asker.verified = authorization, verified
         return verified.identity
-
-    def _still_stands(self, verified: Verified, asker: Asker) -> bool:
-        """Looks at the files of accounts once per turn of the loop for all who showed the same.
-
-        What is answered in a turn had arrived before the turn began, and so before the look: a
-        request that is sent after a revocation meets a later one.
-        """
-        if asker.is_polled and verified in self._looked_at:
-            return True
-        if not stands(verified.ground):
-            return False
-        if asker.is_polled:
-            if not self._looked_at:
-                asyncio.get_running_loop().call_soon(self._looked_at.clear)
-            self._looked_at.add(verified)
-        return True
 
     def _named_by_front(self, named: Sequence[bytes]) -> Identity:
         user = _text(named[0])

@@ -2,16 +2,16 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 from starlette.responses import Response
 
 from proxyindex.inquiry import Ground
 from proxyindex.web.access import Exchange, line_fields
-from proxyindex.web.conditional import Unsatisfiable, requested_span
-from proxyindex.web.given import AccessLines, Gate, Given, L, Part, stands, wire_fields
+from proxyindex.web.conditional import Unsatisfiable, span_of
+from proxyindex.web.given import AccessLines, Gate, Given, Part, Prepared, wire_fields
 
 _MOST_OPEN = 256
 _MOST_LINES = 16  # of a file: few lengths are asked for again and again
@@ -19,7 +19,7 @@ _LENGTHS = frozenset({b"content-length", b"content-range"})
 
 
 @dataclass(slots=True)
-class _OpenFile(Generic[L]):
+class OpenFile:
     """A file that was sent: its descriptor and size, and its fields but for those of the length."""
 
     fd: int
@@ -29,25 +29,22 @@ class _OpenFile(Generic[L]):
     exchange: Exchange
     gate: Gate | None
     scope: MutableMapping[str, Any]
-    lines: dict[tuple[int, int], L]
+    lines: dict[tuple[int, int], Prepared]
 
 
-class OpenFiles(Generic[L]):
+class OpenFiles:
     """The open files of one worker by target, least recently used ones leaving first."""
 
-    def __init__(self, lines: AccessLines[L]) -> None:
+    def __init__(self, lines: AccessLines) -> None:
         self._lines = lines
-        self._files: OrderedDict[bytes, _OpenFile[L]] = OrderedDict()
+        self._files: OrderedDict[bytes, OpenFile] = OrderedDict()
 
-    def answer(self, target: bytes, span: bytes, admits: Callable[[Gate], bool]) -> Given[L] | None:
+    def find(self, target: bytes) -> OpenFile | None:
+        return self._files.get(target)
+
+    def answer(self, target: bytes, file: OpenFile, span: bytes) -> Given | None:
         """The file or the range of it that is asked for."""
-        file = self._files.get(target)
-        if file is None or (file.gate is not None and not admits(file.gate)):
-            return None
-        if not stands(file.ground):
-            self._drop(target)
-            return None
-        asked = requested_span({"range": span.decode("latin-1")}, file.size, None, None)
+        asked = span_of(span.decode("latin-1"), file.size) if span else None
         if isinstance(asked, Unsatisfiable) or (span and asked is None):
             return None
         self._files.move_to_end(target)
@@ -73,15 +70,15 @@ class OpenFiles(Generic[L]):
         gate: Gate | None,
     ) -> None:
         """Take over `fd`."""
-        self._drop(scope["raw_path"])
+        self.drop(scope["raw_path"])
         fields = wire_fields([h for h in response.raw_headers if h[0] not in _LENGTHS])
         known = {"method": "GET", "path": scope["path"]}
         size = os.fstat(fd).st_size
-        self._files[scope["raw_path"]] = _OpenFile(
+        self._files[scope["raw_path"]] = OpenFile(
             fd, size, fields, ground, exchange, gate, known, {}
         )
         while len(self._files) > _MOST_OPEN:
-            self._drop(next(iter(self._files)))
+            self.drop(next(iter(self._files)))
 
     def sweep(self) -> None:
         """Close what was removed or replaced: an open file still fills the disk when evicted.
@@ -90,14 +87,14 @@ class OpenFiles(Generic[L]):
         """
         for target, file in list(self._files.items()):
             if not os.fstat(file.fd).st_nlink:
-                self._drop(target)
+                self.drop(target)
 
     def close(self) -> None:
         """Close all of them."""
         for target in list(self._files):
-            self._drop(target)
+            self.drop(target)
 
-    def _line(self, file: _OpenFile[L], status: int, size: int) -> L:
+    def _line(self, file: OpenFile, status: int, size: int) -> Prepared:
         key = status, size
         if (line := file.lines.get(key)) is None:
             if len(file.lines) >= _MOST_LINES:
@@ -106,6 +103,7 @@ class OpenFiles(Generic[L]):
             line = file.lines[key] = self._lines.prepare(fields)
         return line
 
-    def _drop(self, target: bytes) -> None:
+    def drop(self, target: bytes) -> None:
+        """Close it."""
         if (old := self._files.pop(target, None)) is not None:
             os.close(old.fd)

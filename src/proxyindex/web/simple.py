@@ -3,7 +3,6 @@
 import re
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -60,7 +59,7 @@ class IndexService:
     outside: Repository
     files: FileService
     renderer: Renderer
-    express: Express[Any]
+    express: Express
     admission: Admission
     publisher: Publisher | None = None
 
