@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -30,6 +30,18 @@ _STATUS_LINES = {
 }
 
 
+_Asked = tuple[str, str, float]  # by which client and user, and when
+
+
+class _Owed(NamedTuple):
+    """A part of a file that is to be sent behind `head` at the end of this turn of the loop."""
+
+    given: Given
+    part: Part
+    head: bytes
+    asked: _Asked
+
+
 class ExpressProtocol(BoundedProtocol):
     """One client connection whose requests are answered from memory where that is right."""
 
@@ -42,6 +54,7 @@ class ExpressProtocol(BoundedProtocol):
         self._given: Given | None = None
         self._asker = Asker()
         self._given_body: bytes | bytearray = b""
+        self._owed: _Owed | None = None
         self._socket: socket.socket | None = None  # a duplicate for `sendfile`, once it is needed
         self._asked_at = 0.0
         self._latest: tuple[bytes, Question | None] = (b"", None)  # with a log-in
@@ -50,10 +63,14 @@ class ExpressProtocol(BoundedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._owed is not None:
+            owed, self._owed = self._owed, None
+            self._note(owed.given, owed.asked, 0)
         if self._socket is not None:
             self._socket.close()
 
     def data_received(self, data: bytes) -> None:
+        self._pay()
         if self._source is None or not self._is_between():
             super().data_received(data)
             return
@@ -101,6 +118,7 @@ class ExpressProtocol(BoundedProtocol):
         self._asker.is_polled = transport.get_extra_info("sslcontext") is None
 
     def _begin(self) -> None:
+        self._pay()
         self._heads += 1
         self._question = None
         if self._source is not None and self._is_free() and self._is_simple():
@@ -123,6 +141,10 @@ class ExpressProtocol(BoundedProtocol):
         self._given, self._given_body = given, body
         return True
 
+    def _refuse(self, status: int, problem: str) -> None:
+        self._pay()
+        super()._refuse(status, problem)
+
     def _end(self) -> None:
         if self._given is None:
             super()._end()
@@ -131,7 +153,7 @@ class ExpressProtocol(BoundedProtocol):
             self._give(given)
 
     def _is_free(self) -> bool:
-        """Whether an answer may be written at once: nothing is owed, or stuck on its way."""
+        """Whether an answer may be written at once: none is under way, or stuck."""
         return not (
             self._is_answering() or self.pipeline or self.flow.write_paused or self._is_deaf
         )
@@ -150,17 +172,37 @@ class ExpressProtocol(BoundedProtocol):
         assert self._express is not None
         head = _STATUS_LINES[given.status] + self._common_fields() + given.fields
         body, self._given_body = self._given_body, b""
-        if given.part is None or body:
-            self._write(head, body)
-        elif not self._push(given, given.part, head):
-            return
         self.server_state.total_requests += 1
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
-        seconds = time.perf_counter() - self._asked_at
-        self._express.note(given, self._client_host(), seconds, self._asker.user)
+        asked = self._client_host(), self._asker.user, self._asked_at
+        if given.part is None or body:
+            self._write(head, body)
+            self._note(given, asked)
+        else:
+            # Behind all others of this turn, as the transport does with what is short: clients that
+            # are kept busy need not be woken for each (ranges of 64 KiB: 54 µs instead of 62).
+            self._owed = _Owed(given, given.part, head, asked)
+            self.loop.call_soon(self._pay)
+
+    def _pay(self) -> None:
+        """Send the part that is owed, if one is."""
+        if self._owed is not None:
+            owed, self._owed = self._owed, None
+            if self._push(owed):
+                self._note(owed.given, owed.asked)
+
+    def _note(self, given: Given, asked: _Asked, sent: int | None = None) -> None:
+        """Count and log an answer, of which only `sent` bytes were taken if that is said."""
+        assert self._express is not None
+        client, user, asked_at = asked
+        seconds = time.perf_counter() - asked_at
+        if sent is None:
+            self._express.note(given, client, seconds, user)
+        else:
+            self._express.note_broken(given, sent, client, seconds, user)
 
     def _write(self, head: bytes, body: bytes | bytearray) -> None:
         wire = self._lines.wire
@@ -182,8 +224,9 @@ class ExpressProtocol(BoundedProtocol):
         size = part.stop - part.start
         return (cached(part.fd, part.start, size) or None) if size <= _READ else None
 
-    def _push(self, given: Given, part: Part, head: bytes) -> bool:
+    def _push(self, owed: _Owed) -> bool:
         """Whether the kernel took all of a part; if not, it is now on its way."""
+        part, head = owed.part, owed.head
         try:
             if self._socket is None:
                 number = os.dup(self._lines.wire.get_extra_info("socket").fileno())
@@ -191,27 +234,26 @@ class ExpressProtocol(BoundedProtocol):
             sent = at_once(self._socket, head, part.fd, part.start, part.stop)
             if sent == len(head) + part.stop - part.start:
                 return True
-            self._send_part(given, part, head, sent)
+            self._send_rest(owed, sent)
         except OSError:  # too many are open
             self._lines.wire.abort()
         return False
 
-    def _send_part(self, given: Given, part: Part, head: bytes, sent: int) -> None:
+    def _send_rest(self, owed: _Owed, sent: int) -> None:
         def ended(sent: int) -> None:
             self._running = None
             tasks.discard(cast(Any, sending))
-            seconds = time.perf_counter() - asked_at
-            assert self._express is not None
             if sent < part.stop - part.start:  # the client left, or the file was cut short
-                self._express.note_broken(given, sent, host, seconds, user)
+                self._note(owed.given, owed.asked, sent)
                 self._lines.wire.abort()
             else:
-                self._express.note(given, host, seconds, user)
+                self._note(owed.given, owed.asked)
                 self.on_response_complete()
                 if not sending.keep_alive:
                     self.transport.close()
 
-        host, user, asked_at = self._client_host(), self._asker.user, self._asked_at
+        part = owed.part
+        self._unset_keepalive_if_required()
         assert self._socket is not None
         # not `socket.dup()`, which would make all of them wait
         connection = socket.socket(fileno=os.dup(self._socket.fileno()))
@@ -225,7 +267,7 @@ class ExpressProtocol(BoundedProtocol):
         self.cycle = self._running = cast(Any, sending)
         tasks = self.server_state.tasks  # waited for, and cancelled in the end, at a stop
         tasks.add(cast(Any, sending))
-        sending.begin(head, sent)
+        sending.begin(owed.head, sent)
 
     def _common_fields(self) -> bytes:
         """What uvicorn adds to each answer: the date. It makes a new list when it changes."""

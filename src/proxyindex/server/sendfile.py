@@ -65,7 +65,7 @@ class Sending:
 
     def cancel(self, msg: object = None) -> None:
         """The server stops, and does not wait any longer."""
-        self._end()
+        self._loop.call_soon(self._end)  # it goes through all that it waits for
 
     def _go(self) -> None:
         if self.response_complete:
@@ -155,7 +155,7 @@ def at_once(connection: socket.socket, head: bytes, fd: int, start: int, stop: i
     sent = 0
     if stop - start <= _AT_ONCE and _are_cached(fd, start, stop):
         with contextlib.suppress(OSError):  # no room; if the client has left it will show again
-            sent = connection.send(head, socket.MSG_MORE)
+            sent = connection.send(head)
             if sent == len(head):
                 sent += os.sendfile(connection.fileno(), fd, start, stop - start)
     return sent

@@ -60,8 +60,8 @@ class Known(Protocol):
 
 
 class Part(NamedTuple):
-    """Bytes of an open file from `start` up to `stop`; `fd` stays open until others get their
-    turn. `path` is the one asked for."""
+    """Bytes of an open file from `start` up to `stop`; `fd` stays open until callbacks that are
+    scheduled now have run. `path` is the one asked for."""
 
     fd: int
     start: int

@@ -1,5 +1,6 @@
 """Files that were sent, kept open: any part of them can be sent again without looking for them."""
 
+import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import MutableMapping
@@ -104,6 +105,6 @@ class OpenFiles:
         return line
 
     def drop(self, target: bytes) -> None:
-        """Close it."""
+        """Close it, behind what is to be sent from it at the end of this turn of the loop."""
         if (old := self._files.pop(target, None)) is not None:
-            os.close(old.fd)
+            asyncio.get_running_loop().call_soon(os.close, old.fd)
