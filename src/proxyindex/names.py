@@ -120,6 +120,12 @@ def version_key(version: str | None) -> VersionKey:
         return (0, _NO_VERSION, version)
 
 
+def is_same_version(one: str | None, other: str | None) -> bool:
+    """Whether both are the same version in any spelling (`1.0`, `1.0.0`), or the same text."""
+    (rank, parsed, text), (other_rank, other_parsed, other_text) = map(version_key, (one, other))
+    return rank == other_rank and (parsed == other_parsed if rank == 1 else text == other_text)
+
+
 def matches_pattern(name: NormalizedName, pattern: str) -> bool:
     """Whether a glob (`*`, `?`, `[…]`) matches the name; the pattern is normalized like a name."""
     return fnmatchcase(name, _SEPARATORS.sub("-", pattern).lower())

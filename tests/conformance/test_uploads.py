@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -30,7 +29,15 @@ from tests.support.hermetic import wait_until
 from tests.support.pages import JSON_TYPE, wheel_spec
 from tests.support.reply import Reply
 from tests.support.server import ProxyIndex
-from tests.support.uploads import BASIC, BOUNDARY, ORDERS, UploadForm, multipart, upload_form
+from tests.support.uploads import (
+    BASIC,
+    BOUNDARY,
+    ORDERS,
+    UploadForm,
+    attestation_of,
+    multipart,
+    upload_form,
+)
 from tests.support.upstream import FakeUpstream
 
 JSON = {"Accept": JSON_TYPE}
@@ -581,7 +588,7 @@ def test_signatures_and_provenance_are_kept_and_served(
     (tmp_path / "own").mkdir()
     running = server(tmp_path / "own", *OPEN, "--public-url", "https://packages.example")
     form = wheel_form("signed")
-    attestation = attestation_of(form)
+    attestation = attestation_of(form.filename, form.content)
     form.tail = [
         ("gpg_signature", b"-----BEGIN PGP", form.filename + ".asc"),
         ("attestations", json.dumps([attestation]).encode(), None),
@@ -605,7 +612,9 @@ def test_provenance_is_not_advertised_without_a_public_address(
     running: ProxyIndex,
 ) -> None:
     form = wheel_form("attested")
-    form.tail = [("attestations", json.dumps([attestation_of(form)]).encode(), None)]
+    form.tail = [
+        ("attestations", json.dumps([attestation_of(form.filename, form.content)]).encode(), None)
+    ]
     assert form.post(running).status == 200
     assert entries(running, "attested")[form.filename].get("provenance") is None
 
@@ -623,28 +632,12 @@ def test_broken_attestations_are_refused(running: ProxyIndex, text: str) -> None
 def test_attestations_of_another_file_are_refused(running: ProxyIndex) -> None:
     form = wheel_form("unattested")
     other = wheel_form("unattested", payload=5)
-    form.tail = [("attestations", json.dumps([attestation_of(other)]).encode(), None)]
+    form.tail = [
+        ("attestations", json.dumps([attestation_of(other.filename, other.content)]).encode(), None)
+    ]
     answer = form.post(running)
     assert answer.status == 400
     assert "does not speak of" in answer.text
-
-
-def attestation_of(form: UploadForm) -> dict[str, object]:
-    digest = hashlib.sha256(form.content).hexdigest()
-    statement = {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": form.filename, "digest": {"sha256": digest}}],
-        "predicateType": "https://docs.example/attestations/publish/v1",
-        "predicate": None,
-    }
-    return {
-        "version": 1,
-        "verification_material": {"certificate": "MIIC", "transparency_entries": [{}]},
-        "envelope": {
-            "statement": base64.b64encode(json.dumps(statement).encode()).decode(),
-            "signature": "MEUC",
-        },
-    }
 
 
 # Volatile indexes, yanks, browsers
@@ -733,9 +726,11 @@ def test_every_change_leaves_one_line(running: ProxyIndex) -> None:
 
 def test_a_second_source_archive_of_a_version_is_refused(running: ProxyIndex) -> None:
     first = upload_form(sdist_name("twofold"), make_sdist("twofold"))
-    second = upload_form(sdist_name("twofold", suffix=".zip"), make_sdist("twofold", suffix=".zip"))
     assert first.post(running).status == 200
-    assert second.post(running).status == 400
+    for version in ("1.0", "1.0.0"):  # in another spelling as well
+        content = make_sdist("twofold", version, suffix=".zip")
+        second = upload_form(sdist_name("twofold", version, ".zip"), content)
+        assert second.post(running).status == 400
     assert list(entries(running, "twofold")) == [first.filename]
 
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import json
 import os
+import pwd
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
+from proxyindex import records
+from proxyindex.names import normalize
+from proxyindex.publish.shelf import Shelf
 from proxyindex.publishing.distribution import Distribution, read
 from proxyindex.publishing.folder import Folder
 from proxyindex.publishing.publish import carry_out, plan
 from proxyindex.publishing.remote import RemoteFolder
 from proxyindex.publishing.target import Outcome, PublishError, Target
+from proxyindex.records import Record
 from tests.support.builders import make_sdist, make_wheel, put, put_sdist, put_wheel
+from tests.support.hermetic import environment, wait_until
 from tests.support.sshd import SshServer, ssh_server
+from tests.support.uploads import attestation_of
 
 Place = Callable[..., Target]
-WHEEL = "demo-1.0-py3-none-any.whl"
+WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +100,7 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and "/." not in f"/{path.relative_to(folder)}"
     }
 
 
@@ -96,7 +111,8 @@ def test_files_are_put_where_local_looks_for_them(place: Place, there: Path, her
         found = there / each.project / each.filename
         assert found.read_bytes() == each.path.read_bytes()
         assert found.stat().st_mode & 0o444 == 0o444
-    assert set(state(there)) == {f"demo/{wheel.filename}", f"other-one/{sdist.filename}"}
+    put_there = {f"demo/{wheel.filename}", f"other-one/{sdist.filename}"}
+    assert {name for name in state(there) if not name.endswith(".json")} == put_there
 
 
 @pytest.mark.parametrize("with_pages", [False, True])
@@ -115,7 +131,7 @@ def test_only_what_is_new_is_written(place: Place, there: Path, here: Path) -> N
     publish(place(with_pages=True), read(put_wheel(here, version="2.0")))
     after = state(there)
     touched = {name for name in after if after[name] != before.get(name)}
-    assert touched == {
+    assert touched - {"demo/demo-2.0-py3-none-any.whl.json"} == {
         "demo/demo-2.0-py3-none-any.whl",
         "demo/demo-2.0-py3-none-any.whl.metadata",
         "demo/index.html",
@@ -187,26 +203,176 @@ def test_pages_tell_what_changed_meanwhile(place: Place, there: Path, here: Path
     assert "demo-1.0.tar.gz" not in page
 
 
-def test_publishers_to_one_folder_take_turns(there: Path) -> None:
-    lock = there / ".publishing"
-    with Folder(there, with_pages=False):
-        assert not is_free(lock)
-    assert is_free(lock)
+def test_a_folder_gets_the_record_that_an_upload_gets(there: Path, here: Path) -> None:
+    before = datetime.now(UTC)
+    wheel = read(put_wheel(here, requires_python=">=3.9"))
+    publish(Folder(there, with_pages=False), wheel)
+    record = records.read(there / "demo" / f"{WHEEL}.json")
+    assert record
+    assert (record.sha256, record.size) == (wheel.sha256, wheel.size)
+    assert (record.requires_python, record.yanked) == (">=3.9", None)
+    assert record.core_metadata == hashlib.sha256(wheel.metadata).hexdigest()
+    assert before <= record.upload_time <= datetime.now(UTC)
+    assert record.uploader == pwd.getpwuid(os.geteuid()).pw_name
+    found = (there / "demo" / WHEEL).stat()
+    assert record.vouches_for(size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino)
 
 
-def is_free(lock: Path) -> bool:
-    with lock.open() as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+def test_records_on_web_servers_name_nobody(there: Path, here: Path) -> None:
+    publish(Folder(there, with_pages=True), read(put_wheel(here)))
+    record = records.read(there / "demo" / f"{WHEEL}.json")
+    assert record
+    assert record.uploader is None
 
 
-def test_signatures_go_along(place: Place, there: Path, here: Path) -> None:
+def test_pages_tell_what_records_tell(place: Place, there: Path, here: Path) -> None:
+    """However the record came there; beside other bytes it says nothing."""
+    publish(place(with_pages=True), read(put_wheel(here)), read(put_sdist(here)))
+    for name in (WHEEL, SDIST):
+        path = there / "demo" / name
+        noted = Record(
+            sha256=read(path).sha256 if name == WHEEL else "0" * 64,
+            size=path.stat().st_size,
+            upload_time=datetime(2020, 2, 2, tzinfo=UTC),
+            yanked="loses data",
+        )
+        put(there / "demo", f"{name}.json", records.encode(noted))
+    publish(place(with_pages=True), read(put_wheel(here, version="2.0")))
+    files = entries(there)
+    assert (files[WHEEL]["upload-time"], files[WHEEL]["yanked"]) == (
+        "2020-02-02T00:00:00Z",
+        "loses data",
+    )
+    assert files[SDIST]["upload-time"] > "2026"
+    assert not files[SDIST].get("yanked")
+    assert 'data-yanked="loses data"' in (there / "demo" / "index.html").read_text()
+    # and it is taken back, though the page over there is what is remembered
+    (there / "demo" / f"{WHEEL}.json").unlink()
+    publish(place(with_pages=True), read(put_wheel(here, version="3.0")))
+    assert not entries(there)[WHEEL].get("yanked")
+
+
+def entries(there: Path) -> dict[str, dict[str, Any]]:
+    page = json.loads((there / "demo" / "index.v1_json").read_text())
+    return {file["filename"]: file for file in page["files"]}
+
+
+def test_what_a_record_vouches_for_is_not_fetched_again(
+    there: Path, here: Path, machines: Callable[[], SshServer]
+) -> None:
+    """It would be noticed that other bytes lie there by now."""
+    publish(Folder(there, with_pages=True), read(put_wheel(here, payload=9)))
+    path = there / "demo" / WHEEL
+    digest, found = read(path).sha256, path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    ssh = machines()
+    for mtime, is_vouched in ((found.st_mtime, True), (found.st_mtime - 2, False)):
+        os.utime(path, (mtime, mtime))
+        target = RemoteFolder(f"{ssh.host}:{there}", ssh.command, with_pages=True)
+        publish(target, read(put_wheel(here, version="2.0")))
+        listed = entries(there).get(WHEEL)
+        assert (listed is not None and listed["hashes"]["sha256"] == digest) is is_vouched
+
+
+def test_names_of_deleted_files_stay_taken(place: Place, there: Path, here: Path) -> None:
+    (there / "demo").mkdir()
+    (there / "demo" / ".deleted").write_text(f"\n{WHEEL}\ndemo-0.9.tar.gz\n")
+    wheel, sdist = read(put_wheel(here)), read(put_sdist(here))
+    for overwrite in (False, True):
+        with pytest.raises(PublishError) as caught:
+            publish(place(), sdist, wheel, overwrite=overwrite)
+        assert f"A file '{WHEEL}' was deleted; its name is not used again." in str(caught.value)
+        assert "Nothing was published." in str(caught.value)
+        assert state(there) == {}
+    assert publish(place(), sdist) == {SDIST: Outcome.PUBLISHED}
+
+
+def test_a_version_has_one_sdist(place: Place, there: Path, here: Path) -> None:
+    publish(place(), read(put_sdist(here)))
+    other = put(here, "demo-1.0.0.zip", make_sdist(suffix=".zip"))
+    with pytest.raises(PublishError, match=r"Version 1.0.0 has a source archive, 'demo-1.0.tar.gz"):
+        publish(place(), read(other))
+    assert not (there / "demo" / other.name).exists()
+
+
+def test_a_broken_file_of_that_name_is_other_bytes(there: Path, here: Path) -> None:
+    """It is on no page, but it lies there."""
+    put(there / "demo", WHEEL, b"half of a")
+    wheel = read(put_wheel(here))
+    with pytest.raises(PublishError, match="other bytes"):
+        publish(Folder(there, with_pages=False), wheel)
+    told = publish(Folder(there, with_pages=False), wheel, overwrite=True)
+    assert told == {WHEEL: Outcome.REPLACED}
+    assert (there / "demo" / WHEEL).read_bytes() == wheel.path.read_bytes()
+
+
+def test_a_publisher_waits_for_whoever_changes_the_project(
+    there: Path, here: Path, tmp_path: Path
+) -> None:
+    """And sees what he has done: checks and the step in are one, among processes."""
+    put_wheel(here, payload=300_000)
+    theirs = make_wheel(requires_python=">=3.8")
+    command = [sys.executable, "-m", "proxyindex", "publish", here, "--to", there]
+
+    async def run() -> str:
+        async with Shelf(there).locked(normalize("demo")):
+            process = subprocess.Popen(
+                command, env=environment(tmp_path / "home"), stderr=subprocess.PIPE, text=True
+            )
+            await anyio.to_thread.run_sync(partial(wait_until, partial(is_staged, there), "it"))
+            assert process.poll() is None
+            put(there / "demo", WHEEL, theirs)
+        return (await anyio.to_thread.run_sync(process.communicate))[1]
+
+    assert f"File already exists ('{WHEEL}', with other bytes)." in anyio.run(run)
+    assert (there / "demo" / WHEEL).read_bytes() == theirs
+    assert not (there / "demo" / f"{WHEEL}.json").exists()
+
+
+def is_staged(there: Path) -> bool:
+    return any(path.stat().st_size > 300_000 for path in there.glob(".incoming/*/.content"))
+
+
+WITHOUT_LINKS = """
+import errno, sys
+
+def refuse(event, arguments):
+    if event == "os.link":
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+sys.addaudithook(refuse)
+from proxyindex.cli import main
+main()
+"""
+
+
+def test_a_file_system_without_hard_links_will_do(there: Path, here: Path, tmp_path: Path) -> None:
+    publish(Folder(there, with_pages=False), read(put_sdist(here)))
+    command = [sys.executable, "-c", WITHOUT_LINKS, "publish", here, "--to", there]
+    wheel = put_wheel(here)
+    env = environment(tmp_path / "home")
+    assert subprocess.run(command, env=env, check=False).returncode == 0
+    assert (there / "demo" / WHEEL).read_bytes() == wheel.read_bytes()
+    assert records.read(there / "demo" / f"{WHEEL}.json")
+
+
+def test_several_users_may_share_a_folder_that_says_so(there: Path, here: Path) -> None:
+    """What is made beside the files is as open to a group as the folder is, and no more."""
+    there.chmod(0o2775)
+    publish(Folder(there, with_pages=False), read(put_wheel(here)))
+    incoming = there / ".incoming"
+    assert stat.S_IMODE(incoming.stat().st_mode) & 0o777 == 0o770
+    assert stat.S_IMODE((incoming / "locks").stat().st_mode) == 0o660
+
+
+def test_signatures_and_attestations_go_along(place: Place, there: Path, here: Path) -> None:
     sdist = put_sdist(here)
     put(here, sdist.name + ".asc", b"signed")
+    attestation = attestation_of(sdist.name, sdist.read_bytes())
+    put(here, sdist.name + ".publish.attestation", json.dumps(attestation).encode())
     publish(place(with_pages=True), read(sdist))
+    told = json.loads((there / "demo" / (sdist.name + ".provenance")).read_text())
+    assert told["attestation_bundles"][0]["attestations"] == [attestation]
     assert (there / "demo" / (sdist.name + ".asc")).read_bytes() == b"signed"
     assert 'data-gpg-sig="true"' in (there / "demo" / "index.html").read_text()
 

@@ -86,6 +86,23 @@ def test_a_folder_with_pages_is_an_index_for_any_web_server(
     assert '" 404' not in log
 
 
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_yanked_versions_are_not_chosen_from_static_pages(
+    installer: str, dist: Path, tmp_path: Path, workbench: Workbench
+) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    put_wheel(dist, "acme-lib", "3.0")
+    publish(workbench, dist, "--to", public)
+    yank = ("yank", "acme-lib==3.0", "--folder", public, "--cache-dir", tmp_path / "cache")
+    workbench.run(sys.executable, "-m", "proxyindex", *yank)
+    assert (
+        "written: acme-lib/index.html" in publish(workbench, dist, "--to", public, "--pages").stdout
+    )
+    with static_server(public, workbench) as url:
+        assert install(workbench, installer, url, "acme-lib") == {"Acme-Lib": "1.0+cu.1"}
+
+
 @contextmanager
 def nginx(folder: Path, home: Path) -> Iterator[str]:
     """The example configuration, with a port and the folder put in."""
@@ -126,7 +143,7 @@ def test_nginx_serves_both_forms(
         assert json.body == (public / "acme-app" / "index.v1_json").read_bytes()
         html = http.request(root, "/simple/acme-app/", [("Accept", "*/*")])
         assert html.header("content-type") == "text/html"
-        assert http.request(root, "/simple/.publishing").status == 404
+        assert http.request(root, "/simple/.incoming/locks").status == 404
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)

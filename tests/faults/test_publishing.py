@@ -170,7 +170,7 @@ def test_one_unsound_file_keeps_all_back(
     done = publish(dist, "--to", f"{index.url}/legacy/")
     assert done.exit_code == 1
     assert "broken-1.0-py3-none-any.whl cannot be published" in done.stderr
-    assert "other-1.0.tar.gz cannot be published: its metadata is of project 'demo'" in done.stderr
+    assert "The PKG-INFO in 'other-1.0.tar.gz' is of project 'demo'." in done.stderr
     assert done.stderr.endswith("Nothing was published.\n")
     assert (index.uploads, index.looks) == ([], [])
 
@@ -442,7 +442,7 @@ def test_credentials_go_to_their_own_origin_only(
 
 
 def _has_begun(process: subprocess.Popen[bytes], folder: Path) -> bool:
-    return process.poll() is not None or any(folder.glob(".incoming-*"))
+    return process.poll() is not None or any(folder.glob(".incoming/*/.content"))
 
 
 def test_a_killed_publisher_leaves_the_whole_file_or_none(tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ def test_a_killed_publisher_leaves_the_whole_file_or_none(tmp_path: Path) -> Non
     env = environment(tmp_path / "home")
     for _ in range(3):
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-        wait_until(partial(_has_begun, process, target / "demo"), "a start")
+        wait_until(partial(_has_begun, process, target), "a start")
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not place.exists() or place.read_bytes() == content
@@ -464,8 +464,10 @@ def test_a_killed_publisher_leaves_the_whole_file_or_none(tmp_path: Path) -> Non
         place.unlink(missing_ok=True)
     assert subprocess.run(command, env=env, check=False, stdout=subprocess.DEVNULL).returncode == 0
     assert place.read_bytes() == path.read_bytes()
+    assert [entry.name for entry in (target / ".incoming").iterdir()] == ["locks"]
     assert sorted(entry.name for entry in place.parent.iterdir()) == [
         WHEEL,
+        WHEEL + ".json",
         WHEEL + ".metadata",
         "index.html",
         "index.v1_json",
@@ -508,7 +510,8 @@ def test_a_folder_that_refuses_is_told(
     put(target, "demo", b"in the way")
     done = publish(dist, "--to", target)
     assert done.exit_code == 1
-    assert f"{target / 'demo'} cannot be written: File exists." in done.stderr
+    there = target / "demo" / WHEEL
+    assert f"{there}.json cannot be written: Not a directory." in done.stderr
 
 
 def test_a_folder_that_is_not_there_is_not_made(

@@ -11,6 +11,7 @@ from proxyindex.names import (
     InvalidName,
     is_reserved,
     is_safe_filename,
+    is_same_version,
     matches_pattern,
     normalize,
     parse_filename,
@@ -199,6 +200,23 @@ def test_versions_of_all_ages_have_one_order():
 @given(st.lists(st.text(max_size=12) | st.sampled_from(["1.0", "1.0.0", "v1", "1!2", "1.0+a"])))
 def test_the_order_of_versions_does_not_depend_on_their_input_order(versions):
     assert sorted(versions, key=version_key) == sorted(reversed(versions), key=version_key)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("1.0", "1.0.0", True),
+        ("v1.0", "1.0", True),
+        ("1.0", "1.0.post1", False),
+        ("dev-r12", "dev-r12", True),
+        ("dev-r12", "dev-r13", False),
+        ("1.0", None, False),
+        (None, None, True),
+    ],
+)
+def test_a_version_is_the_same_in_any_spelling(one, other, is_same):
+    assert is_same_version(one, other) is is_same
+    assert is_same_version(other, one) is is_same
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import zipfile
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from proxyindex.publish.checks import check_archive, read_form
+from proxyindex.publish.form import Form
+from proxyindex.publish.rejection import UploadRejected
+from proxyindex.publish.stage import Digests
 from proxyindex.publishing import credentials, distribution, form, selection, server
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.publishing.distribution import Unpublishable
@@ -23,8 +29,10 @@ from tests.support.builders import (
     put_sdist,
     put_wheel,
 )
+from tests.support.uploads import attestation_of
 
 URL = "https://index.example/legacy/"
+WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 
 
 # which files are meant
@@ -43,6 +51,15 @@ def test_globs_are_expanded_where_no_shell_did(tmp_path: Path) -> None:
     wheel, sdist = put_wheel(tmp_path), put_sdist(tmp_path)
     assert selection.by_paths([f"{tmp_path}/*"]) == [wheel, sdist]
     assert selection.by_paths([f"{tmp_path}/*.gz"]) == [sdist]
+
+
+def test_what_goes_along_may_be_named_as_well(tmp_path: Path) -> None:
+    """By `dist/*`, for instance, which a shell expands."""
+    wheel = put_wheel(tmp_path)
+    beside = [put(tmp_path, wheel.name + end, b"x") for end in (".asc", ".publish.attestation")]
+    assert selection.by_paths([str(wheel), *map(str, beside)]) == [wheel]
+    with pytest.raises(PublishError, match="Only signatures and attestations"):
+        selection.by_paths([str(path) for path in beside])
 
 
 def test_a_file_named_twice_is_meant_once(tmp_path: Path) -> None:
@@ -101,7 +118,7 @@ def test_a_distribution_tells_what_an_index_is_told(tmp_path: Path) -> None:
     put(tmp_path, path.name + ".asc", b"signed")
     found = distribution.read(path)
     content = path.read_bytes()
-    assert (found.project, found.version, found.kind) == ("acme-lib", "1.0", "wheel")
+    assert (found.project, found.filetype) == ("acme-lib", "bdist_wheel")
     assert found.size == len(content)
     assert found.sha256 == hashlib.sha256(content).hexdigest()
     assert found.blake2b == hashlib.blake2b(content, digest_size=32).hexdigest()
@@ -110,56 +127,110 @@ def test_a_distribution_tells_what_an_index_is_told(tmp_path: Path) -> None:
     assert b"".join(found.pieces()) == content
 
 
-@pytest.mark.parametrize(
-    ("filename", "content", "said"),
-    [
-        ("demo-1.0.tar.bz2", b"x", "it is none of .whl, .tar.gz, .zip"),
-        ("demo-1.0.egg", b"x", "it is none of .whl, .tar.gz, .zip"),
-        ("demo.whl", make_wheel(), "its name is not that of a wheel or sdist"),
-        ("de mo-1.0-py3-none-any.whl", make_wheel(), "its name is not that of"),
-        ("demo-1.0.linux-x86_64.tar.gz", make_sdist(), "a binary archive that is no wheel"),
-        ("demo-r12-py3-none-any.whl", make_wheel(), "'r12', which is no version"),
-        ("demo-1.0-py3-none-any.whl", b"no zip", "it is not a readable zip archive"),
-        ("demo-1.0-py3-none-any.whl", make_wheel()[:-30], "it is not a readable zip archive"),
-        ("demo-1.0-py3-none-any.whl", make_zip([("a.py", b"")]), "0 dist-info/METADATA entries"),
-        (
-            "demo-1.0-py3-none-any.whl",
-            make_zip([("demo-1.0.dist-info/METADATA", metadata())]),
-            "it has no dist-info/WHEEL",
-        ),
-        ("demo-1.1-py3-none-any.whl", make_wheel(), "it holds the metadata of another"),
-        (
-            "demo-1.0-py3-none-any.whl",
-            make_wheel(core_metadata=metadata("other")),
-            "its metadata is of project 'other'",
-        ),
-        (
-            "demo-1.0-py3-none-any.whl",
-            make_wheel(core_metadata=metadata(version="2.0")),
-            "its metadata is of version '2.0'",
-        ),
-        ("demo-1.0.tar.gz", b"no gzip", "it is not a whole gzip stream"),
-        ("demo-1.0.tar.gz", make_sdist()[:-10], "it is not a whole gzip stream"),
-        ("demo-1.0.tar.gz", make_sdist(pkg_info=False), "it has no PKG-INFO"),
-        ("demo-1.1.tar.gz", make_sdist(), "its metadata is of version '1.0'"),
-        ("other-1.0.tar.gz", make_sdist(), "its metadata is of project 'demo'"),
-    ],
-)
+UNSOUND: list[tuple[str, bytes, str]] = [
+    ("demo-1.0.tar.bz2", b"x", "does not end in .tar.gz or .zip, as a sdist must"),
+    ("demo-1.0.egg", b"x", "does not end in .tar.gz or .zip, as a sdist must"),
+    ("demo.whl", make_wheel(), "cannot be read: Invalid wheel filename"),
+    ("de mo-1.0-py3-none-any.whl", make_wheel(), "is not one of a distribution file"),
+    ("demo-1.0.linux-x86_64.tar.gz", make_sdist(), "cannot be read: Invalid sdist filename"),
+    ("demo-r12-py3-none-any.whl", make_wheel(), "cannot be read: Invalid wheel filename"),
+    ("demo-1.0_cu.1-py3-none-any.whl", make_wheel(), "cannot be read: Invalid wheel filename"),
+    (WHEEL, b"no zip", "is not a readable zip archive"),
+    (WHEEL, make_wheel()[:-30], "is not a readable zip archive"),
+    (WHEEL, make_zip([("a.py", b"")]), "0 dist-info/METADATA entries"),
+    (
+        WHEEL,
+        make_zip([("demo-1.0.dist-info/METADATA", metadata())]),
+        "has no demo-1.0.dist-info/WHEEL",
+    ),
+    (
+        WHEEL,
+        make_zip([("demo-1.0.dist-info/METADATA", metadata())], method=zipfile.ZIP_BZIP2),
+        "in an unusual way",
+    ),
+    ("demo-1.1-py3-none-any.whl", make_wheel(), "holds the metadata of another"),
+    (WHEEL, make_wheel(core_metadata=metadata("other")), "is of project 'other'"),
+    (WHEEL, make_wheel(core_metadata=metadata(version="2.0")), "is of version '2.0'"),
+    (SDIST, b"no gzip", "is not a whole gzip stream"),
+    (SDIST, make_sdist()[:-10], "is not a whole gzip stream"),
+    (SDIST, make_sdist(pkg_info=False), "has no PKG-INFO"),
+    (SDIST, make_sdist(extra={"more/x": b""}), "has 2 top folders"),
+    (SDIST, make_sdist(extra={"../x": b""}), "that climbs"),
+    ("demo-1.1.tar.gz", make_sdist(), "is of version '1.0'"),
+    ("other-1.0.tar.gz", make_sdist(), "is of project 'demo'"),
+]
+
+
+@pytest.mark.parametrize(("filename", "content", "said"), UNSOUND)
 def test_what_no_index_would_take_is_told_before(
     tmp_path: Path, filename: str, content: bytes, said: str
 ) -> None:
+    """In the sentence with which the index would refuse it."""
     path = put(tmp_path, filename, content)
     with pytest.raises(Unpublishable) as caught:
         distribution.read(path)
     assert said in str(caught.value)
-    assert str(path) in str(caught.value)
+    assert str(caught.value) == f"{path} cannot be published: {refused_by_the_index(path)}"
 
 
-def test_local_versions_may_be_spelled_as_file_names_spell_them(tmp_path: Path) -> None:
+def refused_by_the_index(path: Path) -> str:
+    """What an upload of the file is told."""
+    content, sent = path.read_bytes(), path.name.removesuffix(".whl").removesuffix(".tar.gz")
+    digests = Digests(hashlib.sha256(content).hexdigest(), "", "")
+    name, _, version = sent.partition("-")
+    texts = {
+        ":action": "file_upload",
+        "filetype": "bdist_wheel" if path.name.endswith(".whl") else "sdist",
+        "name": name if name in ("demo", "other") else "demo",
+        "version": version[:3] if version.startswith("1.") else "1.0",
+        "sha256_digest": digests.sha256,
+    }
+    try:
+        check_archive(read_form(Form(texts, path.name, None), digests), path)
+    except UploadRejected as problem:
+        return str(problem)
+    return "nothing"
+
+
+def test_local_versions_may_be_as_file_names_have_them(tmp_path: Path) -> None:
     path = put(tmp_path, "demo-1.0+cu.1-py3-none-any.whl", make_wheel(version="1.0+cu.1"))
-    assert distribution.read(path).version == "1.0+cu.1"
-    path = put(tmp_path, "demo-1.0_cu.1-py3-none-any.whl", make_wheel(version="1.0+cu.1"))
-    assert distribution.read(path).version == "1.0_cu.1"
+    assert distribution.read(path).filename == path.name
+
+
+def attest(path: Path, *words: str) -> list[object]:
+    """Puts an attestation beside the file for each of these words."""
+    made: list[object] = []
+    for word in words:
+        made.append(attestation_of(path.name, path.read_bytes()) | {"n": word})
+        put(path.parent, f"{path.name}.{word}.attestation", json.dumps(made[-1]).encode())
+    return made
+
+
+def test_attestations_beside_the_file_are_sent(tmp_path: Path) -> None:
+    """Those of its own name; twine and uv call the first one `publish`."""
+    wheel, sdist = put_wheel(tmp_path), put_sdist(tmp_path)
+    made = attest(wheel, "publish", "slsa")
+    said = dict(form.fields(distribution.read(wheel)))
+    assert json.loads(said["attestations"]) == made
+    assert "attestations" not in dict(form.fields(distribution.read(sdist)))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"nothing", "attestations are not the JSON they should be"),
+        (b"\xff", "is not UTF-8"),
+        (json.dumps(attestation_of("demo-1.0.tar.gz", b"x")).encode(), "does not speak of"),
+        (b" " * (1024**2 + 1), "is over 1048576 bytes"),
+    ],
+)
+def test_attestations_that_an_index_would_refuse_are_told_before(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = put_sdist(tmp_path)
+    put(tmp_path, f"{path.name}.publish.attestation", content)
+    with pytest.raises(Unpublishable, match=said):
+        distribution.read(path)
 
 
 @pytest.mark.parametrize("change", [b"other bytes", b""])

@@ -55,7 +55,8 @@ def publish(
     """Publish DISTs (wheels and sdists; files, globs, or folders with some) to TARGET.
 
     Or, with --dist FOLDER, those in it of NAME VERSION. All are checked before the first is sent.
-    What TARGET has already is left alone, so that a run that failed may be repeated.
+    What TARGET has already is left alone, so that a run that failed may be repeated. Signatures
+    (DIST.asc) and attestations (DIST.publish.attestation) beside them go along.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ from proxyindex import records
 from proxyindex.errors import FileNotOnPage
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectPage
-from proxyindex.names import version_key
+from proxyindex.names import is_same_version
 from proxyindex.publish.rejection import UploadRejected, on_disk
 from proxyindex.publish.service import Publisher
 from proxyindex.publish.shelf import Shelf
@@ -61,7 +61,7 @@ def selected(page: ProjectPage, version: str | None, filename: str | None) -> li
     files = [
         file
         for file in page.files
-        if (version is None or _is_same(file.version, version))
+        if (version is None or is_same_version(file.version, version))
         and filename in (None, file.filename)
     ]
     if not files:
@@ -83,14 +83,6 @@ def note_of(file: File, path: Path) -> Record:
         requires_python=file.requires_python,
         core_metadata=(file.core_metadata or {}).get("sha256"),
     )
-
-
-def _is_same(version: str | None, wanted: str) -> bool:
-    (rank, parsed, text), (other_rank, other, other_text) = (
-        version_key(version),
-        version_key(wanted),
-    )
-    return rank == other_rank and (parsed == other if rank == 1 else text == other_text)
 
 
 def _paths(shelf: Shelf, files: list[File]) -> list[Path]:

@@ -1,6 +1,7 @@
 """What an upload must be to be published: small checks, in order, of the form and of the file.
 
-Each raises `UploadRejected` with a sentence that names the field or the part of the archive.
+Each raises `UploadRejected` with a sentence that names the field or the part of the archive. They
+judge what arrives here, and what the command `publish` is about to send anywhere.
 Source: PyPI's checks, trimmed for a private index; wheel and sdist specifications.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ from proxyindex.publish.stage import Digests
 from proxyindex.sdist import check_sdist
 from proxyindex.wheel import InvalidArchive, check_wheel, parse_headers
 
-_SUFFIXES = {"bdist_wheel": (".whl",), "sdist": (".tar.gz", ".zip")}
+SUFFIXES = {"bdist_wheel": (".whl",), "sdist": (".tar.gz", ".zip")}  # by filetype
 _DIGESTS = {"sha256_digest": "sha256", "blake2_256_digest": "blake2_256", "md5_digest": "md5"}
 _GONE = frozenset({"submit", "submit_pkg_info", "doc_upload", "verify"})
 _HEX = re.compile(r"[0-9a-f]+\Z")
@@ -55,8 +56,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What only the archive tells: fields of its metadata, and a wheel's METADATA by its sha256."""
+    """What only the archive tells: fields of its METADATA or PKG-INFO, and its bytes.
 
+    `core_metadata` is the sha256 of a wheel's.
+    """
+
+    metadata: bytes = field(repr=False)
     requires_python: str | None
     core_metadata: str | None
 
@@ -87,7 +92,7 @@ def check_action(form: Form) -> None:
 def read_filetype(form: Form) -> str:
     """`bdist_wheel` or `sdist`: nothing else is taken, as at PyPI."""
     filetype = form.texts.get("filetype", "")
-    if filetype not in _SUFFIXES:
+    if filetype not in SUFFIXES:
         raise bad(f"The form's filetype is {filetype[:40]!r}, neither 'bdist_wheel' nor 'sdist'.")
     return filetype
 
@@ -129,29 +134,29 @@ def check_filename(filename: str | None, filetype: str) -> str:
         raise bad("The form has no file in its field 'content'.")
     if not is_safe_filename(filename):
         raise bad(f"The file name {filename[:200]!r} is not one of a distribution file.")
-    if not filename.endswith(_SUFFIXES[filetype]):
-        ends = " or ".join(_SUFFIXES[filetype])
+    if not filename.endswith(SUFFIXES[filetype]):
+        ends = " or ".join(SUFFIXES[filetype])
         raise bad(f"The file name {filename!r} does not end in {ends}, as a {filetype} must.")
     return filename
 
 
 def check_belonging(filename: str, project: NormalizedName, version: Version) -> None:
     """The file name speaks of the form's project and version, in any spelling of them."""
-    try:
-        named, told = _parse(filename)
-    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion, ValueError) as problem:
-        raise bad(f"The file name {filename!r} cannot be read: {problem}.") from None
+    named, told = read_filename(filename)
     if named != project:
         raise bad(f"The file name {filename!r} is of project {named!r}, the form of {project!r}.")
     if told != version:
         raise bad(f"The file name {filename!r} is of version {told}, the form of {version}.")
 
 
-def _parse(filename: str) -> tuple[NormalizedName, Version]:
-    if filename.endswith(".whl"):
-        name, version, _, _ = parse_wheel_filename(filename)
-        return name, version
-    return parse_sdist_filename(filename)
+def read_filename(filename: str) -> tuple[NormalizedName, Version]:
+    """The project and version that the name of a wheel or sdist tells."""
+    try:
+        if filename.endswith(".whl"):
+            return parse_wheel_filename(filename)[:2]
+        return parse_sdist_filename(filename)
+    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion, ValueError) as problem:
+        raise bad(f"The file name {filename!r} cannot be read: {problem}.") from None
 
 
 def check_archive(upload: Upload, path: Path) -> Inside:
@@ -170,7 +175,7 @@ def check_archive(upload: Upload, path: Path) -> Inside:
     if not _is_version(fields.version, upload.version):
         raise bad(f"The {where} in {upload.filename!r} is of version {fields.version!r}.")
     digest = hashlib.sha256(metadata).hexdigest() if upload.is_wheel else None
-    return Inside(fields.requires_python, digest)
+    return Inside(metadata, fields.requires_python, digest)
 
 
 def _metadata(source: BinaryIO, filename: str) -> bytes:

@@ -28,6 +28,7 @@ class FolderRefused(ProxyindexError):
     """Our own folder could not be written (full, read-only, vanished): 503."""
 
     def __init__(self, problem: OSError) -> None:
+        self.problem = problem
         reason = problem.strerror or type(problem).__name__
         super().__init__(f"The folder of this index could not be written: {reason}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from proxyindex.model import (
     LocalOrigin,
     ProjectPage,
 )
-from proxyindex.names import parse_filename, version_key
+from proxyindex.names import is_same_version, parse_filename
 from proxyindex.publish.checks import Inside, Upload, check_archive, read_form
 from proxyindex.publish.form import MAX_TEXTS, FormReader
 from proxyindex.publish.rejection import UploadRejected, bad, on_disk
@@ -186,21 +186,12 @@ class Publisher:
         return {file.filename: file for file in page.files}
 
     def check_name(self, project: NormalizedName, filename: str, files: Mapping[str, File]) -> None:
-        """Whether bytes that are not there yet may get this name. Blocks. Raises `UploadRejected`.
-
-        One sdist per version: clients would take either of two, and those may differ (PyPI).
-        """
+        """Whether bytes that are not there may get this name. Blocks. Raises `UploadRejected`."""
         if self.terms.overwrite:
             return
         if filename in files:
             raise conflict(filename)
-        if filename in self.shelf.deleted(project):
-            raise bad(f"A file {filename!r} was deleted; its name is not used again.")
-        told = parse_filename(filename, project)
-        for other in files.values() if told.kind == "sdist" else ():
-            is_sdist = parse_filename(other.filename, project).kind == "sdist"
-            if is_sdist and version_key(other.version) == version_key(told.version):
-                raise bad(f"Version {told.version} has a source archive, {other.filename!r}.")
+        check_new(filename, project, files, self.shelf.deleted(project))
 
     async def _check_outside(self, project: NormalizedName) -> None:
         inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + _UPSTREAM_SECONDS)
@@ -227,7 +218,7 @@ class Publisher:
             self.shelf.add(stage, upload.project, filename)
         except FileExistsError:  # not listed, or put there by somebody who does not know our locks
             path = self.shelf.home(upload.project) / filename
-            if _sha256(path) == upload.sha256:
+            if sha256_of(path) == upload.sha256:
                 return Published(filename, is_new=False)
             if not self.terms.overwrite:
                 raise conflict(filename) from None
@@ -238,6 +229,22 @@ class Publisher:
 def conflict(filename: str) -> UploadRejected:
     """409, in the words that clients look for."""
     return UploadRejected(409, f"File already exists ({filename!r}, with other bytes).")
+
+
+def check_new(
+    filename: str, project: NormalizedName, there: Iterable[str], deleted: Collection[str]
+) -> None:
+    """Whether a project with these files may get another one. Raises `UploadRejected`.
+
+    One sdist per version: clients would take either of two, and those may differ (PyPI).
+    """
+    if filename in deleted:
+        raise bad(f"A file {filename!r} was deleted; its name is not used again.")
+    told = parse_filename(filename, project)
+    for other in there if told.kind == "sdist" else ():
+        named = parse_filename(other, project)
+        if named.kind == "sdist" and is_same_version(named.version, told.version):
+            raise bad(f"Version {told.version} has a source archive, {other!r}.")
 
 
 def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: str | None) -> None:
@@ -263,7 +270,8 @@ def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: st
     stage.sync()
 
 
-def _sha256(path: Path) -> str | None:
+def sha256_of(path: Path) -> str | None:
+    """That of the file, in hex; `None` if none can be read there. Blocks."""
     try:
         with open(path, "rb", opener=_no_follow) as source:
             return hashlib.file_digest(source, "sha256").hexdigest()

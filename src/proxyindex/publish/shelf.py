@@ -12,10 +12,11 @@ all. All of it blocks, and `OSError` passes through; whoever changes a project h
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from proxyindex.store.locks import Locks
 
 DELETED = ".deleted"
 _MAX_DELETED = 32 * 1024**2  # bytes
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 SIDECARS = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
 
 
@@ -50,15 +52,22 @@ class Shelf:
     def _locks(self) -> Locks:
         return Locks(self.root / INCOMING / LOCKS)
 
-    @asynccontextmanager
-    async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
+    def locked(self, project: NormalizedName) -> AbstractAsyncContextManager[None]:
         """Alone with the project among all processes that share the folder.
 
         Raises `FolderRefused` if there is no folder: an empty one made in its place would give all
         its names away.
         """
+        return self._alone(f"project {project}")
+
+    def writing_pages(self) -> AbstractAsyncContextManager[None]:
+        """Alone with the static pages of the folder, as `locked` is with a project."""
+        return self._alone("pages")
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
         await on_disk(make_incoming, self.root)
-        async with self._locks.hold(f"project {project}"):
+        async with self._locks.hold(key):
             yield
 
     def home(self, project: NormalizedName) -> Path:
@@ -88,7 +97,7 @@ class Shelf:
             return
         for suffix in SIDECARS:  # first: the file must not be seen without them
             self._move_sidecar(stage, filename, home / filename, suffix)
-        os.link(stage.path / filename, home / filename)
+        _link(stage.path / filename, home / filename)
         sync_folder(home)
 
     def add_together(self, stage: Stage, project: NormalizedName) -> None:
@@ -176,6 +185,19 @@ class Shelves:
         """Remove what killed processes have left in them. Blocks."""
         for root in list(self._shelves):
             sweep(root)
+
+
+def _link(source: Path, place: Path) -> None:
+    """Give the file its name. Raises `FileExistsError` if that is taken."""
+    try:
+        os.link(source, place)
+    except OSError as problem:
+        if problem.errno not in _NO_LINKS:
+            raise
+        # no hard links here; whoever knows our locks is kept out by them
+        if os.path.lexists(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place)) from None
+        os.rename(source, place)
 
 
 def _beside(path: Path, suffix: str) -> Path:

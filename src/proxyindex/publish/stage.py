@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -148,8 +149,22 @@ def _remove_if_left(path: Path) -> bool:
 def make_incoming(root: Path) -> Path:
     """The folder of stages below the index's folder `root`, which must be there."""
     incoming = root / INCOMING
-    incoming.mkdir(mode=0o700, exist_ok=True)
+    try:
+        incoming.mkdir(mode=0o700)
+    except FileExistsError:
+        return incoming
+    _share(incoming, 0o777, root)
+    locks = incoming / LOCKS
+    locks.touch(mode=0o600)
+    _share(locks, 0o666, root)
     return incoming
+
+
+def _share(path: Path, most: int, root: Path) -> None:
+    """Whoever may write into the index's folder may do so here: a group, or all."""
+    mode = stat.S_IMODE(os.stat(root).st_mode)
+    shared = (0o070 if mode & stat.S_IWGRP else 0) | (0o007 if mode & stat.S_IWOTH else 0)
+    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | shared & most)
 
 
 def _locked_folder(incoming: Path) -> tuple[Path, int]:

@@ -1,55 +1,63 @@
-"""One wheel or sdist that is to be published, found sound by the checks an index would make."""
+"""One wheel or sdist that is to be published, found sound by the checks an index makes."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
 
 from packaging.utils import NormalizedName
-from packaging.version import InvalidVersion, Version
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.model import SIGNATURE_SUFFIX
-from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
-from proxyindex.sdist import read_pkg_info
-from proxyindex.wheel import InvalidArchive, check_zip, open_zip, parse_headers, read_metadata
+from proxyindex.publish.attestations import provenance
+from proxyindex.publish.checks import (
+    SUFFIXES,
+    Upload,
+    check_archive,
+    check_filename,
+    read_filename,
+)
+from proxyindex.publish.form import MAX_ATTESTED, MAX_SIGNATURE
+from proxyindex.publish.rejection import UploadRejected, bad
 
-SUFFIXES = (".whl", ".tar.gz", ".zip")  # what PyPI takes: wheels and sdists
-PIECE = 256 * 1024
-_MAX_SIGNATURE = 64 * 1024
-_MEMBERS = ("WHEEL", "RECORD")  # of a wheel, beside METADATA
-_DIST_INFO = re.compile(r"[^/]+\.dist-info/([A-Z]+)\Z")
+ENDINGS = tuple(ending for endings in SUFFIXES.values() for ending in endings)
+ATTESTATION_SUFFIX = ".attestation"
+BESIDE = (SIGNATURE_SUFFIX, ATTESTATION_SUFFIX)  # what goes along with the file it is named after
+_PIECE = 256 * 1024
 
 
 class Unpublishable(ProxyindexError):
-    """A file that no index would take; the sentence says why."""
+    """A file that no index would take; the sentence says why, in the words of the index."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path} cannot be published: {problem}.")
-        self.problem = problem
+        super().__init__(f"{path} cannot be published: {problem.removesuffix('.')}.")
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Digests are lower-case hex, `size` is in bytes, `version` the text in the file name.
+    """Digests are lower-case hex, `size` is in bytes, `filetype` is a key of `SUFFIXES`.
 
     `metadata` are the bytes of METADATA or PKG-INFO, `signature` those of `<file>.asc`.
+    `attestations` is the JSON list of those beside the file, or empty; `provenance` is made of it.
     """
 
     path: Path
-    filename: str
     project: NormalizedName
-    version: str
-    kind: Literal["wheel", "sdist"]
+    filetype: str
     size: int
     sha256: str
     blake2b: str
     metadata: bytes = field(repr=False)
     signature: bytes | None = field(default=None, repr=False)
+    attestations: str = field(default="", repr=False)
+    provenance: bytes | None = field(default=None, repr=False)
+
+    @property
+    def filename(self) -> str:
+        return self.path.name
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes, read as they are needed, and proven by the end to be those that were checked.
@@ -60,7 +68,7 @@ class Distribution:
         digest, left = hashlib.sha256(), self.size
         try:
             with self.path.open("rb") as source:
-                while left and (piece := source.read(min(PIECE, left))):
+                while left and (piece := source.read(min(_PIECE, left))):
                     digest.update(piece)
                     left -= len(piece)
                     if not left and (digest.hexdigest() != self.sha256 or source.read(1)):
@@ -75,90 +83,61 @@ class Distribution:
 
 
 def read(path: Path) -> Distribution:
-    """Read and check one file, all of it. Raises `Unpublishable`.
-
-    The checks are those of the upload API: a safe name of a wheel or sdist that tells project and
-    version, an archive that is whole and no bomb, and metadata that says the same.
-    """
-    project, version, kind = _named(path)
+    """Read and check one file, all of it, as an index does. Raises `Unpublishable`."""
     try:
-        with path.open("rb") as source:
-            metadata = _metadata(source, path, kind)
-            size, sha256, blake2b = _digests(source)
-        signature = _signature(path)
-    except InvalidArchive as problem:
-        raise Unpublishable(path, f"it {problem.problem}") from problem
+        return _read(path)
+    except UploadRejected as problem:
+        raise Unpublishable(path, str(problem)) from problem
     except OSError as problem:
         raise Unpublishable(path, (problem.strerror or str(problem)).lower()) from problem
-    _check_agreement(path, project, version, metadata)
+
+
+def _read(path: Path) -> Distribution:
+    filetype = next((key for key in SUFFIXES if path.name.endswith(SUFFIXES[key])), "sdist")
+    filename = check_filename(path.name, filetype)
+    project, version = read_filename(filename)
+    size, sha256, blake2b = _digests(path)
+    attestations = _attestations(path)
+    attested = provenance(attestations, filename, sha256)
+    signature = _signature(path)
+    upload = Upload(project, version, filename, sha256, signature, attested)
+    metadata = check_archive(upload, path).metadata
     return Distribution(
-        path, path.name, project, version, kind, size, sha256, blake2b, metadata, signature
+        path, project, filetype, size, sha256, blake2b, metadata, signature, attestations, attested
     )
 
 
-def _named(path: Path) -> tuple[NormalizedName, str, Literal["wheel", "sdist"]]:
-    if not path.name.endswith(SUFFIXES):
-        raise Unpublishable(path, f"it is none of {', '.join(SUFFIXES)}")
-    named = parse_filename(path.name)
-    if not is_safe_filename(path.name) or named.project is None or named.version is None:
-        raise Unpublishable(path, "its name is not that of a wheel or sdist")
-    if named.kind == "other":
-        raise Unpublishable(path, "it is a binary archive that is no wheel")
-    _parsed(path, named.version, "its name")
-    return named.project, named.version, named.kind
-
-
-def _metadata(source: BinaryIO, path: Path, kind: str) -> bytes:
-    if kind == "wheel":
-        check_zip(source, path.name)
-        metadata = read_metadata(source, path.name)
-        with open_zip(source, path.name) as archive:
-            found = {match[1] for name in archive.namelist() if (match := _DIST_INFO.match(name))}
-        if missing := [member for member in _MEMBERS if member not in found]:
-            raise Unpublishable(path, f"it has no dist-info/{missing[0]}")
-        return metadata
-    if (pkg_info := read_pkg_info(source, path.name)) is None:
-        raise Unpublishable(path, "it has no PKG-INFO in its one top directory")
-    return pkg_info
-
-
-def _digests(source: BinaryIO) -> tuple[int, str, str]:
+def _digests(path: Path) -> tuple[int, str, str]:
     """Size, sha256, and blake2b of 256 bits, which PyPI calls blake2_256."""
-    source.seek(0)
     size, sha256, blake2b = 0, hashlib.sha256(), hashlib.blake2b(digest_size=32)
-    while piece := source.read(PIECE):
-        size += len(piece)
-        sha256.update(piece)
-        blake2b.update(piece)
+    with path.open("rb") as source:
+        while piece := source.read(_PIECE):
+            size += len(piece)
+            sha256.update(piece)
+            blake2b.update(piece)
     return size, sha256.hexdigest(), blake2b.hexdigest()
 
 
 def _signature(path: Path) -> bytes | None:
     beside = path.with_name(path.name + SIGNATURE_SUFFIX)
-    if not beside.is_file():
-        return None
-    with beside.open("rb") as source:
-        content = source.read(_MAX_SIGNATURE + 1)
-    if len(content) > _MAX_SIGNATURE:
-        raise Unpublishable(beside, f"a signature has at most {_MAX_SIGNATURE} bytes")
+    return _small(beside, MAX_SIGNATURE) if beside.is_file() else None
+
+
+def _attestations(path: Path) -> str:
+    """What lies in `<file>.<any word>.attestation`, where twine and uv look for it (PEP 740)."""
+    beside = sorted(path.parent.glob(f"{glob.escape(path.name)}.*{ATTESTATION_SUFFIX}"))
+    try:
+        text = ",".join(_small(each, MAX_ATTESTED).decode() for each in beside)
+    except UnicodeDecodeError:
+        raise bad("The form's field 'attestations' is not UTF-8.") from None
+    if len(text) > MAX_ATTESTED - 2:
+        raise bad(f"The form's field 'attestations' is over {MAX_ATTESTED} bytes.")
+    return f"[{text}]" if beside else ""
+
+
+def _small(path: Path, limit: int) -> bytes:
+    with path.open("rb") as source:
+        content = source.read(limit + 1)
+    if len(content) > limit:
+        raise bad(f"The file {path.name!r} beside it is over {limit} bytes.")
     return content
-
-
-def _check_agreement(path: Path, project: NormalizedName, version: str, metadata: bytes) -> None:
-    inside = parse_headers(metadata)
-    try:
-        same_project = normalize(inside.name or "") == project
-    except InvalidName:
-        same_project = False
-    if not same_project:
-        raise Unpublishable(path, f"its metadata is of project {inside.name!r}")
-    if _parsed(path, inside.version or "", "its metadata") != _parsed(path, version, "its name"):
-        raise Unpublishable(path, f"its metadata is of version {inside.version!r}")
-
-
-def _parsed(path: Path, version: str, place: str) -> Version:
-    try:
-        # file names may have `_` where a local version has `+` or `-`
-        return Version(version.replace("_", "-") if "+" in version else version.replace("_", "+"))
-    except InvalidVersion as problem:
-        raise Unpublishable(path, f"{place} says {version!r}, which is no version") from problem

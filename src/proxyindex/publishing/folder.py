@@ -1,213 +1,179 @@
-"""The target that is a folder of this machine: `<folder>/<project>/<file>`, as `Local` reads it."""
+"""The target that is a folder of this machine: files come in as uploads do, without a server."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import hashlib
 import os
-import secrets
+import pwd
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
+from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.model import SIGNATURE_SUFFIX
+from proxyindex.publish.rejection import FolderRefused, UploadRejected
+from proxyindex.publish.service import (
+    Published,
+    Publisher,
+    Receiving,
+    UploadTerms,
+    sha256_of,
+)
+from proxyindex.publish.shelf import Shelf
+from proxyindex.publish.stage import Stage, staged, sweep, sync_folder
 from proxyindex.publishing.distribution import Distribution
+from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
     HTML_NAME,
+    local,
     local_names,
     local_pages,
     rendered,
     rendered_list,
     sidecars,
 )
-from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
-from proxyindex.repository.scan import FolderUnavailable, Scanner
-
-_LOCK = ".publishing"
-_INCOMING = ".incoming-"  # hidden: `scan` passes it over
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
+from proxyindex.publishing.target import Advance, Outcome, PublishError, refusal
+from proxyindex.repository.scan import FolderUnavailable
 
 
 class Folder:
-    """Files arrive under a hidden name and get their own when they are whole and on the disk.
+    """The form that a server would get goes to the service a server has: `publish/service.py`.
 
-    As a context it keeps other publishers out, so that leftovers of killed ones are known to be
-    that, and a page is made of all files there are. Servers only read, and need no such thing.
+    So the steps, locks and sentences are the same, whether a server runs on the folder or not.
     """
 
     def __init__(self, folder: Path, *, with_pages: bool) -> None:
         self._folder = folder
         self._with_pages = with_pages
-        self._places: dict[str, Path] = {}
-        self._lock: int | None = None
+        self._shelf = Shelf(folder)
+        self._local = local(folder)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Raises `PublishError` if there is no such folder: a volume that is not mounted?"""
         if not self._folder.is_dir():
             raise PublishError(f"There is no folder {self._folder}; make it first.")
-        with _said(self._folder):
-            self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks: then without
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._portal = self._stack.enter_context(start_blocking_portal())
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._stack.close()
 
     def held(self, wanted: Sequence[Distribution]) -> Mapping[str, str]:
-        """Wherever they lie in the folder: flat, in another directory, in the project's own."""
-        try:
-            projects = Scanner([self._folder]).scan().projects
-        except FolderUnavailable as problem:
-            raise PublishError(f"{problem.folder} cannot be read: {problem.problem}.") from problem
+        """Wherever they lie in the folder: flat, in another directory, in the project's own.
+
+        Raises `PublishError` for names that are not there and would be refused as well.
+        """
+        publisher = self._publisher(overwrite=False)
         found: dict[str, str] = {}
-        for each in wanted:
-            for there in projects.get(each.project, ()):
-                if there.filename == each.filename:
-                    self._places[each.filename] = Path(there.path)
-                    with _said(there.path):
-                        found[each.filename] = _sha256(there.path)
+        refused: list[str] = []
+        with _said(self._folder):
+            projects = {each.project for each in wanted}
+            files = {name: self._portal.call(publisher.files, name) for name in projects}
+            for each in wanted:
+                there = files[each.project].get(each.filename)
+                # it may lie there broken, and on no page
+                digest = there.sha256 if there else sha256_of(self._usual(each))
+                if digest is not None:
+                    found[each.filename] = digest
+                    continue
+                try:
+                    publisher.check_name(each.project, each.filename, files[each.project])
+                except UploadRejected as problem:
+                    refused.append(refusal(self._folder, each, problem))
+        if refused:
+            raise PublishError("\n".join([*refused, "Nothing was published."]))
         return found
 
     def send(
         self, wanted: Sequence[Distribution], *, overwrite: bool, advance: Advance
     ) -> Iterator[tuple[Distribution, Outcome]]:
         """One after the other; each is there for good when it is told."""
+        sweep(self._shelf.root)
+        publisher = self._publisher(overwrite=overwrite)
         for each in wanted:
-            usual = self._folder / each.project / each.filename
-            place = self._places.get(each.filename, usual)
-            with _said(place):
-                outcome = _put(each, place, overwrite=overwrite, advance=advance)
-            yield each, outcome
+            with _said(self._folder):
+                try:
+                    done = self._publish(publisher, each, advance)
+                except UploadRejected as problem:
+                    raise PublishError(refusal(self._folder, each, problem)) from problem
+            new = Outcome.REPLACED if overwrite else Outcome.PUBLISHED
+            yield each, new if done.is_new else Outcome.THERE
 
     def finish(self, projects: Sequence[NormalizedName]) -> Sequence[str]:
-        """With pages: those of these projects and of all that have none yet, and the list."""
+        """With pages: those of these projects and of all that have none yet, and the list.
+
+        Alone among publishers, so that a page is made of all files there are.
+        """
         if not self._with_pages:
             return ()
-        names = local_names(self._folder)
-        without = {name for name in names if not (self._folder / name / HTML_NAME).exists()}
-        wanted = sorted(without.union(projects).intersection(names))
-        root = os.path.abspath(self._folder)
-        files: dict[str, bytes] = {}
-        for page in local_pages(self._folder, wanted):
-            # what a page promises must be there before the page
-            found = sidecars(page).items()
-            files.update((os.path.relpath(path, root), body) for path, body in found)
-            files.update(rendered(page, root))
-        files.update(rendered_list(names))
-        return [name for name, body in files.items() if self._write(name, body)]
+        root = self._shelf.root
+        alone = self._portal.wrap_async_context_manager(self._shelf.writing_pages())
+        with _said(self._folder), alone, staged(root) as stage:
+            names = local_names(root)
+            without = {name for name in names if not (root / name / HTML_NAME).exists()}
+            wanted = sorted(without.union(projects).intersection(names))
+            files: dict[str, bytes] = {}
+            for page in local_pages(root, wanted):
+                # what a page promises must be there before the page
+                found = sidecars(page).items()
+                files.update((os.path.relpath(path, root), body) for path, body in found)
+                files.update(rendered(page, str(root)))
+            files.update(rendered_list(names))
+            return [name for name, body in files.items() if _write(stage, root / name, body)]
 
-    def _write(self, name: str, body: bytes) -> bool:
-        """Write a small file unless it is as it should be; whether it was written."""
-        place = self._folder / name
-        with _said(place):
-            with contextlib.suppress(OSError):
-                if place.read_bytes() == body:
-                    return False
-            place.parent.mkdir(exist_ok=True)
-            temporary = _incoming(place.parent)
-            try:
-                with open(temporary, "xb") as stream:
-                    stream.write(body)
-                    _sync(stream)
-                os.replace(temporary, place)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return True
+    def _usual(self, each: Distribution) -> Path:
+        return self._shelf.home(each.project) / each.filename
+
+    def _publisher(self, *, overwrite: bool) -> Publisher:
+        """Who may write into the folder may give names to what is in it."""
+        terms = UploadTerms(overwrite, max_size=2**63, claims=lambda name: True)
+        return Publisher(self._shelf, self._local, self._local, self._local, terms)
+
+    def _publish(self, publisher: Publisher, each: Distribution, advance: Advance) -> Published:
+        # with pages the records are on a web server for everybody to read
+        uploader = None if self._with_pages else _user()
+        form = make_form(each)
+        receiving = Receiving(self._shelf, form.boundary.encode(), each.size)
+        try:
+            for piece in form.pieces(advance):
+                receiving.feed(piece)
+            upload = receiving.finish()
+            return self._portal.call(publisher.publish, receiving, upload, uploader)
+        finally:
+            receiving.discard()
 
 
-def _put(each: Distribution, place: Path, *, overwrite: bool, advance: Advance) -> Outcome:
-    """Copy the file to its place. Raises `PublishError` where others put other bytes there."""
-    place.parent.mkdir(exist_ok=True)
-    _sweep(place.parent)
-    temporary = _incoming(place.parent)
+def _user() -> str | None:
+    """Who runs this, as the system knows him; in a container it may not."""
     try:
-        with open(temporary, "xb") as stream:
-            for piece in each.pieces():
-                stream.write(piece)
-                advance(len(piece))
-            _sync(stream)
-        replaced = place.exists()
-        if replaced and overwrite:
-            os.replace(temporary, place)
-        elif not _link(temporary, place):
-            if (there := _sha256(place)) != each.sha256:
-                raise PublishError(conflict(each, there, str(place)))
-            return Outcome.THERE
-    finally:
-        temporary.unlink(missing_ok=True)
-    if each.signature is not None:
-        _put_signature(place.with_name(each.filename + SIGNATURE_SUFFIX), each.signature)
-    _sync_folder(place.parent)
-    return Outcome.REPLACED if replaced else Outcome.PUBLISHED
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None
 
 
-def _put_signature(place: Path, content: bytes) -> None:
-    temporary = _incoming(place.parent)
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _link(temporary: Path, place: Path) -> bool:
-    """Give the file its name unless that is taken; whether it was free."""
-    try:
-        os.link(temporary, place)
-    except FileExistsError:
-        return False
-    except OSError as problem:
-        if problem.errno not in _NO_LINKS:
-            raise
-        # no hard links here; other publishers are kept out by the lock
-        if place.exists():
+def _write(stage: Stage, place: Path, body: bytes) -> bool:
+    """Write a small file unless it is as it should be; whether it was written."""
+    with contextlib.suppress(OSError):
+        if place.read_bytes() == body:
             return False
-        os.rename(temporary, place)
+    place.parent.mkdir(exist_ok=True)
+    stage.put(place.name, body)
+    os.replace(stage.path / place.name, place)
+    sync_folder(place.parent)
     return True
 
 
-def _incoming(folder: Path) -> Path:
-    return folder / (_INCOMING + secrets.token_hex(8))
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed publishers left; the lock says that no living one is at it."""
-    for left in folder.glob(_INCOMING + "*"):
-        left.unlink(missing_ok=True)
-
-
-def _sha256(path: str | Path) -> str:
-    with open(path, "rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
-def _sync(stream: BinaryIO) -> None:
-    """On the disk, not only on its way there: after a power cut a name must not lead to nothing."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some file systems know no such thing
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextlib.contextmanager
-def _said(place: str | Path) -> Iterator[None]:
+def _said(folder: Path) -> Iterator[None]:
     """What the disk refuses, as a sentence."""
     try:
         yield
-    except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise PublishError(f"{problem.filename or place} cannot be written: {reason}.") from problem
+    except FolderUnavailable as problem:
+        raise PublishError(f"{problem.folder} cannot be read: {problem.problem}.") from problem
+    except (OSError, FolderRefused) as problem:
+        cause = problem.problem if isinstance(problem, FolderRefused) else problem
+        place, reason = cause.filename2 or cause.filename or folder, cause.strerror or str(cause)
+        raise PublishError(f"{place} cannot be written: {reason}.") from problem

@@ -75,11 +75,13 @@ def fields(distribution: Distribution) -> list[tuple[str, str]]:
     made = [
         (":action", "file_upload"),
         ("protocol_version", "1"),
-        ("filetype", "bdist_wheel" if distribution.kind == "wheel" else "sdist"),
+        ("filetype", distribution.filetype),
         ("pyversion", _pyversion(distribution)),
         ("sha256_digest", distribution.sha256),
         ("blake2_256_digest", distribution.blake2b),
     ]
+    if distribution.attestations:
+        made.append(("attestations", distribution.attestations))
     for key, value in told.items():
         made += [(_RENAMED.get(key, key), text) for text in _texts(key, value)]
     return made
@@ -98,7 +100,7 @@ def _texts(key: str, value: object) -> list[str]:
 
 
 def _pyversion(distribution: Distribution) -> str:
-    if distribution.kind == "sdist":
+    if distribution.filetype == "sdist":
         return "source"
     return distribution.filename.removesuffix(".whl").split("-")[-3]
 

@@ -37,12 +37,17 @@ class _Nothing:
         return None
 
 
+def local(folder: Path) -> Local:
+    """What a server shows of the folder, without its memory."""
+    return Local([folder], _Nothing())
+
+
 def local_pages(folder: Path, names: Iterable[NormalizedName]) -> list[ProjectPage]:
     """What is in the folder of these projects; each must be there. Raises `FolderUnavailable`."""
 
     async def ask() -> list[ProjectPage]:
-        local = Local([folder], _Nothing())
-        return [await local.project(name, Inquiry()) for name in names]
+        repository = local(folder)
+        return [await repository.project(name, Inquiry()) for name in names]
 
     return anyio.run(ask)
 
@@ -51,7 +56,7 @@ def local_names(folder: Path) -> tuple[NormalizedName, ...]:
     """All projects of the folder. Raises `FolderUnavailable`."""
 
     async def ask() -> ProjectList:
-        return await Local([folder], _Nothing()).projects(Inquiry())
+        return await local(folder).projects(Inquiry())
 
     return anyio.run(ask).names
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -12,8 +11,19 @@ from typing import Self
 
 from packaging.utils import NormalizedName
 
-from proxyindex.model import SIGNATURE_SUFFIX, File, LocalOrigin, ProjectPage
+from proxyindex import records
+from proxyindex.model import (
+    PROVENANCE_SUFFIX,
+    RECORD_SUFFIX,
+    SIGNATURE_SUFFIX,
+    File,
+    LocalOrigin,
+    ProjectPage,
+)
 from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
+from proxyindex.publish.rejection import UploadRejected
+from proxyindex.publish.service import check_new, sha256_of
+from proxyindex.publish.shelf import DELETED, Shelf
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.pages import (
     JSON_NAME,
@@ -24,7 +34,8 @@ from proxyindex.publishing.pages import (
     sidecars,
 )
 from proxyindex.publishing.rsync import DEFAULT_SSH, Entry, Missing, Remote, stage_files
-from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
+from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict, refusal
+from proxyindex.records import Record
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
 
 _ROUNDS = 5  # of pages made anew because another publisher came in between
@@ -33,11 +44,11 @@ _PAGE_URL = "https://static.invalid/"  # what the links of a static page are rel
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What lies over there: the files of some projects by path, the paths that have a signature
-    beside them, and the names of all projects, as far as folders tell."""
+    """What lies over there: the files of some projects by path, all other paths beside them, and
+    the names of all projects, as far as folders tell."""
 
     files: Mapping[NormalizedName, Mapping[str, Entry]]
-    signed: frozenset[str] = frozenset()
+    paths: frozenset[str] = frozenset()
     names: frozenset[NormalizedName] = frozenset()
 
     def path_of(self, each: Distribution) -> str | None:
@@ -77,9 +88,10 @@ class RemoteFolder:
 
     def held(self, wanted: Sequence[Distribution]) -> Mapping[str, str]:
         """Those with the same bytes are found by rsync's checksums; the others are fetched, for
-        their digest is to be told."""
+        their digest is to be told. Raises `PublishError` for names that a server would refuse."""
         self._contents = self._look({each.project for each in wanted})
         there = {path: each for each in wanted if (path := self._contents.path_of(each))}
+        self._check_new([each for each in wanted if each not in there.values()])
         self._known.update(there)
         return {each.filename: digest for each, digest in self._compared(there)}
 
@@ -94,6 +106,8 @@ class RemoteFolder:
             stage_files(stage, [(path, each.path)])
             if each.signature is not None:
                 stage_files(stage, [(path + SIGNATURE_SUFFIX, each.signature)])
+            if each.provenance is not None:
+                stage_files(stage, [(path + PROVENANCE_SUFFIX, each.provenance)])
         sent = 0
 
         def told(total: int) -> None:
@@ -158,11 +172,10 @@ class RemoteFolder:
                 (project := parse_filename(entry.name, hint).project) in projects
             ):
                 files[project][path] = entry
-        signed = frozenset(path for path in found if path + SIGNATURE_SUFFIX in found)
         names = {name for name in folders.values() if name} | {
             name for name in files if files[name]
         }
-        return _Contents(files, signed, frozenset(names))
+        return _Contents(files, frozenset(found), frozenset(names))
 
     def _compared(self, there: Mapping[str, Distribution]) -> Iterator[tuple[Distribution, str]]:
         """The sha256 of the file at each of these paths."""
@@ -173,22 +186,37 @@ class RemoteFolder:
         others = self._remote.differing(stage) & there.keys()
         fetched = self._fetched(sorted(others))
         for path, each in there.items():
-            yield each, _sha256(fetched / path) if path in others else each.sha256
+            digest = sha256_of(fetched / path) if path in others else each.sha256
+            if digest is None:
+                raise PublishError(f"{each.filename} vanished while it was compared.")
+            yield each, digest
+
+    def _check_new(self, fresh: Sequence[Distribution]) -> None:
+        listed = self._contents
+        noted = [f"{each.project}/{DELETED}" for each in fresh]
+        shelf = Shelf(self._fetched(listed.paths.intersection(noted)))
+        refused: list[str] = []
+        for each in fresh:
+            there = [PurePosixPath(path).name for path in listed.files.get(each.project, ())]
+            try:
+                check_new(each.filename, each.project, there, shelf.deleted(each.project))
+            except UploadRejected as problem:
+                refused.append(refusal(self._remote.shown, each, problem))
+        if refused:
+            raise PublishError("\n".join([*refused, "Nothing was published."]))
 
     def _place(self, each: Distribution) -> str:
         return self._contents.path_of(each) or f"{each.project}/{each.filename}"
 
     def _pages(self, contents: _Contents) -> Iterator[tuple[str, bytes]]:
         """The files of the pages, by path: with every file that is listed over there."""
+        noted = self._records(contents)
         for name, paths in contents.files.items():
-            known = self._known_files(name, paths)
+            known = self._known_files(name, paths, noted)
             local, promised = self._local_files(name, [path for path in paths if path not in known])
             files = order_files(
-                file.but(
-                    origin=LocalOrigin(path),
-                    size=paths[path].size,
-                    upload_time=paths[path].mtime,
-                    has_signature=path in contents.signed,
+                _told(file, path, paths[path], noted.get(path)).but(
+                    has_signature=path + SIGNATURE_SUFFIX in contents.paths
                 )
                 for path, file in (known | local).items()
             )
@@ -197,7 +225,17 @@ class RemoteFolder:
             yield from rendered(ProjectPage(name, files, tuple(versions)), ".").items()
         yield from rendered_list(sorted(self._listed(contents))).items()
 
-    def _known_files(self, name: NormalizedName, paths: Mapping[str, Entry]) -> dict[str, File]:
+    def _records(self, contents: _Contents) -> dict[str, Record]:
+        """What a server over there noted of these files, by their path."""
+        listed = [path for paths in contents.files.values() for path in paths]
+        noted = [path for path in listed if path + RECORD_SUFFIX in contents.paths]
+        there = self._fetched(path + RECORD_SUFFIX for path in noted)
+        found = {path: records.read(there / (path + RECORD_SUFFIX)) for path in noted}
+        return {path: record for path, record in found.items() if record}
+
+    def _known_files(
+        self, name: NormalizedName, paths: Mapping[str, Entry], noted: Mapping[str, Record]
+    ) -> dict[str, File]:
         """What the page over there says of the files that are as they were when it was made."""
         place = self._fetched([f"{name}/{JSON_NAME}"]) / name / JSON_NAME
         try:
@@ -214,7 +252,8 @@ class RemoteFolder:
             ours = self._known.get(path)
             if (
                 file
-                and (file.size, file.upload_time) == (entry.size, entry.mtime)
+                and file.size == entry.size
+                and (file.upload_time == entry.mtime or _vouches(noted.get(path), file, entry))
                 and (not ours or ours.sha256 == file.sha256)
             ):
                 known[path] = file
@@ -274,9 +313,22 @@ def _normalized(name: str) -> NormalizedName | None:
         return None
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
-    except OSError as problem:
-        raise PublishError(f"{path.name} vanished while it was compared.") from problem
+def _told(file: File, path: str, entry: Entry, record: Record | None) -> File:
+    """The file as a page has it: what was noted of these very bytes, else what lies there."""
+    noted = record if record and record.sha256 == file.sha256 else None
+    return file.but(
+        origin=LocalOrigin(path),
+        size=entry.size,
+        upload_time=noted.upload_time if noted else entry.mtime,
+        yanked=noted.yanked if noted else None,
+    )
+
+
+def _vouches(record: Record | None, file: File, entry: Entry) -> bool:
+    """Whether the file is as it was when it was uploaded over there, with these bytes."""
+    return (
+        record is not None
+        and record.examined is not None
+        and record.sha256 == file.sha256
+        and record.examined.mtime_ns // 10**9 == int(entry.mtime.timestamp())
+    )

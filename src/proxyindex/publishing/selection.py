@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from proxyindex.names import InvalidName, normalize, parse_filename
-from proxyindex.publishing.distribution import SUFFIXES
+from proxyindex.publishing.distribution import BESIDE, ENDINGS
 from proxyindex.publishing.target import PublishError
 
 
@@ -17,9 +17,12 @@ def by_paths(arguments: Sequence[str]) -> list[Path]:
     """The files meant, each once, in order. Raises `PublishError` for what matches nothing.
 
     Of a folder, its wheels and sdists; whatever else a build leaves there is passed over. A file
-    that is named is taken at its word.
+    that is named is taken at its word, but signatures and attestations, which go along anyway.
     """
-    return _distinct(path for argument in arguments for path in _meant(argument))
+    named = [argument for argument in arguments if not argument.endswith(BESIDE)]
+    if not named:
+        raise PublishError("Only signatures and attestations are named; name what they are of.")
+    return _distinct(path for argument in named for path in _meant(argument))
 
 
 def by_release(folder: Path, name: str, version: str) -> list[Path]:
@@ -47,7 +50,7 @@ def _meant(argument: str) -> list[Path]:
         found = [path]
     else:
         matching = map(Path, sorted(glob.glob(argument)))
-        found = [one for one in matching if one.name.endswith(SUFFIXES) and one.is_file()]
+        found = [one for one in matching if one.name.endswith(ENDINGS) and one.is_file()]
     if not found:
         raise PublishError(f"There is no wheel or sdist {argument!r}.")
     return found
@@ -59,7 +62,7 @@ def _in_folder(folder: Path) -> list[Path]:
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise PublishError(f"The folder {folder} cannot be read: {reason}.") from problem
-    visible = [name for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+    visible = [name for name in names if name.endswith(ENDINGS) and not name.startswith(".")]
     return [path for path in (folder / name for name in visible) if path.is_file()]
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
+from proxyindex.publish.rejection import UploadRejected
 from proxyindex.publishing.distribution import Distribution
 
 Advance = Callable[[int], object]  # bytes that have left; negative when they have to leave again
@@ -49,6 +50,11 @@ class Target(Protocol):
     def __enter__(self) -> Target: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+def refusal(where: object, each: Distribution, problem: UploadRejected) -> str:
+    """The sentence for what a folder does not take, in the words of an index."""
+    return f"{where} refused {each.filename}: {problem}"
 
 
 def conflict(each: Distribution, there: str, where: str) -> str:
