@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +15,14 @@ from proxyindex.config.show import shown_default
 from proxyindex.errors import ConfigError, ProxyindexError
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+
+ca_file_option = click.option(
+    "--ca-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="PEM file of the authorities to trust instead of the system's.",
+)
 
 
 class Commands(click.Group):
