@@ -76,8 +76,9 @@ def login_of(request: Upload) -> str | None:
     [
         (DELETE, "DELETE", "/api/projects/demo/1.0", None, "Deleted a\nDeleted b\n"),
         (
-            ("delete", "De_mo", "--file", "x!1.whl", "--yes", "--index", "dev"),
-            *("DELETE", "/dev/api/projects/de-mo/x!1.whl", None, "Deleted a\nDeleted b\n"),
+            ("delete", "De_mo==1!0", "--file", "ü#?.whl", "--yes", "--index", "dev"),
+            *("DELETE", "/dev/api/projects/de-mo/1!0/%C3%BC%23%3F.whl", None),
+            "Deleted a\nDeleted b\n",
         ),
         (
             ("yank", "demo==1.0+x", "--reason", "<ü>"),
@@ -291,6 +292,7 @@ def test_a_server_that_is_not_there_is_told(manage: Manage) -> None:
         (("--server", "http://127.0.0.1:1", "--config", "x"), 2, "--config means nothing with"),
         (("--ca-file", "ca.pem"), 2, "--ca-file means nothing without --server"),
         (("--server", "http://127.0.0.1:1", "--file", "a/b"), 1, "'a/b' is not the name of"),
+        (("--server", "http://127.0.0.1:1", "--file", "a\udcff"), 1, "'a\\udcff' is not the name"),
         (("--server", "http://127.0.0.1:1", "--index", ".."), 1, "'..' is not the name of"),
         ((), 1, "name the server's configuration (--config) or the folder (--folder)"),
     ],
@@ -302,6 +304,13 @@ def test_what_makes_no_sense_is_told(
     assert done.exit_code == code
     assert said in done.stderr
     assert "sesame" not in done.output
+
+
+@pytest.mark.parametrize("where", [("--server", "http://127.0.0.1:1"), ("--folder", ".")])
+def test_one_file_is_deleted_of_a_version_only(where: tuple[str, str], manage: Manage) -> None:
+    done = manage("delete", "demo", "--file", "demo-1.0.tar.gz", "--yes", *where)
+    assert done.exit_code == 2
+    assert "say NAME==VERSION" in done.stderr
 
 
 @pytest.mark.parametrize(("host", "count"), [("127.0.0.1", 0), ("0.0.0.0", 1)])

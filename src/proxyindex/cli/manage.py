@@ -94,7 +94,8 @@ one_file = click.option("--file", "filename", metavar="FILENAME", help="Only thi
 def delete(
     *, release: Release, index: str | None, filename: str | None, yes: bool, **where: Any
 ) -> None:
-    """Delete a version, all of a project, or with --file one file, from an index's own folder.
+    """Delete a version, all of a project, or with --file one file of a version, from an index's
+    own folder.
 
     There is no way back; `yank` has one. The project's name stays yours, and names of deleted files
     are not used again, except on an index with `overwrite`.
@@ -105,9 +106,11 @@ def delete(
       proxyindex delete acme-lib==1.2 --file acme_lib-1.2.tar.gz --folder ./packages
       proxyindex delete acme-lib --yes --server https://index.example
     """
+    project, version = release
+    if filename and not version:
+        raise click.UsageError("--file needs its version, too: say NAME==VERSION.")
     place = _place(where)
     if not yes:
-        project, version = release
         click.confirm(f"Delete {' '.join(filter(None, (project, version, filename)))}?", abort=True)
     _tell("Deleted", place.delete(_files(index, release, filename)))
 

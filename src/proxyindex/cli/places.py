@@ -256,7 +256,7 @@ def _is_name(text: object) -> bool:
 
 def _quoted(part: str) -> str:
     """As a part of a path, and one part only: another would mean another request."""
-    if part in ("", ".", "..") or "/" in part:
+    if part in ("", ".", "..") or "/" in part or not part.isprintable():
         raise ProxyindexError(f"{part!r} is not the name of an index, a version or a file.")
     return quote(part, safe="!+")
 
