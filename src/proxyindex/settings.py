@@ -171,6 +171,7 @@ class Settings(IndexKeys):
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audit_log: Path | None = None
     config_file: Path | None = field(default=None, compare=False)
 
     @property

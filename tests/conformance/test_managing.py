@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from tests.support.server import ProxyIndex
 from tests.support.uploads import UploadForm, two_indexes, upload_form
 from tests.support.upstream import FakeUpstream
 
+EMPTY = '[index.empty]\nbases = ["prod"]\nupload = ["*"]\n'  # has no folder of its own
+
 Run = Callable[..., tuple[int, str]]
 
 
@@ -29,8 +33,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(home: Path) -> Iterator[ProxyIndex]:
-    with start_server(home / "server", "--config", two_indexes(home), workers=2) as made:
+    config = two_indexes(home)
+    config.write_text(f'audit-log = "audit.log"\n{config.read_text()}{EMPTY}')
+    with start_server(home / "server", "--config", config, workers=2) as made:
         yield made
+
+
+@pytest.fixture
+def noted(home: Path) -> Callable[[], list[str]]:
+    """The lines of the audit log since the test began, without their times."""
+    path = home / "audit.log"
+    seen = len(path.read_text()) if path.exists() else 0
+    return lambda: [
+        line.partition(" INFO proxyindex.audit: ")[2]
+        for line in path.read_text()[seen:].splitlines()
+    ]
 
 
 @pytest.fixture(params=["on the folders", "by a server"])
@@ -162,15 +179,96 @@ def test_a_push_over_other_bytes_is_refused_as_a_whole(
     assert hashes(running, "dev", name) | held == hashes(running, "dev", name)
 
 
+def test_every_change_leaves_the_same_line_whoever_makes_it(
+    running: ProxyIndex,
+    run: Run,
+    name: str,
+    noted: Callable[[], list[str]],
+    request: pytest.FixtureRequest,
+) -> None:
+    forms = [wheel(name), sdist(name)]
+    for form in forms:
+        assert form.post(running, "/dev/legacy/").status == 200
+    assert run("yank", f"{name}==1.0", "--index", "dev", "--reason", "why")[0] == 0
+    assert run("unyank", f"{name}==1", "--index", "dev", "--file", wheel_name(name))[0] == 0
+    for _ in range(2):  # the second one changes nothing
+        assert run("push", f"{name}==1.0", "dev", "prod")[0] == 0
+    assert run("delete", f"{name}==1.0", "--file", sdist_name(name), "--yes")[0] == 0
+    assert run("delete", f"{name}==7.0", "--yes")[0] == 1
+    assert run("refresh", name)[0] == 0
+    uploads, lines = noted()[:2], noted()[2:]
+    assert all(line.startswith("upload done user=- client=127.0.0.1 ") for line in uploads)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    by_server = "user=- client=127.0.0.1"
+    who = by_server if "by a server" in request.node.name else f"user=os:{me} client=command-line"
+    both = f'"{wheel_name(name)} {sdist_name(name)}"'
+    assert lines == [
+        f"yank done {who} index=dev files={both}",
+        f"unyank done {who} index=dev files={wheel_name(name)}",
+        f"push done {who} index=prod files={both} source=dev",
+        f"delete done {who} index=prod files={sdist_name(name)}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            ("delete", "px-nothing", "--yes"),
+            "Error: There is no project 'px-nothing' on this index.",
+        ),
+        (("yank", "px-nothing==1.0"), "Error: There is no project 'px-nothing' on this index."),
+        (
+            ("push", "px-nothing==1.0", "dev", "prod"),
+            "Error: There is no project 'px-nothing' on this index.",
+        ),
+        (
+            ("push", "px-nothing==1.0", "dev", "nowhere"),
+            "Error: There is no other index 'nowhere' to push to.",
+        ),
+        (
+            ("push", "px-nothing==1.0", "dev", "dev"),
+            "Error: There is no other index 'dev' to push to.",
+        ),
+        (
+            ("push", "px-nothing==1.0", "dev", "empty"),
+            "Error: There is no other index 'empty' to push to.",
+        ),
+        (
+            ("push", "px-nothing==1.0", "empty", "dev"),
+            "Error: This index has no folder of its own to be changed.",
+        ),
+        (
+            ("delete", "px-nothing", "--yes", "--index", "empty"),
+            "Error: This index has no folder of its own to be changed.",
+        ),
+        (("refresh", "px-nothing"), "px-nothing: missing (nobody has a project of this name)"),
+    ],
+)
+def test_both_ways_say_the_same(run: Run, args: tuple[str, ...], said: str) -> None:
+    code, told = run(*args)
+    assert (code, told) == (1 if "Error" in said else 0, said)
+
+
+@pytest.mark.parametrize("version", ["..", "1.0/yank", "7.7"])
+def test_a_version_that_is_none_changes_nothing(
+    running: ProxyIndex, run: Run, name: str, version: str
+) -> None:
+    """Not even where it would make a path of another request of it."""
+    assert wheel(name).post(running).status == 200
+    assert run("delete", f"{name}=={version}", "--yes")[0] == 1
+    assert list(entries(running, "prod", name)) == [wheel_name(name)]
+    assert entries(running, "prod", name)[wheel_name(name)]["yanked"] is False
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("delete", "px-nothing", "--yes"), "no project 'px-nothing'"),
-        (("yank", "px-nothing==1.0"), "no project 'px-nothing'"),
-        (("push", "px-nothing==1.0", "dev", "prod"), "no project 'px-nothing'"),
-        (("push", "px-nothing==1.0", "dev", "nowhere"), "nowhere"),
-        (("yank", "px-nothing"), "NAME==VERSION"),
+        (("yank", "px-nothing"), "say NAME==VERSION."),
+        (("delete", "px-nothing==", "--yes"), "say NAME==VERSION."),
+        (("refresh", "px-nothing==1.0"), "say NAME, without a version."),
         (("refresh", "bad-"), "bad-"),
+        (("yank", "px-nothing==1.0", "--index", "nowhere"), "There is no index 'nowhere'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(run: Run, args: tuple[str, ...], words: str) -> None:

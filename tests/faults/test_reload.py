@@ -219,11 +219,12 @@ def test_what_takes_a_restart_is_named_and_all_else_is_followed(
     site: Site,
 ) -> None:
     head = 'grace = "1s"\ncache-size = "1GB"\nbase-path = "/x"\nlog-level = "error"'
+    head += '\naudit-log = "other.log"'
     site.write('[policy]\ndeny = ["evil"]', head=head)
     site.reload()
     (line,) = [line for line in site.server.logs.splitlines() if "only a restart" in line]
     named = line.rpartition(": ")[2].split(", ")
-    assert sorted(named) == ["base-path", "cache-size", "grace", "log-level"]
+    assert sorted(named) == ["audit-log", "base-path", "cache-size", "grace", "log-level"]
     assert site.statuses("/simple/evil/") == {403}
 
 

@@ -26,11 +26,12 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 
 @dataclass(slots=True)
 class Upload:
-    """One POST as it came; `body` is what had arrived when it was answered."""
+    """One POST or DELETE as it came; `body` is what had arrived when it was answered."""
 
     target: str
     headers: dict[str, str]
     body: bytes = b""
+    method: str = "POST"
 
     @property
     def parts(self) -> list[tuple[str, str | None, bytes]]:
@@ -137,8 +138,8 @@ class UploadServer:
             pairs = (line.split(": ", 1) for line in lines)
             headers = {name.lower(): value for name, value in pairs}
             method, target, _ = first.split(" ")
-            if method == "POST":
-                self._take(connection, Upload(target, headers, body))
+            if method in ("POST", "DELETE"):
+                self._take(connection, Upload(target, headers, body, method))
             else:
                 self.looks.append((target, headers))
                 found = self.pages.get(target)
@@ -147,7 +148,7 @@ class UploadServer:
 
     def _take(self, connection: socket.socket, upload: Upload) -> None:
         answer = self._answers.pop(0) if self._answers else ACCEPTS
-        length = int(upload.headers["content-length"])
+        length = int(upload.headers.get("content-length", "0"))
         wanted = length if answer.after is None else min(length, answer.after)
         body = bytearray(upload.body)
         while len(body) < wanted and (piece := connection.recv(_PIECE)):

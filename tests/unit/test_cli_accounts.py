@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +19,11 @@ from proxyindex.cli import main
 from proxyindex.users.hashes import PasswordHashes
 from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import TokenFile
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+NOBODY = 54_321  # the number of no account
+
+pytestmark = pytest.mark.usefixtures("restored_logging")  # the audit log is set up by commands
 
 
 def run(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -183,3 +193,107 @@ def test_help_helps(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.exit_code == 0
     assert " " not in command or "Example" in done.output
+
+
+# the audit log
+
+
+def test_changes_of_tokens_leave_lines_without_the_token(tokens: Path, tmp_path: Path) -> None:
+    log = ("--audit-log", tmp_path / "audit.log", "--tokens", tokens)
+    limits = ("--project", "acme-*", "--project", "torch", "--action", "read", "--expires", "1d")
+    text = run("token", "create", "--user", "ci", *limits, *log).stdout.strip()
+    (one,) = TokenFile(tokens).all()
+    assert run("token", "revoke", one.id, "ffff", *log).exit_code == 1
+    run("token", "list", "--tokens", tokens)
+    created, revoked = (tmp_path / "audit.log").read_text().splitlines()
+    who = f"user=os:{ME} client=command-line token={one.id} account=ci file={tokens}"
+    assert f" INFO proxyindex.audit: create token done {who} projects=" in created
+    assert 'projects="acme-* torch" actions=read expires=' in created
+    assert revoked.endswith(f" INFO proxyindex.audit: revoke token done {who}")
+    assert text not in created + revoked
+
+
+def test_changes_of_users_leave_lines_without_the_password(users: Path, tmp_path: Path) -> None:
+    log = ("--audit-log", tmp_path / "audit.log", "--htpasswd", users)
+    for password in ("sesame", "another"):
+        run("user", "add", "alice", "--password-stdin", *log, stdin=password)
+    for code in (0, 1):
+        assert run("user", "remove", "alice", *log).exit_code == code
+    who = f"user=os:{ME} client=command-line account=alice file={users}"
+    lines = (tmp_path / "audit.log").read_text().splitlines()
+    assert [line.partition(".audit: ")[2] for line in lines] == [
+        f"{action} done {who}" for action in ("add user", "change password", "remove user")
+    ]
+
+
+def test_without_an_audit_log_the_line_is_on_standard_error(users: Path, tokens: Path) -> None:
+    done = run("user", "add", "a", "--password-stdin", "--htpasswd", users, stdin="x")
+    assert done.stderr.count("proxyindex.audit: add user done ") == 1
+    assert run("token", "create", "--user", "ci", "--tokens", tokens).stdout.count("\n") == 1
+
+
+def test_the_audit_log_of_the_configuration_counts_beside_a_file_that_is_named(
+    users: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text('audit-log = "audit.log"\nlog-format = "json"\nlog-level = "error"\n')
+    where = ("--config", config, "--htpasswd", users)
+    run("user", "add", "alice", "--password-stdin", *where, stdin="x")
+    (line,) = (tmp_path / "audit.log").read_text().splitlines()
+    told = json.loads(line)
+    assert (told["logger"], told["action"]) == ("proxyindex.audit", "add user")
+    assert (told["user"], told["client"]) == (f"os:{ME}", "command-line")
+    assert (told["account"], told["file"]) == ("alice", str(users))
+
+
+def test_a_change_that_cannot_be_noted_is_made_and_told(users: Path, tmp_path: Path) -> None:
+    log = ("--audit-log", tmp_path / "none" / "audit.log", "--htpasswd", users)
+    done = run("user", "add", "alice", "--password-stdin", *log, stdin="x")
+    assert done.exit_code == 0
+    assert Htpasswd([users], PasswordHashes()).verify("alice", "x")[0]
+    told, line = done.stderr.splitlines()
+    assert f"the audit log {log[1]} cannot be written: No such file or directory" in told
+    assert "proxyindex.audit: add user done " in line
+
+
+def test_whom_sudo_works_for_is_told(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "bob user=eve")
+    done = run("user", "add", "a", "--password-stdin", "--htpasswd", users, stdin="x")
+    assert done.stderr.rstrip().endswith(' sudo="bob user=eve"')
+
+
+# our interpreter may lie where nobody else may read: the account is left when all is loaded
+AS_NOBODY = f"""
+import os, sys
+from proxyindex.cli import main
+os.chdir(sys.argv[-1])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+main(["token", "create", "--user", "ci", "--tokens", "tokens.json"])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_account_without_a_name_is_told_by_its_number() -> None:
+    with pytest.raises(KeyError):
+        pwd.getpwuid(NOBODY)
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        os.chown(folder, NOBODY, NOBODY)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, folder],
+            env={"LOGNAME": "somebody", "HOME": folder},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert f"create token done user=os:{NOBODY} client=command-line " in done.stderr
+
+
+def test_the_first_user_is_added_before_the_file_is_there(users: Path, tmp_path: Path) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text(f'htpasswd = ["{users}"]\nfolders = ["not-mounted"]\n')
+    done = run("user", "add", "alice", "--config", config, "--password-stdin", stdin="x")
+    assert done.exit_code == 0, done.output
+    assert run("user", "list", "--htpasswd", users).output == "alice\n"
+    assert run("user", "list", "--config", tmp_path / "none.toml").exit_code == 2

@@ -79,6 +79,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "trusted_proxies": ("10.0.0.1", "10.0.0.0/8"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "error"),
+    "audit_log": ("/run/one.log", "/run/two.log"),
 }
 # `default_index` needs tables: see tests/unit/test_config_indexes.py
 IN_FILE = [o for o in OPTIONS if o.in_file and o.is_text and o.key != "default_index"]
@@ -491,7 +492,7 @@ def test_value_that_does_not_fit_names_its_variable_and_flag(key: str, text: str
         ("folders = 5", "expected a list of folders"),
         ("[policy]\ndney = []", "policy.dney: unknown key; did you mean 'policy.deny'?"),
         ("config = 'other.toml'", "config: unknown key"),
-        ("zzz = 1", "unknown key; known are admin, base-path, "),
+        ("zzz = 1", "unknown key; known are admin, audit-log, "),
         ("[[upstream]]\nurl = 'https://u:secret@x.example'\nusername = 'u'", "both in the URL and"),
         ("[[upstream]]\nurl = 'https://x.example'\nproxy = 'secret'", "proxy = '****': expected"),
         ("upstream = ['u:secret@x.example/simple']", "'****@x.example/simple': expected"),

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -100,19 +99,7 @@ def test_json_line_carries_the_traceback_masked() -> None:
     assert "ValueError: https://****@c.example/" in entry["trace"]
 
 
-@pytest.fixture
-def _restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    names = ["httpx", "httpcore", "asyncio", "uvicorn.error"]
-    before = (root.handlers[:], root.level, {n: logging.getLogger(n).level for n in names})
-    yield
-    root.handlers[:], level, levels = before
-    root.setLevel(level)
-    for name, old in levels.items():
-        logging.getLogger(name).setLevel(old)
-
-
-@pytest.mark.usefixtures("_restored_logging")
+@pytest.mark.usefixtures("restored_logging")
 @pytest.mark.parametrize(("log_format", "start"), [("json", "{"), ("text", "2")])
 def test_setup_chooses_format_and_level(
     log_format: str, start: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +15,14 @@ from proxyindex.config.show import shown_default
 from proxyindex.errors import ConfigError, ProxyindexError
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+
+ca_file_option = click.option(
+    "--ca-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="PEM file of the authorities to trust instead of the system's.",
+)
 
 
 class Commands(click.Group):
@@ -54,10 +63,13 @@ def options(*keys: str) -> Callable[[Callback], Callback]:
     return add
 
 
-def loaded(parameters: Mapping[str, object]) -> Loaded:
-    """The effective configuration of a command called with these click parameters."""
+def loaded(parameters: Mapping[str, object], *, is_ready: bool = True) -> Loaded:
+    """The effective configuration of a command called with these click parameters.
+
+    Not `is_ready`: folders and files that it names need not be there yet.
+    """
     flags = {option.key: parameters.get(_parameter(option)) for option in OPTIONS}
-    return load(flags, os.environ)
+    return load(flags, os.environ, is_ready=is_ready)
 
 
 def _parameter(option: Option) -> str:

@@ -8,160 +8,200 @@ from typing import TYPE_CHECKING, Any
 import click
 from packaging.utils import NormalizedName
 
-from proxyindex.cli.group import Callback, loaded, options
+from proxyindex.cli.group import Callback, ca_file_option, loaded, options
 from proxyindex.names import InvalidName, normalize
 
 if TYPE_CHECKING:
-    from proxyindex.cli.places import Place
+    from proxyindex.cli.places import Files, Place
 
 Release = tuple[NormalizedName, str | None]
 
+# what a release may be given as
+NAME, EITHER, RELEASE = "NAME", "NAME[==VERSION]", "NAME==VERSION"
+
+# what the outcomes of a refresh mean
+_MEANINGS = {
+    "fetched": "served is what the upstream says now",
+    "joined": "somebody was asking already; served is what the upstream says now",
+    "hit": "the upstream was asked a moment ago, or may not be asked; served is what is kept",
+    "stale": "the upstream gave no answer; served is what is kept",
+    "local": "your own folders have it; no upstream is asked",
+    "missing": "nobody has a project of this name",
+}
+
 
 class _What(click.ParamType[Release]):
-    """`NAME` or `NAME==VERSION`. `needs_version`: the latter only."""
+    """A project and perhaps a version, as `form` says."""
 
     name = "release"
 
-    def __init__(self, *, needs_version: bool) -> None:
-        self._needs_version = needs_version
+    def __init__(self, form: str) -> None:
+        self._form = form
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Release:
-        name, _, version = str(value).partition("==")
-        if self._needs_version and not version:
+        name, equals, version = (part.strip() for part in str(value).partition("=="))
+        if not version and (equals or self._form == RELEASE):
             self.fail("say NAME==VERSION.", param, ctx)
+        if version and self._form == NAME:
+            self.fail("say NAME, without a version.", param, ctx)
         try:
-            return normalize(name.strip()), version.strip() or None
+            return normalize(name), version or None
         except InvalidName as problem:
             self.fail(f"{problem}.", param, ctx)
 
 
-def _arguments(metavar: str, *, indexed: bool = True) -> Callable[[Callback], Callback]:
-    """The release or project, and where: on the folders of a configuration, or by a server."""
+def _arguments(form: str, *, has_two: bool = False) -> Callable[[Callback], Callback]:
+    """The release or project, and where: on the folders of a configuration, or by a server.
+
+    `has_two`: the indexes are arguments, so that a single folder will not do.
+    """
+    keys = ("cache_dir", "config") if form == NAME else ("cache_dir", "audit_log", "config")
 
     def add(command: Callback) -> Callback:
-        command = options("cache_dir", "config")(command)
+        command = ca_file_option(options(*keys)(command))
         command = click.option(
             "--server",
             metavar="URL",
-            help="Let this running server do it, instead of working on its folders.",
+            help="Let the server that runs there do it, with the credentials that `publish` finds; "
+            "instead of working on folders.",
         )(command)
-        command = click.option(
-            "--folder",
-            "folders",
-            metavar="FOLDER",
-            multiple=True,
-            help="The folder, as told to serve, where no configuration file tells it.",
-        )(command)
-        if indexed:
-            command = click.option(
-                "--index", metavar="NAME", help="Of this index.  [default: the default one]"
-            )(command)
-        kind = _What(needs_version=metavar == "NAME==VERSION")
-        return click.argument("release", metavar=metavar, type=kind)(command)
+        if not has_two:
+            command = folder_option(index_option(command))
+        return click.argument("release", metavar=form, type=_What(form))(command)
 
     return add
 
 
+folder_option = click.option(
+    "--folder",
+    "folders",
+    metavar="FOLDER",
+    multiple=True,
+    help="Folder of your packages, as told to `serve`, if no --config names it.",
+)
+index_option = click.option(
+    "--index", metavar="NAME", help="Index it is in.  [default: the one at /simple/]"
+)
 one_file = click.option("--file", "filename", metavar="FILENAME", help="Only this file of it.")
 
 
 @click.command(short_help="Delete a project, a version or a file of your own.")
-@_arguments("NAME[==VERSION]")
+@_arguments(EITHER)
 @one_file
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def delete(
     *, release: Release, index: str | None, filename: str | None, yes: bool, **where: Any
 ) -> None:
-    """Delete a project, a version, or with --file one file, from the index's own folder.
+    """Delete a version, all of a project, or with --file one file of a version, from an index's
+    own folder.
 
-    The project's name stays taken, and names of deleted files are not used again, except on
-    an index with `overwrite`.
+    There is no way back; `yank` has one. The project's name stays yours, and names of deleted files
+    are not used again, except on an index with `overwrite`.
 
     \b
     Examples:
       proxyindex delete acme-lib==1.2 --config proxyindex.toml
-      proxyindex delete acme-lib==1.2 --file acme_lib-1.2.tar.gz --index dev
+      proxyindex delete acme-lib==1.2 --file acme_lib-1.2.tar.gz --folder ./packages
       proxyindex delete acme-lib --yes --server https://index.example
     """
     project, version = release
-    what = " ".join(filter(None, (project, version, filename)))
+    if filename and not version:
+        raise click.UsageError("--file needs its version, too: say NAME==VERSION.")
+    place = _place(where)
     if not yes:
-        click.confirm(f"Delete {what}?", abort=True)
-    _tell("Deleted", _place(where).delete(index, project, version, filename))
+        click.confirm(f"Delete {' '.join(filter(None, (project, version, filename)))}?", abort=True)
+    _tell("Deleted", place.delete(_files(index, release, filename)))
 
 
 @click.command(short_help="Mark a version as not to be chosen any more.")
-@_arguments("NAME==VERSION")
+@_arguments(RELEASE)
 @one_file
-@click.option("--reason", default="", help="Why; shown by installers.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; installers show it.")
 def yank(
     *, release: Release, index: str | None, filename: str | None, reason: str, **where: Any
 ) -> None:
-    """Yank a version, or with --file one file: installers take it only where it is pinned.
+    """Yank a version, or with --file one file: installers take it only where it is pinned (==).
+
+    It stays on its page and can be downloaded. `unyank` takes it back.
 
     \b
-    Example:
+    Examples:
+      proxyindex yank acme-lib==1.2 --config proxyindex.toml
       proxyindex yank acme-lib==1.2 --reason 'loses data' --server https://index.example
     """
-    project, version = release
-    _tell("Yanked", _place(where).yank(index, project, version or "", filename, reason))
+    _tell("Yanked", _place(where).yank(_files(index, release, filename), reason))
 
 
 @click.command(short_help="Take a yank back.")
-@_arguments("NAME==VERSION")
+@_arguments(RELEASE)
 @one_file
 def unyank(*, release: Release, index: str | None, filename: str | None, **where: Any) -> None:
-    """Take the yank of a version, or with --file of one file, back.
+    """Take back the yank of a version, or with --file of one file.
 
     \b
     Example:
       proxyindex unyank acme-lib==1.2 --config proxyindex.toml
     """
-    project, version = release
-    _tell("Unyanked", _place(where).yank(index, project, version or "", filename, None))
+    _tell("Unyanked", _place(where).yank(_files(index, release, filename), None))
 
 
 @click.command(short_help="Copy a release from one index to another.")
-@_arguments("NAME==VERSION", indexed=False)
+@_arguments(RELEASE, has_two=True)
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 def push(*, release: Release, source: str, target: str, **where: Any) -> None:
     """Copy all files of a release from the index FROM to the index TO, bytes unchanged.
 
-    All of them, or none: the whole is refused if TO has other bytes under one of the names,
-    unless TO may be overwritten. What is there already stays.
+    FROM and TO are names of [index.NAME] tables. All files or none: if TO has other bytes under one
+    of the names, nothing is copied, unless TO has `overwrite`. What is there already stays.
 
     \b
-    Example:
+    Examples:
       proxyindex push acme-lib==1.2 dev prod --config proxyindex.toml
+      proxyindex push acme-lib==1.2 dev prod --server https://index.example
     """
-    project, version = release
-    pushed = _place(where).push(source, target, project, version or "")
+    pushed = _place(where).push(_files(source, release), target)
     _tell("Pushed", pushed) if pushed else click.echo("All of it is there already.")
 
 
 @click.command(short_help="Ask the upstream for a project's page now.")
-@_arguments("NAME")
+@_arguments(NAME)
 def refresh(*, release: Release, index: str | None, **where: Any) -> None:
     """Ask the upstream for the page of a project now, whatever the age of the one that is kept.
 
+    For a release that is out and not seen yet. Prints what came of it.
+
     \b
-    Example:
+    Examples:
+      proxyindex refresh numpy
       proxyindex refresh numpy --server https://index.example
     """
     project, _ = release
-    click.echo(f"{project}: {_place(where).refresh(index, project)}")
+    outcome = _place(where).refresh(index, project)
+    meaning = f" ({_MEANINGS[outcome]})" if outcome in _MEANINGS else ""
+    click.echo(f"{project}: {outcome}{meaning}")
+
+
+def _files(index: str | None, release: Release, filename: str | None = None) -> Files:
+    from proxyindex.cli.places import Files  # noqa: PLC0415 - loads what serves
+
+    project, version = release
+    return Files(index, project, version, filename)
 
 
 def _place(where: dict[str, Any]) -> Place:
     from proxyindex.cli.places import Folders, Server  # noqa: PLC0415 - loads what serves
 
-    server = where.pop("server")
-    if server is not None:
-        return Server(server)
-    where["folders"] = where["folders"] or None
+    url, ca_file = where.pop("server"), where.pop("ca_file")
+    if url is not None:
+        for key in (key for key, given in where.items() if given):
+            option = key.replace("_", "-").removesuffix("s")
+            raise click.UsageError(f"--{option} means nothing with --server.")
+        return Server(url, ca_file)
+    if ca_file is not None:
+        raise click.UsageError("--ca-file means nothing without --server.")
     return Folders(loaded(where).settings)
 
 

@@ -5,24 +5,27 @@ Both places raise `ProxyindexError`s with the same sentences.
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
-import os
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import anyio
 from packaging.utils import NormalizedName
 
+from proxyindex.cli import audited
+from proxyindex.cli.calling import caller, credentials_for
 from proxyindex.errors import NotFound, ProxyindexError
 from proxyindex.inquiry import Inquiry
 from proxyindex.publish import changes, promotion
+from proxyindex.publish.rejection import no_folder, no_other_index
+from proxyindex.publishing import server
+from proxyindex.publishing.client import Answer, Unreachable, origin
+from proxyindex.publishing.credentials import Credentials, login_hint
 
 if TYPE_CHECKING:
     from proxyindex.publish.service import Publisher
@@ -32,38 +35,36 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TOKEN = "PROXYINDEX_PUBLISH_TOKEN"  # noqa: S105 - the name of a variable
-USERNAME = "PROXYINDEX_PUBLISH_USERNAME"
-PASSWORD = "PROXYINDEX_PUBLISH_PASSWORD"  # noqa: S105 - the name of a variable
-_SECONDS = 600.0  # a push copies all files before it is answered
 _REFRESH_SECONDS = 60.0
-_MOST = 16 * 1024**2  # bytes of an answer
+_HTTP_OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which files are meant: of an index (`None`: the default one) all those of a project, those of
+    a version of it, or one by its name."""
+
+    index: str | None
+    project: NormalizedName
+    version: str | None = None
+    filename: str | None = None
 
 
 class Place(Protocol):
-    """The changes there are. `index`: `None` for the default one. Return names of files."""
+    """The changes there are. They return the names of the files that were changed."""
 
-    def delete(
-        self, index: str | None, project: NormalizedName, version: str | None, filename: str | None
-    ) -> list[str]: ...
+    def delete(self, files: Files) -> list[str]: ...
 
-    def yank(
-        self,
-        index: str | None,
-        project: NormalizedName,
-        version: str,
-        filename: str | None,
-        reason: str | None,
-    ) -> list[str]:
+    def yank(self, files: Files, reason: str | None) -> list[str]:
         """`reason`: `None` takes a yank back."""
         ...
 
-    def push(self, source: str, target: str, project: NormalizedName, version: str) -> list[str]:
-        """The names of those that were not there yet."""
+    def push(self, files: Files, target: str) -> list[str]:
+        """To the index `target`; the names of those that were not there yet."""
         ...
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
-        """What came of asking the upstream."""
+        """What came of asking the upstream: an `Outcome`, or `missing`."""
         ...
 
 
@@ -73,31 +74,31 @@ class Folders:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def delete(
-        self, index: str | None, project: NormalizedName, version: str | None, filename: str | None
-    ) -> list[str]:
-        return self._with(
-            lambda house: changes.delete(_publisher(house, index), project, version, filename)
-        )
+    def delete(self, files: Files) -> list[str]:
+        async def work(house: House) -> list[str]:
+            own = _publisher(_index(house, files.index))
+            return await changes.delete(own, files.project, files.version, files.filename)
 
-    def yank(
-        self,
-        index: str | None,
-        project: NormalizedName,
-        version: str,
-        filename: str | None,
-        reason: str | None,
-    ) -> list[str]:
-        return self._with(
-            lambda house: changes.yank(_publisher(house, index), project, version, filename, reason)
-        )
+        return self._change("delete", files.index, work)
 
-    def push(self, source: str, target: str, project: NormalizedName, version: str) -> list[str]:
-        return self._with(
-            lambda house: promotion.push(
-                _publisher(house, source).own, _publisher(house, target), project, version
+    def yank(self, files: Files, reason: str | None) -> list[str]:
+        async def work(house: House) -> list[str]:
+            own = _publisher(_index(house, files.index))
+            return await changes.yank(own, files.project, files.version, files.filename, reason)
+
+        return self._change("unyank" if reason is None else "yank", files.index, work)
+
+    def push(self, files: Files, target: str) -> list[str]:
+        async def work(house: House) -> list[str]:
+            source, other = _index(house, files.index), house.indexes.get(target)
+            own = _publisher(source)
+            if other is None or other.publisher is None or other is source:
+                raise no_other_index(target)
+            return await promotion.push(
+                own.own, other.publisher, files.project, files.version or ""
             )
-        )
+
+        return self._change("push", target, work, source=files.index or "")
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
@@ -109,6 +110,24 @@ class Folders:
             return inquiry.outcome.value if inquiry.outcome else ""
 
         return self._with(ask)
+
+    def _change(
+        self,
+        action: str,
+        index: str | None,
+        work: Callable[[House], Awaitable[list[str]]],
+        **subject: str,
+    ) -> list[str]:
+        """Do it, and let the audit log say so; `index` is the one that is changed."""
+        if not self._settings.every_folder:
+            raise ProxyindexError(
+                "There is no folder to change: name the server's configuration (--config) or the "
+                "folder (--folder), or let a running server do it (--server)."
+            )
+        if names := self._with(work):
+            about = {"index": index or self._settings.default.name, "files": " ".join(names)}
+            audited.note(self._settings, action, **about, **subject)
+        return names
 
     def _with(self, work: Callable[[House], Awaitable[T]]) -> T:
         from proxyindex.app import alone  # noqa: PLC0415 - not for the other commands
@@ -126,42 +145,39 @@ class Folders:
 
 
 class Server:
-    """The management API of a running server. `url`: where its indexes are, `…/simple/` or not."""
+    """The management API of a running server, with the credentials that publishing there has.
 
-    def __init__(self, url: str) -> None:
+    `url`: where its indexes are, with `simple/` or not. `ca_file`: whom to believe instead of the
+    system's authorities. Raises `PublishError` for a URL that cannot be used.
+    """
+
+    def __init__(self, url: str, ca_file: Path | None) -> None:
+        self._asked_for = server.address(url, None).upload  # as publishing asks for credentials
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ProxyindexError(
-                "The server's URL must begin with http:// or https:// and hold no credentials; "
-                f"those belong into {TOKEN}, or {USERNAME} and {PASSWORD}."
-            )
-        self._base = url.rstrip("/").removesuffix("/simple")
+        path = parts.path.rstrip("/")
+        for last in ("/simple", "/legacy"):
+            path = path.removesuffix(last)
+        self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+        self._ca_file = ca_file
 
-    def delete(
-        self, index: str | None, project: NormalizedName, version: str | None, filename: str | None
-    ) -> list[str]:
-        path = [project, *filter(None, (version, filename))]
-        return self._files("DELETE", index, ["projects", *path], "deleted")
+    def delete(self, files: Files) -> list[str]:
+        path = filter(None, (files.project, files.version, files.filename))
+        return self._files("DELETE", files.index, ["projects", *path], "deleted")
 
-    def yank(
-        self,
-        index: str | None,
-        project: NormalizedName,
-        version: str,
-        filename: str | None,
-        reason: str | None,
-    ) -> list[str]:
-        path, wanted = ["projects", project, version, "yank"], {"filename": filename}
+    def yank(self, files: Files, reason: str | None) -> list[str]:
+        path = ["projects", files.project, files.version or "", "yank"]
+        wanted = {"filename": files.filename}
         if reason is None:
-            return self._files("DELETE", index, path, "unyanked", wanted)
-        return self._files("POST", index, path, "yanked", wanted | {"reason": reason})
+            return self._files("DELETE", files.index, path, "unyanked", wanted)
+        return self._files("POST", files.index, path, "yanked", wanted | {"reason": reason})
 
-    def push(self, source: str, target: str, project: NormalizedName, version: str) -> list[str]:
-        wanted = {"project": project, "version": version, "to": target}
-        return self._files("POST", source, ["push"], "pushed", wanted)
+    def push(self, files: Files, target: str) -> list[str]:
+        wanted = {"project": files.project, "version": files.version, "to": target}
+        return self._files("POST", files.index, ["push"], "pushed", wanted)
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
-        return str(self._ask("POST", index, ["projects", project, "refresh"]).get("outcome"))
+        outcome = self._ask("POST", index, ["projects", project, "refresh"]).get("outcome")
+        return outcome if isinstance(outcome, str) and outcome.isprintable() else ""
 
     def _files(
         self,
@@ -171,51 +187,78 @@ class Server:
         key: str,
         wanted: dict[str, Any] | None = None,
     ) -> list[str]:
-        files = self._ask(method, index, path, wanted).get(key)
-        if not isinstance(files, list):
-            raise ProxyindexError(f"{self._base} is no server with this API.")
-        return [str(name) for name in files]
+        names = self._ask(method, index, path, wanted).get(key)
+        if not isinstance(names, list) or not all(_is_name(name) for name in names):
+            raise self._nobody(index)
+        return names
 
     def _ask(
         self, method: str, index: str | None, path: list[str], wanted: object = None
     ) -> dict[str, Any]:
         parts = ["api", *path] if index is None else [index, "api", *path]
-        url = "/".join([self._base, *(quote(part, safe="!+") for part in parts)])
+        target = "".join(f"/{_quoted(part)}" for part in parts)
+        url = self._base + target
         body = None if wanted is None else json.dumps(wanted).encode()
-        request = urllib.request.Request(url, body, method=method, headers=_login())  # noqa: S310
+        known = credentials_for(self._asked_for)
+        logins = {origin(url): known} if known else {}
+        with closing(caller(logins, self._ca_file)) as client:
+            try:
+                answer = client.ask(method, url, body)
+            except Unreachable as problem:
+                again = "See whether it runs, and at this address; then say the same again."
+                raise ProxyindexError(f"{problem} {again}") from problem
+        if answer.status != _HTTP_OK:
+            if 300 <= answer.status < 400:
+                raise self._led_away(answer, target)
+            raise self._refusal(answer, index, known)
         try:
-            with _opener().open(request, timeout=_SECONDS) as answer:
-                told = json.loads(answer.read(_MOST))
-        except urllib.error.HTTPError as problem:
-            said = problem.read(_MOST).decode("utf-8", "replace").strip()
-            raise ProxyindexError(f"{problem.code}: {said or problem.reason}") from None
-        except (OSError, http.client.HTTPException) as problem:
-            raise ProxyindexError(f"{self._base} did not answer: {problem}.") from problem
-        except ValueError:
-            raise ProxyindexError(f"{self._base} is no server with this API.") from None
-        return told if isinstance(told, dict) else {}
+            told = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise self._nobody(index)
+        return told
+
+    def _led_away(self, answer: Answer, target: str) -> ProxyindexError:
+        """For a redirect: credentials go nowhere but where somebody said."""
+        there = answer.leads().removesuffix(target)
+        return ProxyindexError(
+            f"{self._base} redirects ({answer.status}) to {there!r}: "
+            "say that after --server, if it is meant."
+        )
+
+    def _refusal(
+        self, answer: Answer, index: str | None, known: Credentials | None
+    ) -> ProxyindexError:
+        """What the server says, if it is one of ours, and what to do about it."""
+        said = answer.said(known)
+        # a sentence, and no page; others have words such as "Not Found"
+        is_plain = answer.headers.get("content-type", "").startswith("text/plain")
+        is_ours = is_plain and said.endswith(".")
+        if answer.status in (404, 405) and not is_ours:
+            return self._nobody(index)
+        if not is_ours:
+            said = f"{urlsplit(self._base).netloc} answers {answer.status} {said}."
+        return ProxyindexError(f"{said} {login_hint(known)}" if answer.status == 401 else said)
+
+    def _nobody(self, index: str | None) -> ProxyindexError:
+        what = f"no index {index!r}" if index else "no proxyindex"
+        return ProxyindexError(
+            f"There is {what} at {self._base}. The address is that of the server's start page, or "
+            "the one that installers use, which ends in /simple/."
+        )
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The credentials are for the server that was named."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
+def _is_name(text: object) -> bool:
+    """Whether it may be printed as the name of a file."""
+    return isinstance(text, str) and text.isprintable()
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    trusting = urllib.request.HTTPSHandler(context=ssl.create_default_context())
-    return urllib.request.build_opener(_NoRedirects, trusting)
-
-
-def _login() -> dict[str, str]:
-    """From the variables that `proxyindex publish` reads as well."""
-    password = os.environ.get(TOKEN) or os.environ.get(PASSWORD)
-    if not password:
-        return {}
-    user = os.environ.get(USERNAME) or "__token__"
-    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {pair}"}
+def _quoted(part: str) -> str:
+    """As a part of a path, and one part only: another would mean another request."""
+    if part in ("", ".", "..") or "/" in part or not part.isprintable():
+        raise ProxyindexError(f"{part!r} is not the name of an index, a version or a file.")
+    return quote(part, safe="!+")
 
 
 def _index(house: House, name: str | None) -> IndexService:
@@ -225,8 +268,7 @@ def _index(house: House, name: str | None) -> IndexService:
     return found
 
 
-def _publisher(house: House, name: str | None) -> Publisher:
-    found = _index(house, name)
-    if found.publisher is None:
-        raise ProxyindexError(f"The index {found.name!r} has no folder of its own.")
-    return found.publisher
+def _publisher(index: IndexService) -> Publisher:
+    if index.publisher is None:
+        raise no_folder()
+    return index.publisher

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
+from proxyindex.cli.group import ca_file_option
 from proxyindex.cli.printing import progress, waiting
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from proxyindex.publishing.distribution import Distribution
     from proxyindex.publishing.publish import Plan
     from proxyindex.publishing.target import Target
-
-_LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 @click.command(short_help="Publish wheels and sdists to an index, a folder or another machine.")
@@ -38,10 +37,7 @@ _LOOPBACK = ("127.", "localhost", "[::1]")
     "--check", metavar="URL", help="The index's pages (…/simple/), compared before, after."
 )
 @click.option("--dry-run", is_flag=True, help="Look and tell, and change nothing.")
-@click.option(
-    "--ca-file", metavar="FILE", type=click.Path(path_type=Path),
-    help="PEM file of the authorities to trust instead of the system's.",
-)  # fmt: skip
+@ca_file_option
 @click.option("--ssh", metavar="COMMAND", help="How to reach host:path.  [default: ssh]")
 def publish(
     *,
@@ -158,24 +154,14 @@ def _target(
 
 
 def _index(to: str, check: str | None, ca_file: Path | None) -> Target:
+    from proxyindex.cli.calling import caller, credentials_for  # noqa: PLC0415
     from proxyindex.publishing import credentials, server  # noqa: PLC0415
-    from proxyindex.publishing.client import Client, origin  # noqa: PLC0415
-    from proxyindex.publishing.target import PublishError  # noqa: PLC0415
+    from proxyindex.publishing.client import origin  # noqa: PLC0415
 
     where = server.address(to, check)
-    found = credentials.find(where.upload, os.environ)
+    found = credentials_for(where.upload)
     logins = {origin(where.upload): found} if found else {}
     if where.pages and origin(where.pages) != origin(where.upload):
         stored = credentials.stored(where.pages, os.environ)
         logins |= {origin(where.pages): stored} if stored else {}
-    if found and _is_readable_on_the_way(where.upload):
-        click.echo("Warning: over plain http, the credentials can be read on their way.", err=True)
-    try:
-        client = Client(logins, ca_file=ca_file)
-    except OSError as problem:
-        raise PublishError(f"{ca_file} holds no certificates: {problem}.") from problem
-    return server.Server(where, client, found)
-
-
-def _is_readable_on_the_way(url: str) -> bool:
-    return url.startswith("http:") and not url.removeprefix("http://").startswith(_LOOPBACK)
+    return server.Server(where, caller(logins, ca_file), found)

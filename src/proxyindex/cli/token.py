@@ -15,6 +15,7 @@ import click
 
 from proxyindex.access import Action, Scope
 from proxyindex.banner import client_hints
+from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
 from proxyindex.cli.printing import print_json, print_table
 from proxyindex.units import parse_duration
@@ -22,6 +23,7 @@ from proxyindex.users.tokens import PREFIX, Token, TokenFile
 from proxyindex.web.clients import ClientHints, token_snippets
 
 file_options = options("tokens", "config")
+audit_option = options("audit_log")
 address_options = options("host", "port", "base_path", "public_url")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -60,6 +62,7 @@ def token() -> None:
 )
 @click.option("--expires", callback=_seconds, metavar="DURATION", help="Ends after, e.g. 90d.")
 @file_options
+@audit_option
 @address_options
 def create(
     *,
@@ -85,6 +88,7 @@ def create(
     end = math.inf if expires is None else time.time() + expires
     scope = Scope(indexes, projects, frozenset(Action(action) for action in actions), end)
     text, made = TokenFile(settings.tokens).create(user, scope)
+    audited.note(settings, "create token", **_subject(made, settings.tokens), **_limits(made))
     click.echo(text)
     sys.stdout.flush()
     hints = client_hints(settings)
@@ -115,6 +119,7 @@ def list_tokens(*, as_json: bool, **parameters: Any) -> None:
 @token.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @file_options
+@audit_option
 @click.pass_context
 def revoke(ctx: click.Context, /, *, ids: tuple[str, ...], **parameters: Any) -> None:
     """Revoke tokens by their ids, as `token list` shows them; exit with 1 if one is not there.
@@ -123,13 +128,28 @@ def revoke(ctx: click.Context, /, *, ids: tuple[str, ...], **parameters: Any) ->
     Example:
       proxyindex token revoke 5e884898
     """
-    gone = TokenFile(loaded(parameters).settings.tokens).revoke(frozenset(ids))
+    settings = loaded(parameters).settings
+    gone = TokenFile(settings.tokens).revoke(frozenset(ids))
+    for one in gone:
+        audited.note(settings, "revoke token", **_subject(one, settings.tokens))
     for one in gone:
         click.echo(f"Revoked {one.id} of {one.user}.")
     missing = set(ids) - {one.id for one in gone}
     for name in sorted(missing):
         click.echo(f"Error: there is no token {name!r}.", err=True)
     ctx.exit(1 if missing else 0)
+
+
+def _subject(one: Token, path: Path) -> dict[str, str]:
+    """Which token it is, for the audit log."""
+    return {"token": one.id, "account": one.user, "file": str(path.absolute())}
+
+
+def _limits(one: Token) -> dict[str, str]:
+    """What it is limited to, for the audit log; nothing where there is no limit."""
+    limits = {"indexes": one.indexes, "projects": one.projects, "actions": one.actions}
+    shown = {key: " ".join(values) for key, values in limits.items() if values}
+    return shown if one.expires is None else shown | {"expires": _day(one.expires)}
 
 
 def _usage(made: Token, text: str, hints: ClientHints, path: Path) -> Iterator[str]:

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from proxyindex.access import is_user_name
+from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
+from proxyindex.settings import Settings
 from proxyindex.users import htpasswd
 from proxyindex.users.hashes import PasswordHashes
 
@@ -22,6 +24,7 @@ file_option = click.option(
     help="The file.  [default: the first one of the configuration]",
 )
 config_option = options("config")
+audit_option = options("audit_log")
 
 
 def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -47,6 +50,7 @@ def user() -> None:
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @file_option
 @config_option
+@audit_option
 def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any) -> None:
     """Add a user, or give one another password; it is asked for.
 
@@ -55,7 +59,7 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
       proxyindex user add alice --htpasswd users.htpasswd
       pass show index/ci | proxyindex user add ci --config proxyindex.toml --password-stdin
     """
-    path = _file(path, parameters)
+    settings, path = _files(path, parameters)
     if password_stdin:
         password = sys.stdin.read(_LONGEST).rstrip("\r\n")
     else:
@@ -67,6 +71,7 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
     except ValueError as problem:
         raise click.UsageError(f"expected {problem}.") from problem
     was_there = htpasswd.put(path, name, hashed)
+    _note(settings, "change password" if was_there else "add user", name, path)
     click.echo(f"{name} has {'another' if was_there else 'a'} password in {path}.")
 
 
@@ -74,6 +79,7 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
 @name_argument
 @file_option
 @config_option
+@audit_option
 @click.pass_context
 def remove(ctx: click.Context, /, *, name: str, path: Path | None, **parameters: Any) -> None:
     """Remove a user from the file; exit with 1 if there is none. Tokens are revoked apart.
@@ -82,10 +88,11 @@ def remove(ctx: click.Context, /, *, name: str, path: Path | None, **parameters:
     Example:
       proxyindex user remove alice --htpasswd users.htpasswd
     """
-    path = _file(path, parameters)
+    settings, path = _files(path, parameters)
     if not htpasswd.remove(path, name):
         click.echo(f"Error: there is no user {name!r} in {path}.", err=True)
         ctx.exit(1)
+    _note(settings, "remove user", name, path)
     click.echo(f"{name} is no more in {path}; `proxyindex token list` shows the tokens that are.")
 
 
@@ -99,16 +106,22 @@ def list_users(*, path: Path | None, **parameters: Any) -> None:
     Example:
       proxyindex user list --config proxyindex.toml
     """
-    for name in htpasswd.names(_file(path, parameters)):
+    for name in htpasswd.names(_files(path, parameters)[1]):
         click.echo(name)
 
 
-def _file(path: Path | None, parameters: dict[str, Any]) -> Path:
+def _files(path: Path | None, parameters: dict[str, Any]) -> tuple[Settings, Path]:
+    """The configuration, and the password file; neither that nor others need be there yet."""
+    settings = loaded(parameters, is_ready=False).settings
     if path is not None:
-        return path
-    configured = loaded(parameters).settings.htpasswd
+        return settings, path
+    configured = settings.htpasswd
     if not configured:
         raise click.UsageError(
             "no password file: give --htpasswd, or --config with htpasswd in it."
         )
-    return configured[0]
+    return settings, configured[0]
+
+
+def _note(settings: Settings, action: str, name: str, path: Path) -> None:
+    audited.note(settings, action, account=name, file=str(path.absolute()))

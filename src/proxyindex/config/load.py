@@ -56,12 +56,17 @@ class _Values:
         return self.place(key).rank
 
 
-def load(flags: Mapping[str, object] = _NOTHING, environ: Mapping[str, str] = _NOTHING) -> Loaded:
+def load(
+    flags: Mapping[str, object] = _NOTHING,
+    environ: Mapping[str, str] = _NOTHING,
+    *,
+    is_ready: bool = True,
+) -> Loaded:
     """The effective configuration.
 
     `flags`: values by option key, texts as typed; `None` and `()` mean not given. `environ`:
     usually `os.environ`. Raises `ConfigError` with every mistake, or its subclass `NotReady` when
-    the only ones are folders or files that are not there.
+    the only ones are folders or files that are not there; not `is_ready`: these are no mistakes.
     """
     mistakes = Mistakes()
     given = [layers.from_flags(flags), layers.from_environment(environ, mistakes)]
@@ -82,6 +87,8 @@ def load(flags: Mapping[str, object] = _NOTHING, environ: Mapping[str, str] = _N
         check(values, mistakes)
     if not values["index"]:
         _check_purpose(values, entries, mistakes)
+    if not is_ready:
+        mistakes.missing.clear()
     mistakes.raise_if_any()
     sources = {option.key: values.place(option.key).source for option in OPTIONS}
     if entries is None:

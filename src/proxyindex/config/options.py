@@ -226,6 +226,11 @@ OPTIONS: tuple[Option, ...] = (
         "Least level that is logged.",
     ),
     Option(
+        "audit_log",
+        kinds.PATH,
+        "File to append a line to for each change and refused log-in, instead of logging it.",
+    ),
+    Option(
         "config",
         kinds.PATH,
         "TOML file to read; none is read unless named.",

@@ -41,7 +41,7 @@ async def delete(
 async def yank(
     publisher: Publisher,
     project: NormalizedName,
-    version: str,
+    version: str | None,
     filename: str | None,
     reason: str | None,
 ) -> list[str]:

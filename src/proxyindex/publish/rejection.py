@@ -38,6 +38,16 @@ def bad(sentence: str) -> UploadRejected:
     return UploadRejected(400, sentence)
 
 
+def no_folder() -> UploadRejected:
+    """403: for an index that only inherits and falls through."""
+    return UploadRejected(403, "This index has no folder of its own to be changed.")
+
+
+def no_other_index(name: str) -> UploadRejected:
+    """404: for a target of pushes that is not there, has no folder, or is the source itself."""
+    return UploadRejected(404, f"There is no other index {name[:80]!r} to push to.")
+
+
 async def on_disk(
     call: Callable[[*Ts], T], *args: *Ts, limiter: CapacityLimiter | None = None
 ) -> T:

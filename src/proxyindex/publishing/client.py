@@ -6,6 +6,7 @@ one sends what a person said to where the person said, credentials included, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from proxyindex.upstream.tls import trusting
 Transport = httpx.BaseTransport  # what stands in for the network in tests
 MAX_PAGE = 64 * 1024**2
 _MAX_TEXT = 64 * 1024
+_SHOWN = 500  # characters of a server's message
+_TAG = re.compile(r"<[^>]*>")
 # an index may read, check and copy two gigabytes before it answers
 _TIMEOUT = httpx.Timeout(600.0, connect=15.0, write=60.0, pool=15.0)
 _LOCATION = "proxyindex.location"
@@ -44,6 +47,22 @@ class Answer:
     body: bytes
     location: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def said(self, known: Credentials | None) -> str:
+        """What it says to a person, on one line; else its reason phrase. Without `known`."""
+        text = self.body.decode("utf-8", "replace")
+        if "html" in self.headers.get("content-type", ""):
+            text = _TAG.sub(" ", text)
+        text = " ".join(text.split())
+        text = "".join(c for c in text if c.isprintable())[:_SHOWN] or self.reason
+        return known.hide(text) if known else text
+
+    def leads(self) -> str:
+        """A redirect's target as it may be shown: no user information, no query."""
+        bare = self.location.partition("?")[0].partition("#")[0]
+        scheme, mark, rest = bare.rpartition("//")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"[:_SHOWN]
 
 
 class Client:
@@ -85,6 +104,13 @@ class Client:
         headers = {"Accept": accept, "Cache-Control": "no-cache", "Accept-Encoding": "identity"}
         return self._answer("GET", url, headers, None, MAX_PAGE)
 
+    def ask(self, method: str, url: str, document: bytes | None) -> Answer:
+        """The answer of an API that takes and gives JSON. Raises `Unreachable`."""
+        headers = {"Accept": "application/json, text/plain;q=0.5"}
+        if document is not None:
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(document))}
+        return self._answer(method, url, headers, document, MAX_PAGE)
+
     def close(self) -> None:
         self._http.close()
 
@@ -93,7 +119,7 @@ class Client:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        content: Iterator[bytes] | None,
+        content: Iterator[bytes] | bytes | None,
         limit: int,
     ) -> Answer:
         with _mapped(urlsplit(url).netloc):

@@ -68,6 +68,16 @@ def stored(url: str, environ: Mapping[str, str]) -> Credentials | None:
     return Credentials(entry.username, entry.password) if entry else None
 
 
+def login_hint(known: Credentials | None) -> str:
+    """What to do about a 401."""
+    if known:
+        return f"The credentials of {known.username!r} were not accepted."
+    return (
+        f"No credentials were found: set {TOKEN}, or {USERNAME} and {PASSWORD}, "
+        "or use netrc or keyring."
+    )
+
+
 def _from_keyring(url: str, username: str | None) -> Credentials | None:
     """What the `keyring` program has for the URL, or else for its host: the order pip asks in.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex.model import ProjectPage
 from proxyindex.publishing.client import MAX_PAGE, Answer, Client, Unreachable
-from proxyindex.publishing.credentials import Credentials
+from proxyindex.publishing.credentials import Credentials, login_hint
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
@@ -21,8 +20,6 @@ from proxyindex.simple import InvalidPage, MediaType, parse_page
 
 _PAUSES = (1.0, 3.0, 9.0)  # seconds before another attempt
 _LONGEST_PAUSE = 120.0  # of those a server may ask for
-_SHOWN = 500  # characters of a server's message
-_TAG = re.compile(r"<[^>]*>")
 _ACCEPT = f"{MediaType.JSON}, {MediaType.V1_HTML};q=0.2, {MediaType.HTML};q=0.1"
 
 
@@ -201,28 +198,15 @@ class Server:
         return None
 
     def _refusal(self, each: Distribution, answer: Answer) -> str:
-        said = answer.body.decode("utf-8", "replace")
-        if "html" in answer.headers.get("content-type", ""):
-            said = _TAG.sub(" ", said)
-        said = " ".join(said.split())
-        said = "".join(c for c in said if c.isprintable())[:_SHOWN] or answer.reason
-        if self._credentials:
-            said = self._credentials.hide(said)
+        said = answer.said(self._credentials)
         sentence = f"{self._host} refused {each.filename}: {answer.status} {said}".rstrip(". ")
         if 300 <= answer.status < 400:
-            leads = _without_secrets(answer.location)
-            return f"{sentence}. It redirects to {leads!r}; publish there, if that is meant."
+            return (
+                f"{sentence}. It redirects to {answer.leads()!r}; publish there, if that is meant."
+            )
         if answer.status == 401:
-            return f"{sentence}. {self._login_hint()}"
+            return f"{sentence}. {login_hint(self._credentials)}"
         return sentence + "."
-
-    def _login_hint(self) -> str:
-        if self._credentials:
-            return f"The credentials of {self._credentials.username!r} were not accepted."
-        return (
-            "No credentials were found: set PROXYINDEX_PUBLISH_TOKEN, or "
-            "PROXYINDEX_PUBLISH_USERNAME and PROXYINDEX_PUBLISH_PASSWORD, or use netrc or keyring."
-        )
 
 
 def _checked(url: str) -> SplitResult:
@@ -254,11 +238,3 @@ def _asked_pause(answer: Answer) -> float | None:
     if answer.status != 503 or not (text.isascii() and text.isdigit()):
         return None
     return float(text) if len(text) < 9 and float(text) <= _LONGEST_PAUSE else None
-
-
-def _without_secrets(location: str) -> str:
-    """A redirect's target as it may be shown: no user information, no query."""
-    bare = location.partition("?")[0].partition("#")[0]
-    scheme, mark, rest = bare.rpartition("//")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"[:_SHOWN]

@@ -7,6 +7,7 @@ import ssl
 import tempfile
 from pathlib import Path
 
+from proxyindex import logs
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
 
@@ -23,6 +24,8 @@ def check(settings: Settings) -> None:
         if not os.access(folder, os.R_OK | os.X_OK):
             raise StartError(f"The folder {folder} cannot be read; change its permissions.")
     _check_cache(settings.cache_dir)
+    if settings.audit_log:
+        _check_audit_log(settings.audit_log)
     _check_tls(settings.tls_cert, settings.tls_key)
 
 
@@ -39,6 +42,19 @@ def _check_cache(folder: Path) -> None:
         raise StartError(
             f"The cache folder {folder} cannot be written ({error.strerror}); "
             "change its permissions or choose another one."
+        ) from error
+
+
+def _check_audit_log(path: Path) -> None:
+    try:
+        logs.append(path, "")
+    except OSError as error:
+        if error.errno in _DISK_TROUBLE:  # its lines go to the log until somebody has mended it
+            log.warning("the audit log %s cannot be written: %s", path, error.strerror)
+            return
+        raise StartError(
+            f"The audit log {path} cannot be written ({error.strerror}); "
+            "change its permissions or choose another file."
         ) from error
 
 

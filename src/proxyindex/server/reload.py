@@ -18,7 +18,7 @@ RENEW_KEY = "renew"  # where the application's state has what moves it to other 
 _FIXED = (
     *("host", "port", "unix_socket", "tls_cert", "tls_key", "base_path", "trusted_proxies"),
     *("workers", "grace", "cache_dir", "cache_size", "page_cache_size"),
-    *("log_format", "log_level"),
+    *("log_format", "log_level", "audit_log"),
 )
 
 

@@ -81,7 +81,7 @@ def serve(
     """
     hold_hangups()
     terminal = Terminal()
-    logs.setup(settings.log_format, settings.log_level)
+    logs.setup(settings.log_format, settings.log_level, settings.audit_log)
     check(settings)
     configuration = Configuration(settings, reload, check)
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from proxyindex import audit
 from proxyindex.access import Identity
 from proxyindex.names import InvalidName, normalize
-from proxyindex.publish.rejection import UploadRejected, bad
+from proxyindex.publish.rejection import UploadRejected, bad, no_folder
 from proxyindex.publish.service import Publisher
 from proxyindex.web.simple import IndexService, service
 
@@ -24,7 +24,7 @@ def changed_index(request: Request) -> tuple[IndexService, Publisher]:
         raise UploadRejected(403, "This is not taken from pages of other sites.")
     index = service(request)
     if index.publisher is None:
-        raise UploadRejected(403, "This index has no folder of its own to be changed.")
+        raise no_folder()
     return index, index.publisher
 
 

@@ -14,7 +14,7 @@ from proxyindex.access import Action
 from proxyindex.errors import NotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.publish import changes, promotion
-from proxyindex.publish.rejection import UploadRejected
+from proxyindex.publish.rejection import no_other_index
 from proxyindex.web.access import exchange_of
 from proxyindex.web.body import json_body
 from proxyindex.web.changes import changed_index, note, project_of
@@ -76,9 +76,10 @@ async def push(request: Request) -> Response:
     # who may not upload there learns nothing of what there is
     identity = await (target or index).admission.admit(request, Action.UPLOAD, project)
     if target is None or target.publisher is None or target is index:
-        raise UploadRejected(404, f"There is no other index {wanted.to[:80]!r} to push to.")
+        raise no_other_index(wanted.to)
     names = await promotion.push(publisher.own, target.publisher, project, wanted.version)
-    note(request, wanted.to, identity, "push", *names, source=index.name)
+    if names:
+        note(request, wanted.to, identity, "push", *names, source=index.name)
     return JSONResponse({"project": project, "pushed": names}, headers=_NO_STORE)
 
 
