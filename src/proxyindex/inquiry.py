@@ -14,7 +14,7 @@ from enum import StrEnum
 # all 256 shelves of stored files, or for an index with some two hundred package directories.
 MOST_WITNESSES = 300
 
-# The path of a file or directory, and its stamp (`store.disk.signature`); `None`: nothing is there.
+# The path of a file or directory, and its stamp (`disk.signature`); `None`: nothing is there.
 Witness = tuple[str, tuple[int, ...] | None]
 
 

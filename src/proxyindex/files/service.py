@@ -12,6 +12,8 @@ from pathlib import Path
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from proxyindex import disk
+from proxyindex.disk import Signature
 from proxyindex.errors import FileGone, FileUnreadable, NotHeld, UpstreamError, UpstreamUnavailable
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
@@ -30,9 +32,7 @@ from proxyindex.model import (
     SignatureOrigin,
     UpstreamOrigin,
 )
-from proxyindex.store import disk
 from proxyindex.store.blobs import Blob
-from proxyindex.store.disk import Signature
 from proxyindex.store.index import Notes
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive
@@ -188,8 +188,7 @@ def _rest_on(path: str, stamp: Signature | None, looked_ns: int, inquiry: Inquir
 
 def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
     try:
-        # a named pipe must not hang us
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = disk.at_once(path, os.O_RDONLY)
     except FileNotFoundError as problem:
         raise FileGone(file.filename) from problem
     except OSError as problem:

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.to_thread
 
+from proxyindex.disk import Signature
 from proxyindex.errors import ProxyindexError, UpstreamInvalid
-from proxyindex.store.disk import Signature
 from proxyindex.store.pages import PageHead, PageStore
 
 log = logging.getLogger(__name__)

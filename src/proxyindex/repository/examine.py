@@ -20,12 +20,12 @@ from typing import BinaryIO, Generic, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from proxyindex import disk
+from proxyindex.disk import Signature, is_sha256
 from proxyindex.errors import StoreError
 from proxyindex.records import record_path
 from proxyindex.repository.scan import Found
 from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.store import disk
-from proxyindex.store.disk import Signature, is_sha256
 from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Sighting:
 
     @property
     def stamp(self) -> Signature:
-        """As `store.disk.signature` has it."""
+        """As `disk.signature` has it."""
         return self.inode, self.mtime_ns, self.size, self.ctime_ns
 
     @property
@@ -227,7 +227,7 @@ def derive(sighting: Sighting, *, is_settled: bool) -> Derived:
     meanwhile, and `OSError` if it cannot be read.
     """
     found = sighting.found
-    with open(found.path, "rb", opener=_open_at_once) as source:
+    with open(found.path, "rb", opener=disk.at_once) as source:
         _check_unchanged(sighting, os.fstat(source.fileno()))
         requires_python, metadata = _examine(source, found, is_settled=is_settled)
         source.seek(0)
@@ -248,10 +248,6 @@ def _examine(source: BinaryIO, found: Found, *, is_settled: bool) -> tuple[str |
     if not check_whole(source, found.filename) and not is_settled:
         raise FileChanging(found.filename, "may still be being written")
     return None, None
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe put in its place must not hang us
 
 
 def _check_unchanged(sighting: Sighting, now: os.stat_result) -> None:

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 from packaging.utils import NormalizedName
 
+from proxyindex.disk import is_settled
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
 from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
@@ -20,7 +21,6 @@ from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo,
 from proxyindex.repository.recorded import Records, vouched
 from proxyindex.repository.scan import Catalogue, FolderUnavailable, Found, Scanner
 from proxyindex.simple import order_files
-from proxyindex.store.disk import is_settled
 
 __all__ = ["DerivedStore", "FolderUnavailable", "Local"]
 

@@ -9,7 +9,8 @@ import anyio
 from anyio.abc import TaskGroup
 from packaging.utils import NormalizedName
 
-from proxyindex import simple
+from proxyindex import disk, simple
+from proxyindex.disk import Signature
 from proxyindex.errors import NotHeld, ProjectNotFound
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
@@ -18,9 +19,7 @@ from proxyindex.repository.kept import Kept, Terms
 from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.repository.remembered import Remembered
 from proxyindex.repository.trust import shrinkage
-from proxyindex.store import disk
 from proxyindex.store.blobs import BlobStore
-from proxyindex.store.disk import Signature
 from proxyindex.store.facts import Facts
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from proxyindex import records
+from proxyindex.disk import is_settled
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import MEMO_SIZE, Derived, Memo, Sighting
-from proxyindex.store.disk import is_settled
 
 
 class Records:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from proxyindex import disk
 from proxyindex.errors import NotFound
-from proxyindex.store import disk
 from proxyindex.store.cache import Cache
 
 

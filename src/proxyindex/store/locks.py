@@ -17,7 +17,7 @@ from pathlib import Path
 
 import anyio
 
-from proxyindex.store import disk
+from proxyindex import disk
 
 log = logging.getLogger(__name__)
 

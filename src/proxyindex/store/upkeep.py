@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
-from proxyindex.store import disk
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
 from proxyindex.store.doubts import Doubts
 from proxyindex.store.holdings import NotHeld, digests, holders, referred, upstreams
