@@ -20,7 +20,7 @@ from proxyindex.errors import ProjectNotFound, StoreError
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import LocalOrigin, ProjectPage
 from proxyindex.repository.base import Repository
-from proxyindex.repository.examine import Examiner, FileChanging, Memo, derive, sight
+from proxyindex.repository.examine import Examiner, FileChanging, derive, sight
 from proxyindex.repository.local import FolderUnavailable, Local
 from proxyindex.repository.scan import Scanner
 from proxyindex.wheel import read_metadata
@@ -527,14 +527,6 @@ async def test_a_file_that_changes_while_it_is_read_is_tried_again(tmp_path: Pat
     assert not examiner.knows(sighting)
     with pytest.raises(FileChanging):
         derive(sighting, is_settled=True)
-
-
-def test_a_memo_forgets_what_was_used_least_recently() -> None:
-    memo: Memo[int] = Memo(2)
-    memo["a"], memo["b"] = 1, 2
-    assert memo["a"] == 1
-    memo["c"] = 3
-    assert ("a" in memo, "b" in memo, "c" in memo) == (True, False, True)
 
 
 async def test_an_unchanged_page_is_the_same_object(tmp_path: Path) -> None:

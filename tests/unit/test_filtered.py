@@ -10,7 +10,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
 from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy, Verdict
 from proxyindex.repository.filtered import Filtered
-from proxyindex.repository.remembered import Remembered
+from proxyindex.repository.remembered import Remembered, remembered
 
 DEMO = NormalizedName("demo")
 BAD = Deny("no-bad", "it is bad")
@@ -167,11 +167,11 @@ async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
 
 
 def test_remembered_pages_are_bounded_by_their_files() -> None:
-    memo: Remembered[str] = Remembered(limit=10)
+    memo: Remembered[str] = remembered(limit=10)
 
     def put(name: str, files: int) -> None:
         page = ProjectPage(NormalizedName(name), tuple(file(str(n)) for n in range(files)))
-        memo.put(name, name, page)
+        memo.put(name, (name, page))
 
     put("a", 3)
     put("b", 3)

@@ -370,8 +370,9 @@ def test_one_network_of_ipv6_is_one_address(attempts: Attempts) -> None:
     assert guesses(attempts, "2001:db8:0:1::1", "alice", 1) == 1
 
 
-def test_memory_is_bounded(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts_module, "_MOST", 50)
+    attempts = Attempts()
     for n in range(500):
         address, user = f"10.0.{n // 250}.{n % 250}", "x" * 50 + str(n)
         attempts.take(address, user)

@@ -11,11 +11,10 @@ import logging
 import os
 import stat
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import BinaryIO, Generic, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 import anyio
 import anyio.to_thread
@@ -23,6 +22,8 @@ import anyio.to_thread
 from proxyindex import disk
 from proxyindex.disk import Signature, is_sha256
 from proxyindex.errors import StoreError
+from proxyindex.flight import Shared
+from proxyindex.memo import Memo
 from proxyindex.records import record_path
 from proxyindex.repository.scan import Found
 from proxyindex.sdist import check_whole, read_pkg_info
@@ -34,8 +35,6 @@ MEMO_SIZE = 50_000
 _FORMAT = 1  # of the remembered values; raised when they change
 _READERS = 4  # files read at the same time: disks and two cores gain nothing from more
 _PKG_INFO_ENDS = (".tar.gz", ".tgz", ".zip")
-
-V = TypeVar("V")
 
 
 class DerivedStore(Protocol):
@@ -83,33 +82,6 @@ class FileChanging(InvalidArchive):
     """The file is being written at this very moment."""
 
 
-@dataclass(slots=True)
-class _Reading:
-    done: anyio.Event = field(default_factory=anyio.Event)
-    outcome: tuple[Derived | None] | None = None
-
-
-class Memo(Generic[V]):
-    """The last `limit` values, least recently used ones leave first."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[str, V] = OrderedDict()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def __getitem__(self, key: str) -> V:
-        self._values.move_to_end(key)
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: V) -> None:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._limit:
-            self._values.popitem(last=False)
-
-
 class Examiner:
     """Sightings → `Derived`, or `None` for files not to be listed in their present state.
 
@@ -122,9 +94,9 @@ class Examiner:
     ) -> None:
         self._remembered = remembered
         self._clock = clock
-        self._memo: Memo[Derived | None] = Memo(MEMO_SIZE)
-        self._running: dict[str, _Reading] = {}
-        self._reported: Memo[None] = Memo(MEMO_SIZE)
+        self._memo: Memo[str, Derived | None] = Memo(MEMO_SIZE)
+        self._readings: Shared[str, Derived | None] = Shared()
+        self._reported: Memo[str, None] = Memo(MEMO_SIZE)
         self._readers = anyio.CapacityLimiter(_READERS)
 
     def knows(self, sighting: Sighting) -> bool:
@@ -141,31 +113,19 @@ class Examiner:
         async with anyio.create_task_group() as tasks:
             for sighting in sightings:
                 if (key := sighting.key) in self._memo:
-                    answers[sighting] = self._memo[key]
+                    answers[sighting] = self._memo.get(key)
                 else:
                     tasks.start_soon(ask, sighting)
         return [answers[sighting] for sighting in sightings]
 
     async def _derived(self, sighting: Sighting) -> Derived | None:
-        key = sighting.key
-        while running := self._running.get(key):
-            await running.done.wait()
-            if running.outcome:  # none if its request was cancelled: then it is our turn
-                return running.outcome[0]
-        if key in self._memo:
-            return self._memo[key]
-        reading = self._running[key] = _Reading()
-        try:
-            derived = await self._find(key, sighting)
-            reading.outcome = (derived,)
-            return derived
-        finally:
-            del self._running[key]
-            reading.done.set()
+        if (key := sighting.key) in self._memo:
+            return self._memo.get(key)
+        return await self._readings.get(key, partial(self._find, key, sighting))
 
     async def _find(self, key: str, sighting: Sighting) -> Derived | None:
         if (derived := await self._recall(key)) is not None:
-            self._memo[key] = derived
+            self._memo.put(key, derived)
             return derived
         # asked before reading: a change after that must show in the stamp
         is_settled = self._clock() - sighting.mtime_ns > disk.RACY_NS
@@ -179,7 +139,7 @@ class Examiner:
         except InvalidArchive as exc:
             self._report(key, sighting, exc)
         if is_settled:
-            self._memo[key] = derived
+            self._memo.put(key, derived)
             if derived:
                 await self._remember(key, derived)
         return derived
@@ -200,7 +160,7 @@ class Examiner:
 
     def _report(self, key: str, sighting: Sighting, exc: Exception) -> None:
         if key not in self._reported:
-            self._reported[key] = None
+            self._reported.put(key, None)
             logger.warning("not listing %r: %s", sighting.found.path, exc)
 
 

@@ -14,10 +14,11 @@ from proxyindex.disk import Signature
 from proxyindex.errors import NotHeld, ProjectNotFound
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
+from proxyindex.memo import Memo
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.repository.kept import Kept, Terms
 from proxyindex.repository.learned import changed_files, complete, gone
-from proxyindex.repository.remembered import Remembered
+from proxyindex.repository.remembered import Remembered, remembered
 from proxyindex.repository.trust import shrinkage
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.facts import Facts
@@ -55,7 +56,7 @@ class Mirror:
         self._is_offline = terms.is_offline
         self._events = terms.events
         self._stores = terms.stores
-        self._reported: set[str] = set()
+        self._reported: Memo[str, None] = Memo(_MOST_REPORTED)
         self._pages = Kept(
             terms,
             tasks,
@@ -66,8 +67,8 @@ class Mirror:
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
-        self._memo: Remembered[tuple[ProjectPage, Signature | None]] = Remembered()
-        self._held_memo: Remembered[ProjectPage] = Remembered()
+        self._memo: Remembered[tuple[ProjectPage, Signature | None]] = remembered()
+        self._held_memo: Remembered[ProjectPage] = remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
@@ -123,7 +124,7 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
-        self._memo.put(name, (parsed, signature), page)
+        self._memo.put(name, ((parsed, signature), page))
         return page
 
     async def _held(self, page: ProjectPage) -> ProjectPage:
@@ -132,7 +133,7 @@ class Mirror:
         known = self._held_memo.get(page.name)
         if known is not None and known[0] is page and known[1].files == held.files:
             return known[1]
-        self._held_memo.put(page.name, page, held)
+        self._held_memo.put(page.name, (page, held))
         return held
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
@@ -154,9 +155,7 @@ class Mirror:
         note = f"changed {self._id}/{name}/{file.filename} {file.sha256 or file.size}"
         if note in self._reported:
             return
-        if len(self._reported) >= _MOST_REPORTED:
-            self._reported.clear()
-        self._reported.add(note)
+        self._reported.put(note, None)
         notes, worker = self._stores.doubts, self._stores.worker
         if await worker.run(notes.recall, note) is not None:
             return
