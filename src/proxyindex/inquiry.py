@@ -33,7 +33,7 @@ class Ground:
     """What an answer rests on: for as long as this stands, the same question has the same answer.
 
     From `since` up to `until` (seconds since the epoch), while all `witnesses` still have their
-    stamps. Each source that was asked says so by `rests_on`, or `is_fleeting`: an answer of which
+    stamps. Each source that was asked says so by `rests_on`, or `holds_once`: an answer of which
     nobody spoke for all sources is not remembered. One that rests on more than `MOST_WITNESSES` is
     fleeting, too. `uses` are to be called whenever the answer is given again.
     """
@@ -54,9 +54,9 @@ class Ground:
         self.since = max(self.since, since)
         self.until = min(self.until, until)
         if len(self.witnesses) > MOST_WITNESSES:
-            self.is_fleeting()
+            self.holds_once()
 
-    def is_fleeting(self) -> None:
+    def holds_once(self) -> None:
         """The answer holds for this request only."""
         self.until = 0.0
 

@@ -21,8 +21,8 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import LocalOrigin, ProjectPage
 from proxyindex.repository.base import Repository
 from proxyindex.repository.examine import Examiner, FileChanging, derive, sight
-from proxyindex.repository.local import FolderUnavailable, Local
-from proxyindex.repository.scan import Scanner
+from proxyindex.repository.local import Local
+from proxyindex.repository.scan import FolderUnavailable, Scanner
 from proxyindex.wheel import read_metadata
 from tests.support.builders import (
     make_sdist,

@@ -86,7 +86,7 @@ class FileService:
             inquiry.outcome = Outcome.HIT
             return stored
         inquiry.outcome = None
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         upstream = self._upstream(file, inquiry)
         cold = Cold(file, upstream, self._downloads, inquiry)
         await cold.measure(whole=whole)
@@ -143,7 +143,7 @@ class FileService:
                 inquiry.outcome = Outcome.HIT
                 inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
                 return _in_memory(held)
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(
             wheel, inquiry, to_ask=not is_on_disk
@@ -155,7 +155,7 @@ class FileService:
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
         if isinstance(signed.origin, LocalOrigin):
             return await _open_own(file, signed.origin.path + SIGNATURE_SUFFIX, inquiry)
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         note = f"no signature {signed.key}"
         if await self._worker.run(self._notes.recall, note) is not None:
             inquiry.outcome = Outcome.HIT
@@ -183,7 +183,7 @@ def _rest_on(path: str, stamp: Signature | None, looked_ns: int, inquiry: Inquir
     if stamp is not None and disk.is_settled(stamp, looked_ns):
         inquiry.ground.rests_on((path, stamp))
     else:
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
 
 
 def _open_local(file: File, path: str) -> tuple[Stored, Signature]:

@@ -25,12 +25,10 @@ from proxyindex.errors import (
 from proxyindex.flight import Flight, Flights
 from proxyindex.freshness import Freshness
 from proxyindex.inquiry import Inquiry, Outcome
-from proxyindex.repository.asking import Asking, Stores, Terms
+from proxyindex.repository.asking import Asking, Terms
 from proxyindex.repository.copies import Copies, Copy
 from proxyindex.repository.resting import Resting
 from proxyindex.repository.trust import Disbelieved
-
-__all__ = ["Kept", "Stores", "Terms"]
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ class Kept(Generic[T]):
         if copy is not None and (not may_ask or (state is Freshness.FRESH and not forced)):
             self._speak_for(key, copy, inquiry)
             return self._served(key, copy, inquiry, Outcome.HIT)
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         absent_since = None if copy else await self._asking.absent_since(key)
         if absent_since is not None and self._still_absent(absent_since, forced=forced):
             inquiry.outcome = Outcome.HIT
@@ -152,7 +150,7 @@ class Kept(Generic[T]):
     def _speak_for(self, key: str, copy: Copy[T], inquiry: Inquiry) -> None:
         """Tell on what a fresh page rests; offline any is fresh."""
         if copy.signature is None or not inquiry.may_fetch:
-            inquiry.ground.is_fleeting()  # not on disk, or shown by what is there just now
+            inquiry.ground.holds_once()  # not on disk, or shown by what is there just now
             return
         since, until = (0.0, math.inf) if self._is_offline else self._asking.fresh_between(copy)
         inquiry.ground.rests_on(

@@ -20,10 +20,8 @@ from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, 
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Sighting, sight
 from proxyindex.repository.recorded import Records, vouched
-from proxyindex.repository.scan import Catalogue, FolderUnavailable, Found, Scanner
+from proxyindex.repository.scan import Catalogue, Found, Scanner
 from proxyindex.simple import order_files
-
-__all__ = ["DerivedStore", "FolderUnavailable", "Local"]
 
 _PAGES = 256
 
@@ -78,7 +76,7 @@ class Local:
         catalogue, witnesses = await self._catalogue()
         found = catalogue.projects.get(name)
         if witnesses is None:
-            inquiry.ground.is_fleeting()
+            inquiry.ground.holds_once()
         else:
             inquiry.ground.rests_on(*witnesses)
         if found is None:
@@ -95,7 +93,7 @@ class Local:
             self._pages.put(name, (sightings, page))
             _speak_for(found, sightings, looked_ns, inquiry.ground)
         else:
-            inquiry.ground.is_fleeting()
+            inquiry.ground.holds_once()
         return page
 
     async def _made(
@@ -163,7 +161,7 @@ def _speak_for(
     seen = [(s.found.path, s.stamp) for s in sightings]
     seen += [(str(record_path(s.found.path)), s.record) for s in sightings if s.record]
     if len(sightings) < len(found) or not all(is_settled(stamp, looked_ns) for _, stamp in seen):
-        ground.is_fleeting()
+        ground.holds_once()
     else:
         ground.rests_on(*seen)
 

@@ -16,7 +16,8 @@ from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.memo import Memo
 from proxyindex.model import File, ProjectList, ProjectPage
-from proxyindex.repository.kept import Kept, Terms
+from proxyindex.repository.asking import Terms
+from proxyindex.repository.kept import Kept
 from proxyindex.repository.learned import changed_files, complete, gone
 from proxyindex.repository.remembered import Remembered, remembered
 from proxyindex.repository.trust import shrinkage
@@ -89,7 +90,7 @@ class Mirror:
         try:
             parsed = await self._pages.get(name, inquiry, path=name)
         except ProjectNotFound:
-            inquiry.ground.is_fleeting()
+            inquiry.ground.holds_once()
             return await self._remains(name)
         signature = self._facts.signature(self._id, name)
         inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signature))
@@ -174,7 +175,7 @@ class Mirror:
             stamp = disk.signature(shelf)
             ground.rests_on((shelf, stamp))
             if stamp and not disk.is_settled(stamp, looked_ns):
-                ground.is_fleeting()
+                ground.holds_once()
         files = tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256))
         return replace(page, files=files)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from proxyindex.publish.rejection import UploadRejected, bad
 
@@ -66,6 +66,3 @@ async def json_body(request: Request, shape: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         raise bad(f"The body is not the JSON it should be: {problem}.") from problem
-
-
-__all__ = ["BODY_KEY", "BodyTerms", "ClientDisconnect", "declared_size", "json_body", "pieces"]
