@@ -14,6 +14,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex.names import matches_pattern
 
+UNIX_PEER = "unix"  # what whoever comes by our Unix socket is called: he has no address
 EVERYBODY = "*"
 LOGGED_IN = "@users"
 _LONGEST_USER = 100

@@ -7,7 +7,6 @@ record speaks of the bytes with its digest only; beside other bytes it is ignore
 from __future__ import annotations
 
 import logging
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import msgspec
 
 from proxyindex.disk import is_sha256, no_link
 from proxyindex.model import RECORD_SUFFIX
+from proxyindex.texts import one_line
 
 log = logging.getLogger(__name__)
 
 MAX_RECORD = 64 * 1024  # bytes
 MAX_REASON = 4096  # characters of why a file was yanked
 _MAX_TEXT = 1024
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Examined(msgspec.Struct, frozen=True, rename="kebab"):
@@ -97,4 +96,4 @@ def decode(body: bytes) -> Record | None:
 
 def plain(text: str, limit: int) -> str:
     """The text on one line, without control characters, cut at `limit` characters."""
-    return " ".join(_CONTROL.sub(" ", text[: 2 * limit]).split())[:limit]
+    return one_line(text[: 2 * limit])[:limit]

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from proxyindex.access import UNIX_PEER
 from proxyindex.server.heads import head_fault, reason_phrase
 from proxyindex.server.statuslines import StatusLines
 from proxyindex.web.access import PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
+from proxyindex.web.responses import REASON_HEADER
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -27,13 +29,12 @@ if TYPE_CHECKING:
         Scope,
     )
 
-REASON_HEADER = b"x-proxyindex-reason"
+_REASON = REASON_HEADER.encode()
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
 SLOWEST = 1024  # bytes a second of a body that an endpoint waits for
 LINGER_SECONDS = 2.0
 UNWANTED_SECONDS = 5.0
-UNIX_PEER = "unix"
 
 
 class _Phase(enum.Enum):
@@ -294,11 +295,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _with_reason(self, message: "HTTPResponseStartEvent") -> "HTTPResponseStartEvent":
         """The reason phrase goes where it belongs, and is no header any more."""
         headers = list(message.get("headers", ()))
-        reasons = [v for k, v in headers if k.lower() == REASON_HEADER]
+        reasons = [v for k, v in headers if k.lower() == _REASON]
         if not reasons:
             return message
         self._lines.announce(message["status"], reason_phrase(reasons[0]))
-        return {**message, "headers": [(k, v) for k, v in headers if k.lower() != REASON_HEADER]}
+        return {**message, "headers": [(k, v) for k, v in headers if k.lower() != _REASON]}
 
 
 def _client_address(client: tuple[str, int] | None) -> tuple[str, int]:

@@ -19,6 +19,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from proxyindex import logs
+from proxyindex.access import UNIX_PEER
 from proxyindex.metrics import MULTIPROCESS_VARIABLE
 from proxyindex.server.checks import check
 from proxyindex.server.express import ExpressProtocol
@@ -30,7 +31,6 @@ from proxyindex.server.listen import (
     close_all,
     unix_socket,
 )
-from proxyindex.server.protocol import UNIX_PEER
 from proxyindex.server.reload import (
     RENEW_KEY,
     Configuration,

@@ -9,6 +9,7 @@ import anyio
 
 from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.freshness import upstream_lifetime
+from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply, Transport
 from proxyindex.upstream.retry import pause_before
 
@@ -186,5 +187,4 @@ class Upstream:
 
 
 def _serial(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("x-pypi-last-serial", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
+    return whole_number(headers.get("x-pypi-last-serial", ""))

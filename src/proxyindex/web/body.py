@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 
 from proxyindex.publish.rejection import UploadRejected, bad
+from proxyindex.texts import whole_number
 
 BODY_KEY = "proxyindex.body"  # among the extensions of an ASGI scope
 UNWANTED = 32 * 1024**2  # bytes of a body nobody asked for, which are thrown away
@@ -41,8 +42,7 @@ def want(scope: MutableMapping[str, Any], limit: int) -> None:
 
 def declared_size(request: Request) -> int | None:
     """What `Content-Length` says."""
-    text = request.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return whole_number(request.headers.get("content-length", ""))
 
 
 async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from proxyindex import audit
-from proxyindex.access import ANONYMOUS, Identity, is_user_name
+from proxyindex.access import ANONYMOUS, UNIX_PEER, Identity, is_user_name
 from proxyindex.errors import LoginRequired, TooManyAttempts
 from proxyindex.flight import Shared
 from proxyindex.inquiry import Ground
@@ -257,4 +257,4 @@ def _is_among(peer: str, peers: tuple[str, ...]) -> bool:
         address = ipaddress.ip_address(peer)
     except ValueError:
         return False
-    return any(address in ipaddress.ip_network(one) for one in peers if one != "unix")
+    return any(address in ipaddress.ip_network(one) for one in peers if one != UNIX_PEER)
