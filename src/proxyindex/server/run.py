@@ -101,7 +101,11 @@ def serve(
             return _work(configuration.settings, sockets, build, lifeline.announce, renewing)
 
         return Supervisor(
-            *(work, settings.workers, sockets, settings.grace, tell),
+            work,
+            count=settings.workers,
+            sockets=sockets,
+            grace=settings.grace,
+            on_ready=tell,
             renew=configuration.renew,
             is_abandoned=terminal.is_gone,
         ).run()
