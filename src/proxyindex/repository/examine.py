@@ -21,7 +21,6 @@ import anyio.to_thread
 
 from proxyindex import disk
 from proxyindex.disk import Signature, is_sha256
-from proxyindex.errors import StoreError
 from proxyindex.flight import Shared
 from proxyindex.memo import Memo
 from proxyindex.records import record_path
@@ -38,7 +37,7 @@ _PKG_INFO_ENDS = (".tar.gz", ".tgz", ".zip")
 
 
 class DerivedStore(Protocol):
-    """Small values that outlive the process and may be lost at any time."""
+    """Small values that outlive the process and may be lost at any time; nothing is raised."""
 
     async def recall(self, key: str) -> bytes | None:
         """The value last remembered under this key, if it is still there."""
@@ -124,7 +123,8 @@ class Examiner:
         return await self._readings.get(key, partial(self._find, key, sighting))
 
     async def _find(self, key: str, sighting: Sighting) -> Derived | None:
-        if (derived := await self._recall(key)) is not None:
+        derived = _from_json(await self._remembered.recall(key))
+        if derived is not None:
             self._memo.put(key, derived)
             return derived
         # asked before reading: a change after that must show in the stamp
@@ -141,22 +141,9 @@ class Examiner:
         if is_settled:
             self._memo.put(key, derived)
             if derived:
-                await self._remember(key, derived)
+                value = json.dumps(asdict(derived), separators=(",", ":")).encode()
+                await self._remembered.remember(key, value)
         return derived
-
-    async def _recall(self, key: str) -> Derived | None:
-        try:
-            value = await self._remembered.recall(key)
-        except StoreError:
-            return None
-        return _from_json(value) if value is not None else None
-
-    async def _remember(self, key: str, derived: Derived) -> None:
-        value = json.dumps(asdict(derived), separators=(",", ":")).encode()
-        try:
-            await self._remembered.remember(key, value)
-        except StoreError as exc:
-            logger.warning("what a local file holds was not remembered: %s", exc)
 
     def _report(self, key: str, sighting: Sighting, exc: Exception) -> None:
         if key not in self._reported:
@@ -219,8 +206,10 @@ def _check_unchanged(sighting: Sighting, now: os.stat_result) -> None:
         raise FileChanging(sighting.found.filename, "changed while it was read")
 
 
-def _from_json(value: bytes) -> Derived | None:
+def _from_json(value: bytes | None) -> Derived | None:
     """What was remembered; `None` if it is not what `Examiner` writes."""
+    if value is None:
+        return None
     try:
         derived = Derived(**json.loads(value))
     except (ValueError, TypeError, RecursionError):

@@ -142,9 +142,11 @@ class Kept(Generic[T]):
 
     def _served(self, key: str, copy: Copy[T], inquiry: Inquiry, outcome: Outcome) -> T:
         inquiry.outcome = outcome
-        self._events.page(self._upstream.name, "fresh" if outcome is Outcome.HIT else "stale")
-        if copy.signature is not None:
-            self._stores.pages.used(self._id, key, copy.signature[2])
+        self._used(
+            key,
+            copy.signature and copy.signature[2],
+            "fresh" if outcome is Outcome.HIT else "stale",
+        )
         return copy.document
 
     def _speak_for(self, key: str, copy: Copy[T], inquiry: Inquiry) -> None:
@@ -158,11 +160,14 @@ class Kept(Generic[T]):
             since=since,
             until=until,
         )
-        inquiry.ground.uses.append(partial(self._used, key, copy.signature[2], Outcome.HIT))
+        size = copy.signature[2]
+        inquiry.ground.uses.append(partial(self._used, key, size, "fresh"))
 
-    def _used(self, key: str, size: int, outcome: Outcome) -> None:
-        self._events.page(self._upstream.name, "fresh" if outcome is Outcome.HIT else "stale")
-        self._stores.pages.used(self._id, key, size)
+    def _used(self, key: str, size: int | None, decision: str) -> None:
+        """An answer was made of the copy, whose file is of `size` bytes, if it has one."""
+        self._events.page(self._upstream.name, decision)
+        if size is not None:
+            self._stores.pages.used(self._id, key, size)
 
     def _fallback(
         self,

@@ -84,7 +84,11 @@ class Mirror:
         """The upstream's page, from the cache while that may be; for those who may not cause
         fetches with the files that are on disk."""
         page = await self._whole(name, inquiry)
-        return page if inquiry.may_fetch or self._is_offline else await self._held(page)
+        return (
+            page
+            if inquiry.may_fetch or self._is_offline
+            else await self._held(page, inquiry.ground)
+        )
 
     async def _whole(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         try:
@@ -101,13 +105,11 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
+        complete = partial(self._complete, name, parsed, signature, inquiry.ground)
         if self._is_offline:
-            return await self._complete(name, parsed, signature, inquiry.ground)
+            return await complete()
         # a herd completes a page once: of two equal ones each would be filtered and rendered
-        flight, _ = self._completing.join(
-            f"{name} {id(parsed)} {signature}",
-            partial(self._complete, name, parsed, signature, Ground()),
-        )
+        flight, _ = self._completing.join(f"{name} {id(parsed)} {signature}", complete)
         return await flight.result()
 
     async def _complete(
@@ -128,9 +130,9 @@ class Mirror:
         self._memo.put(name, ((parsed, signature), page))
         return page
 
-    async def _held(self, page: ProjectPage) -> ProjectPage:
+    async def _held(self, page: ProjectPage, ground: Ground) -> ProjectPage:
         """What can be had of the page without asking; the same object while that is the same."""
-        held = await anyio.to_thread.run_sync(self._on_disk, page, Ground())
+        held = await anyio.to_thread.run_sync(self._on_disk, page, ground)
         known = self._held_memo.get(page.name)
         if known is not None and known[0] is page and known[1].files == held.files:
             return known[1]
@@ -165,7 +167,10 @@ class Mirror:
         log.error(
             "%s changed the bytes of %s; the first bytes stay (accept the new ones with "
             "`proxyindex cache accept %s %s`)",
-            *(self._name, file.filename, name, file.filename),
+            self._name,
+            file.filename,
+            name,
+            file.filename,
         )
 
     def _on_disk(self, page: ProjectPage, ground: Ground) -> ProjectPage:
