@@ -33,9 +33,10 @@ class Ground:
     """What an answer rests on: for as long as this stands, the same question has the same answer.
 
     From `since` up to `until` (seconds since the epoch), while all `witnesses` still have their
-    stamps. Each source that was asked says so by `rests_on`, or `holds_once`: an answer of which
-    nobody spoke for all sources is not remembered. One that rests on more than `MOST_WITNESSES` is
-    fleeting, too. `uses` are to be called whenever the answer is given again.
+    stamps. Every source that is asked must call `rests_on` or `holds_once`: one that forgets makes
+    answers stale (`tests/contract/test_repository.py` asks each kind of repository). An answer that
+    rests on more than `MOST_WITNESSES` holds once, too. `uses` are to be called whenever the answer
+    is given again.
     """
 
     since: float = 0.0
