@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # seconds to wait for upstream with a copy in hand, and without; pip gives up after 15, and several
-# upstreams share one answer's budget of 8
+# upstreams share the 7 of one answer (`web.simple.PAGE_SECONDS`)
 _PATIENCE_WITH_COPY = 2.5
 _PATIENCE_WITHOUT = 6.0
 _FORCE_INTERVAL = 2.0  # `Cache-Control: no-cache` must not become a way to hammer upstream

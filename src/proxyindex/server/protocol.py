@@ -1,9 +1,16 @@
 """uvicorn's HTTP/1.1 protocol with what it lacks: bounds, deadlines, reason phrases.
 
 uvicorn waits for ever for the end of a request's head, keeps any number of header bytes, and
-gives an ASGI application no say in the reason phrase. Written against uvicorn 0.54; the
-attributes used of its classes are `app`, `transport`, `flow`, `cycle`, `pipeline`, `headers`,
-`url`, `send_400_response`, and `tests/faults/test_server_protocol.py` notices if they change.
+gives an ASGI application no say in the reason phrase. Written against uvicorn 0.54.
+
+Used of its protocol, here and in `server/express.py`, besides what `asyncio.Protocol` has: `app`,
+`app_state`, `client`, `config`, `cycle`, `flow`, `headers`, `loop`, `parser`, `pipeline`, `scope`,
+`server_state`, `timeout_keep_alive`, `timeout_keep_alive_task`, `transport`, `url`; the parser's
+callbacks, `on_response_complete`, `send_400_response`, `timeout_keep_alive_handler`,
+`_unset_keepalive_if_required` and `_unsupported_upgrade_warning`; of a cycle `disconnected`,
+`keep_alive`, `message_event`, `response_complete` and `response_started`; and of the flow
+`drain`, `pause_reading`, `read_paused` and `write_paused`. `tests/faults/test_server_protocol.py`
+notices if they change.
 """
 
 import asyncio

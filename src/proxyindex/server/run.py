@@ -244,8 +244,10 @@ class Loop(uvloop.Loop):
 
 @dataclass(frozen=True, slots=True)
 class _Renewing:
-    """How this process reads its configuration again; `terminal` if it is the first of its kind,
-    `lifeline` if it has a parent."""
+    """How this process reads its configuration again.
+
+    `terminal` is given to a process without a parent, `lifeline` to a worker of a supervisor.
+    """
 
     configuration: Configuration
     terminal: Terminal | None

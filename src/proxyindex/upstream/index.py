@@ -47,7 +47,8 @@ class NotModified:
 class Absent:
     """Upstream says that there is no such project (404, 410, or a redirect off its origin).
 
-    The last `is_elsewhere`: indexes send on so what they do not have, but so do login pages.
+    `is_elsewhere`: a redirect to another origin. Some indexes send unknown names to PyPI that way,
+    but login portals do the same.
     """
 
     is_elsewhere: bool = False

@@ -26,18 +26,22 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class BodyTerms:
-    """What the server takes of the body of one request, in bytes. `is_wanted`: at whatever pace,
-    if only there is one."""
+    """What the server takes of the body of one request, in bytes.
+
+    `is_wanted`: an endpoint is reading this body, so the deadline is extended while at least
+    `server.protocol.SLOWEST` bytes a second arrive.
+    """
 
     limit: int = UNWANTED
     is_wanted: bool = False
 
 
 def want(scope: MutableMapping[str, Any], limit: int) -> None:
-    """Let the client send so many bytes, for as long as it takes."""
+    """Let the client send so many bytes, and keep waiting for them while they come."""
     terms = scope.get("extensions", {}).get(BODY_KEY)
     if isinstance(terms, BodyTerms):
-        terms.limit, terms.is_wanted = limit + UNWANTED, True  # whoever counts here has the say
+        # the slack lets the endpoint, not the server, reject an oversized body
+        terms.limit, terms.is_wanted = limit + UNWANTED, True
 
 
 def declared_size(request: Request) -> int | None:
