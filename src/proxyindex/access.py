@@ -14,6 +14,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex.names import matches_pattern
 
+UNIX_PEER = "unix"  # what whoever comes by our Unix socket is called: he has no address
 EVERYBODY = "*"
 LOGGED_IN = "@users"
 _LONGEST_USER = 100
@@ -125,7 +126,7 @@ class Rights:
         self._index = index
         admins = tuple(grants.get(Action.ADMIN, ()))
         self._grants = {action: (*grants.get(action, ()), *admins) for action in Action}
-        self._serves: dict[tuple[Identity, NormalizedName], bool] = {}
+        self._may_get = lru_cache(_MOST_REMEMBERED)(self._judge_get)
 
     def decide(
         self, identity: Identity, action: Action, project: NormalizedName | None
@@ -144,17 +145,13 @@ class Rights:
         granted = any(grant.covers(project) for grant in self._reaching(identity, action))
         return Decision.ALLOWED if is_within and granted else Decision.FORBIDDEN
 
-    def serves(self, identity: Identity, project: NormalizedName) -> bool:
+    def may_get(self, identity: Identity, project: NormalizedName) -> bool:
         """Whether the identity may read the project and have it fetched; remembered."""
-        key = identity, project
-        known = self._serves.get(key)
-        if known is None:
-            if len(self._serves) >= _MOST_REMEMBERED:
-                self._serves.clear()
-            known = self._serves[key] = all(
-                self.allows(identity, action, project) for action in (Action.READ, Action.FETCH)
-            )
-        return known
+        return self._may_get(identity, project)
+
+    def _judge_get(self, identity: Identity, project: NormalizedName) -> bool:
+        wanted = (Action.READ, Action.FETCH)
+        return all(self.allows(identity, action, project) for action in wanted)
 
     def allows(self, identity: Identity, action: Action, project: NormalizedName | None) -> bool:
         """Whether the decision is `ALLOWED`."""

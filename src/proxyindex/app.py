@@ -30,7 +30,7 @@ from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
 from proxyindex.publish.rejection import FolderRefused, UploadRejected
 from proxyindex.publish.shelf import Shelves
-from proxyindex.repository.local import FolderUnavailable
+from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
 from proxyindex.settings import Settings
 from proxyindex.simple import NotAcceptable
@@ -84,11 +84,11 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, object]]:
-        async with _ground(settings, metrics) as ground:
-            opens = partial(open_house, ground=ground, via=via, transport=transport)
+        async with _site(settings, metrics) as site:
+            opens = partial(open_house, site=site, via=via, transport=transport)
             async with houses.opened(opens, settings) as open_now:
                 metrics.gauge("transfers_running", "Downloads under way", open_now.transfers)
-                ground.tasks.start_soon(_keep_house, ground, open_now)
+                site.tasks.start_soon(_keep_house, site, open_now)
                 yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
     return Starlette(
@@ -113,7 +113,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Site:
     """What every house stands on, and outlives it."""
 
     cache: Cache
@@ -124,7 +124,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def _ground(settings: Settings, metrics: Metrics) -> AsyncIterator[Ground]:
+async def _site(settings: Settings, metrics: Metrics) -> AsyncIterator[Site]:
     cache = Cache.open(
         settings.cache_dir,
         file_limit=settings.cache_size,
@@ -140,7 +140,7 @@ async def _ground(settings: Settings, metrics: Metrics) -> AsyncIterator[Ground]
         stack.callback(lines.flush)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        yield Ground(cache, metrics, lines, tasks, Shelves())
+        yield Site(cache, metrics, lines, tasks, Shelves())
 
 
 @asynccontextmanager
@@ -149,18 +149,18 @@ async def alone(settings: Settings) -> AsyncIterator[House]:
     via = f"proxyindex-{instance_id(settings.cache_dir)}"
     metrics = Metrics()
     async with (
-        _ground(settings, metrics) as ground,
-        open_house(settings, ground=ground, via=via, transport=None) as house,
+        _site(settings, metrics) as site,
+        open_house(settings, site=site, via=via, transport=None) as house,
     ):
         yield house
 
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, *, ground: Ground, via: str, transport: Transport | None
+    settings: Settings, *, site: Site, via: str, transport: Transport | None
 ) -> AsyncIterator[House]:
     """Everything behind the routes, running; closed in the reverse order."""
-    cache, metrics = ground.cache, ground.metrics
+    cache, metrics = site.cache, site.metrics
     async with AsyncExitStack() as stack:
         upstreams = _upstreams(settings, via, transport, stack)
         tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -178,7 +178,7 @@ async def open_house(
             is_offline=settings.offline,
         )
         identities = accounts.identities(settings)
-        express = Express(metrics, ground.lines, identities, by_user=settings.select_by_user)
+        express = Express(metrics, site.lines, identities, by_user=settings.select_by_user)
         stack.callback(express.close)
         own = sources.folders(settings, cache)
         trees = Trees(settings, own, sources.mirrors(settings, cache, upstreams, tasks, metrics))
@@ -188,7 +188,7 @@ async def open_house(
             tree, admission = trees.tree(index), Admission(identities, accounts.rights(index))
             indexes[index.name] = simple.IndexService(
                 *(index.name, tree.whole, tree.outside, files, renderer, express, admission),
-                publishers.publisher(settings, index, own.get(index.name), tree, ground.shelves),
+                publishers.publisher(settings, index, own.get(index.name), tree, site.shelves),
             )
         yield House(
             indexes=indexes,
@@ -239,12 +239,12 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
     )
 
 
-async def _keep_house(ground: Ground, open_now: Houses) -> None:
+async def _keep_house(site: Site, open_now: Houses) -> None:
     """Recover once, then hold the budgets and sweep leftovers from time to time."""
-    cache = ground.cache
+    cache = site.cache
 
     async def recover() -> None:
-        await cache.worker.run(ground.shelves.sweep)
+        await cache.worker.run(site.shelves.sweep)
         pieces = cache.recovering()
         while not await cache.worker.run(next, pieces, True):  # requests come in between
             pass
@@ -254,7 +254,7 @@ async def _keep_house(ground: Ground, open_now: Houses) -> None:
 
     async def sweep() -> None:
         await cache.worker.run(cache.sweep)
-        await cache.worker.run(ground.shelves.sweep)
+        await cache.worker.run(site.shelves.sweep)
 
     chores = itertools.chain([recover], itertools.cycle([*[trim] * _SWEEP_ROUNDS, sweep]))
     for chore in chores:

@@ -47,7 +47,6 @@ class ProjectNotFound(NotFound):
 
     def __init__(self, project: str) -> None:
         super().__init__(f"There is no project {project!r} on this index.")
-        self.project = project
 
 
 class FileNotOnPage(NotFound):
@@ -55,7 +54,6 @@ class FileNotOnPage(NotFound):
 
     def __init__(self, project: str, filename: str) -> None:
         super().__init__(f"Project {project!r} has no file {filename!r} on this index.")
-        self.project = project
         self.filename = filename
 
 
@@ -72,7 +70,6 @@ class NotHeld(NotFound):
 
     def __init__(self, subject: str) -> None:
         super().__init__(f"{subject!r} is not stored here, and is not fetched for you.")
-        self.subject = subject
 
 
 class ServedElsewhere(ProxyindexError):
@@ -80,7 +77,6 @@ class ServedElsewhere(ProxyindexError):
 
     def __init__(self, project: str, url: str) -> None:
         super().__init__(f"{project!r} is served elsewhere.")
-        self.project = project
         self.url = url
 
 
@@ -89,8 +85,6 @@ class Denied(ProxyindexError):
 
     def __init__(self, subject: str, rule: str, reason: str) -> None:
         super().__init__(f"{subject} is denied by rule {rule}: {reason}")
-        self.subject = subject
-        self.rule = rule
         self.reason = reason
 
 
@@ -175,4 +169,3 @@ class StoreError(ProxyindexError):
 
     def __init__(self, action: str, problem: str) -> None:
         super().__init__(f"The cache could not {action}: {problem}.")
-        self.action = action

@@ -1,11 +1,12 @@
 """Single flight: one shared piece of work per key; latecomers join it instead of starting another.
 
-Work runs in the application's task group, not in the request that started it: a client that
-leaves disturbs nobody.
+The work of a `Flight` runs in the application's task group, not in the request that started it: a
+client that leaves disturbs nobody. What is `Shared` runs in the first request that wants it, and
+again in the next one if that is cancelled.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ from proxyindex.errors import ProxyindexError
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -83,3 +85,30 @@ class Flights(Generic[T]):
             await flight._run(work)
         finally:
             del self._flying[key]
+
+
+class _Turn(Generic[T]):
+    def __init__(self) -> None:
+        self.is_over = anyio.Event()
+        self.result: list[T] = []  # none if the work was cancelled or has failed
+
+
+class Shared(Generic[K, T]):
+    """Work by key that the first who wants it does for all who come meanwhile."""
+
+    def __init__(self) -> None:
+        self._turns: dict[K, _Turn[T]] = {}
+
+    async def get(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, ours or that of the one before us; raises what our own raises."""
+        while (turn := self._turns.get(key)) is not None:
+            await turn.is_over.wait()
+            if turn.result:
+                return turn.result[0]
+        turn = self._turns[key] = _Turn()
+        try:
+            turn.result.append(await work())
+            return turn.result[0]
+        finally:
+            del self._turns[key]
+            turn.is_over.set()

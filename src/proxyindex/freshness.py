@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
+from proxyindex.texts import whole_number
+
 MAX_LIFETIME = 3600.0  # seconds; an upstream that says more is not believed
 
 
@@ -82,7 +84,7 @@ def _directives(header: str) -> dict[str, str]:
 
 
 def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 12 else None
+    return whole_number(text or "", digits=11)
 
 
 def _until_expiry(headers: Mapping[str, str]) -> float:

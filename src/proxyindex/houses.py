@@ -12,8 +12,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
-from proxyindex.errors import ProxyindexError
-from proxyindex.server.reload import Load, refusal
+from proxyindex.server.reload import Load, refuse
 from proxyindex.settings import Settings
 from proxyindex.web.express import Express
 from proxyindex.web.house import House
@@ -98,14 +97,11 @@ class Houses:
     async def _renewed(self, load: Load) -> bool:
         try:
             await self.move(await anyio.to_thread.run_sync(load))
-        except (ProxyindexError, OSError) as problem:
-            log.error("%s", refusal(problem))
-        except Exception as problem:  # whatever it is, it must not end a server that serves
-            log.exception("%s", refusal(problem))
-        else:
-            log.info("configuration reloaded")
-            return True
-        return False
+        except Exception as problem:  # noqa: BLE001 - it must not end a server that serves
+            refuse(problem)
+            return False
+        log.info("configuration reloaded")
+        return True
 
     def close(self) -> None:
         """Leave all houses; the task group waits for them."""

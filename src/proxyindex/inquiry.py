@@ -14,7 +14,7 @@ from enum import StrEnum
 # all 256 shelves of stored files, or for an index with some two hundred package directories.
 MOST_WITNESSES = 300
 
-# The path of a file or directory, and its stamp (`store.disk.signature`); `None`: nothing is there.
+# The path of a file or directory, and its stamp (`disk.signature`); `None`: nothing is there.
 Witness = tuple[str, tuple[int, ...] | None]
 
 
@@ -33,9 +33,10 @@ class Ground:
     """What an answer rests on: for as long as this stands, the same question has the same answer.
 
     From `since` up to `until` (seconds since the epoch), while all `witnesses` still have their
-    stamps. Each source that was asked says so by `rests_on`, or `is_fleeting`: an answer of which
-    nobody spoke for all sources is not remembered. One that rests on more than `MOST_WITNESSES` is
-    fleeting, too. `uses` are to be called whenever the answer is given again.
+    stamps. Every source that is asked must call `rests_on` or `holds_once`: one that forgets makes
+    answers stale (`tests/contract/test_repository.py` asks each kind of repository). An answer that
+    rests on more than `MOST_WITNESSES` holds once, too. `uses` are to be called whenever the answer
+    is given again.
     """
 
     since: float = 0.0
@@ -54,9 +55,9 @@ class Ground:
         self.since = max(self.since, since)
         self.until = min(self.until, until)
         if len(self.witnesses) > MOST_WITNESSES:
-            self.is_fleeting()
+            self.holds_once()
 
-    def is_fleeting(self) -> None:
+    def holds_once(self) -> None:
         """The answer holds for this request only."""
         self.until = 0.0
 

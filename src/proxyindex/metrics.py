@@ -28,7 +28,6 @@ OUTCOMES = frozenset(
     {*(outcome.value for outcome in Outcome), "denied", "missing", "redirected", "failed", "-"}
 )
 OTHER = "other"
-NAMES_LIMIT = 100  # distinct values of one label that we let configuration and code make
 
 # from "answered from memory" to "a large cold wheel over a slow line"
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
@@ -41,8 +40,8 @@ Reading = tuple[str, str, Callable[[], float]]
 class Metrics:
     """Counters of one server; implements `proxyindex.events.Events`.
 
-    Every object has a registry of its own. Label values are bounded: an unexpected one is counted
-    as `other`, so that no client can make series.
+    Every object has a registry of its own. Of a request what is not known is counted as `other`,
+    so that no client can make series; all other labels are the code's and the configuration's.
     """
 
     def __init__(self) -> None:
@@ -55,7 +54,6 @@ class Metrics:
 
         self._registry = registry
         self._readings: list[Reading] = []
-        self._names: dict[str, set[str]] = {}
         self._tallies: dict[tuple[str, int, str], _Tally] = {}
         self._page_tallies: dict[tuple[str, str], int] = {}
         self._tally_lock = threading.Lock()  # `exposition` is called in other threads
@@ -96,8 +94,7 @@ class Metrics:
             tallies, self._tallies = self._tallies, {}
             pages, self._page_tallies = self._page_tallies, {}
         for (upstream, decision), count in pages.items():
-            names = self._name("upstream", upstream), self._name("decision", decision)
-            self._pages.labels(*names).inc(count)
+            self._pages.labels(upstream, decision).inc(count)
         for (kind, status, outcome), tally in tallies.items():
             self._requests.labels(kind, str(status) if status else OTHER, outcome).inc(tally.count)
             self._bytes.labels(kind).inc(tally.size)
@@ -120,18 +117,17 @@ class Metrics:
             self._flush_soon()
 
     def flight(self, kind: str, role: str) -> None:
-        self._flights.labels(self._name("flight", kind), self._name("role", role)).inc()
+        self._flights.labels(kind, role).inc()
 
     def transfer(self, upstream: str, result: str, size: int) -> None:
-        upstream = self._name("upstream", upstream)
-        self._transfers.labels(upstream, self._name("result", result)).inc()
+        self._transfers.labels(upstream, result).inc()
         self._transferred.labels(upstream).inc(size)
 
     def trim(self, store: str, freed: int) -> None:
-        self._trimmed.labels(self._name("store", store)).inc(freed)
+        self._trimmed.labels(store).inc(freed)
 
     def alarm(self, kind: str) -> None:
-        self._alarms.labels(self._name("alarm", kind)).inc()
+        self._alarms.labels(kind).inc()
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Expose `read()` as `proxyindex_<name>`; it is called for each exposition.
@@ -154,13 +150,6 @@ class Metrics:
         readings = CollectorRegistry()
         readings.register(_Readings(self._readings))
         return generate_latest(registry) + generate_latest(readings), CONTENT_TYPE
-
-    def _name(self, family: str, value: str) -> str:
-        known = self._names.setdefault(family, set())
-        if value not in known and len(known) >= NAMES_LIMIT:
-            return OTHER
-        known.add(value)
-        return value
 
 
 class _Tally:

@@ -20,8 +20,8 @@ SDIST_SUFFIXES = (".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tbz", ".ta
 OTHER_SUFFIXES = (".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg", "-variants.json")
 FILE_SUFFIXES = (".whl", *SDIST_SUFFIXES, *OTHER_SUFFIXES)
 
-# `\Z`, not `$`: a trailing newline must not pass. Explicit classes: with IGNORECASE the long s
-# and the Kelvin sign would.
+# `\Z` because `$` allows a trailing newline. A-Z is spelled out because IGNORECASE also matches
+# the long s and the Kelvin sign.
 _NAME = re.compile(r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9])\Z")
 _NORMALIZED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 _SEPARATORS = re.compile(r"[-_.]+")

@@ -7,22 +7,20 @@ record speaks of the bytes with its digest only; beside other bytes it is ignore
 from __future__ import annotations
 
 import logging
-import os
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from proxyindex.disk import is_sha256, no_link
 from proxyindex.model import RECORD_SUFFIX
+from proxyindex.texts import one_line
 
 log = logging.getLogger(__name__)
 
 MAX_RECORD = 64 * 1024  # bytes
 MAX_REASON = 4096  # characters of why a file was yanked
 _MAX_TEXT = 1024
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Examined(msgspec.Struct, frozen=True, rename="kebab"):
@@ -67,7 +65,7 @@ def encode(record: Record) -> bytes:
 def read(path: Path) -> Record | None:
     """The record in the file `path`; `None`, and a line in the log, if that is no record."""
     try:
-        with open(path, "rb", opener=_no_follow) as source:
+        with open(path, "rb", opener=no_link) as source:
             body = source.read(MAX_RECORD + 1)
     except OSError:
         return None
@@ -85,7 +83,7 @@ def decode(body: bytes) -> Record | None:
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
     digests = (told.sha256, told.core_metadata or told.sha256)
-    if told.upload_time.tzinfo is None or told.size < 0 or not all(map(_SHA256.match, digests)):
+    if told.upload_time.tzinfo is None or told.size < 0 or not all(map(is_sha256, digests)):
         return None
     return msgspec.structs.replace(
         told,
@@ -98,8 +96,4 @@ def decode(body: bytes) -> Record | None:
 
 def plain(text: str, limit: int) -> str:
     """The text on one line, without control characters, cut at `limit` characters."""
-    return " ".join(_CONTROL.sub(" ", text[: 2 * limit]).split())[:limit]
-
-
-def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return one_line(text[: 2 * limit])[:limit]

@@ -6,8 +6,8 @@ from anyio.abc import TaskGroup
 
 from proxyindex.freshness import FreshnessRules
 from proxyindex.metrics import Metrics
+from proxyindex.repository.asking import Stores, Terms
 from proxyindex.repository.base import Repository
-from proxyindex.repository.kept import Stores, Terms
 from proxyindex.repository.local import Local
 from proxyindex.repository.mirror import Mirror
 from proxyindex.settings import IndexSettings, Settings, UpstreamSettings

@@ -75,7 +75,7 @@ class Trees:
         return Tree(Filtered(whole, policy(index.policy)), own, outside)
 
     def _own(
-        self, index: IndexSettings, policies: Sequence[Policy], visited: set[str]
+        self, index: IndexSettings, policies: tuple[Policy, ...], visited: set[str]
     ) -> Iterator[tuple[Repository, Repository]]:
         """The folders of the index and its bases: each as it is, and as seen from the index.
 
@@ -83,14 +83,11 @@ class Trees:
         """
         visited.add(index.name)
         if (source := self._folders.get(index.name)) is not None:
-            seen = source
-            for judging in reversed(policies):
-                seen = Filtered(seen, judging)
-            yield source, seen
+            yield source, Leaf(source, policies).seen()
         for base in index.bases:
             if base in self._indexes and base not in visited:
                 other = self._indexes[base]
-                yield from self._own(other, [*policies, policy(other.policy)], visited)
+                yield from self._own(other, (*policies, policy(other.policy)), visited)
 
     def _kept_in(self, line: Sequence[IndexSettings], outside: Repository) -> Repository:
         """Without the names that are ours alone, whichever of the index and its bases says so."""

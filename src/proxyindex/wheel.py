@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.names import InvalidName, normalize, parse_filename, version_key
+from proxyindex.texts import one_line
 
 MAX_ENTRIES = 100_000
 MAX_METADATA = 10 * 1024**2
@@ -40,7 +41,6 @@ _TAR_BLOCK = 512
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class InvalidArchive(ProxyindexError):
@@ -87,7 +87,7 @@ def parse_headers(metadata: bytes) -> CoreMetadata:
     message = HeaderParser().parsestr(head, headersonly=True)
 
     def field(name: str) -> str | None:
-        value = " ".join(_CONTROL.sub(" ", str(message.get(name, ""))).split())
+        value = one_line(str(message.get(name, "")))
         return value if 0 < len(value) <= MAX_HEADER_VALUE else None
 
     return CoreMetadata(field("Name"), field("Version"), field("Requires-Python"))

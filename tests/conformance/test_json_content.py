@@ -143,9 +143,8 @@ def test_035_the_name_is_the_last_segment_of_the_link(index: Index) -> None:
     for entry in files:
         assert last_segment(entry["url"]) == entry["filename"]
         assert not set("#?") & set(entry["url"])
-    assert files[0]["url"].endswith("%2Blocal.1-py3-none-any.whl") or "+" not in str(
-        [entry["url"] for entry in files]
-    )
+    (local,) = (entry["url"] for entry in files if "local" in entry["url"])
+    assert local.endswith("-1.0%2Blocal.1-py3-none-any.whl")
 
 
 def test_035_an_entry_whose_name_and_link_differ_is_not_listed(index: Index) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxyindex import disk
 from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
-from proxyindex.store import budget, disk
+from proxyindex.store import budget
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.index import Recency
 from proxyindex.store.partials import Partials

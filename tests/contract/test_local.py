@@ -16,13 +16,16 @@ import anyio
 import pytest
 from packaging.utils import NormalizedName
 
-from proxyindex.errors import ProjectNotFound, StoreError
+from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import LocalOrigin, ProjectPage
 from proxyindex.repository.base import Repository
-from proxyindex.repository.examine import Examiner, FileChanging, Memo, derive, sight
-from proxyindex.repository.local import FolderUnavailable, Local
-from proxyindex.repository.scan import Scanner
+from proxyindex.repository.examine import Examiner, FileChanging, derive, sight
+from proxyindex.repository.local import Local
+from proxyindex.repository.scan import FolderUnavailable, Scanner
+from proxyindex.store.derived import DerivedNotes
+from proxyindex.store.index import Notes
+from proxyindex.store.worker import Worker
 from proxyindex.wheel import read_metadata
 from tests.support.builders import (
     make_sdist,
@@ -53,16 +56,6 @@ class Notebook:
     async def remember(self, key: str, value: bytes) -> None:
         self.remembered[key] += 1
         self.values[key] = value
-
-
-class Broken:
-    """A store that fails."""
-
-    async def recall(self, key: str) -> bytes | None:
-        raise StoreError("read", "gone")
-
-    async def remember(self, key: str, value: bytes) -> None:
-        raise StoreError("write", "gone")
 
 
 def later() -> int:
@@ -503,7 +496,11 @@ async def test_a_foreign_remembered_value_is_ignored(tmp_path: Path, value: byte
 
 async def test_a_broken_memory_costs_no_answer(tmp_path: Path) -> None:
     put_wheel(tmp_path)
-    assert await files(Local([tmp_path], Broken(), clock=later)) == [wheel_name()]
+    (tmp_path / "no-folder").touch()
+    worker = Worker()
+    notes = DerivedNotes(Notes(tmp_path / "no-folder" / "derived"), worker)
+    assert await files(Local([tmp_path], notes, clock=later)) == [wheel_name()]
+    worker.close()
 
 
 async def test_a_file_that_cannot_be_read_now_is_tried_again(tmp_path: Path) -> None:
@@ -527,14 +524,6 @@ async def test_a_file_that_changes_while_it_is_read_is_tried_again(tmp_path: Pat
     assert not examiner.knows(sighting)
     with pytest.raises(FileChanging):
         derive(sighting, is_settled=True)
-
-
-def test_a_memo_forgets_what_was_used_least_recently() -> None:
-    memo: Memo[int] = Memo(2)
-    memo["a"], memo["b"] = 1, 2
-    assert memo["a"] == 1
-    memo["c"] = 3
-    assert ("a" in memo, "b" in memo, "c" in memo) == (True, False, True)
 
 
 async def test_an_unchanged_page_is_the_same_object(tmp_path: Path) -> None:

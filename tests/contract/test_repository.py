@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.local import Local
 from proxyindex.repository.mirror import Mirror
-from proxyindex.repository.priority import Priority
+from proxyindex.repository.priority import Joined, Priority
+from proxyindex.repository.routed import Leaf, Routed
 from proxyindex.store.derived import DerivedNotes
 from proxyindex.store.facts import Fact
 from tests.support.builders import put_sdist, put_wheel
@@ -52,8 +54,24 @@ def folder_of(root: Path) -> Path:
     return folder
 
 
+def later() -> int:
+    """A clock on which everything on disk has settled."""
+    return time.time_ns() + 3600 * 10**9
+
+
 def local(root: Path, place: Workplace) -> Repository:
-    return Local([folder_of(root)], DerivedNotes(place.cache.derived, place.cache.worker))
+    notes = DerivedNotes(place.cache.derived, place.cache.worker)
+    return Local([folder_of(root)], notes, clock=later)
+
+
+def routed(root: Path, place: Workplace) -> Repository:
+    only = mirror(root, place)
+    return Routed(lambda name: [Leaf(only)], [only], lambda name: False)
+
+
+def joined(root: Path, place: Workplace) -> Repository:
+    own = local(root, place)
+    return Joined([(own, own)])
 
 
 def mirror(root: Path, place: Workplace, *, is_offline: bool = False) -> Mirror:
@@ -62,6 +80,9 @@ def mirror(root: Path, place: Workplace, *, is_offline: bool = False) -> Mirror:
     return Mirror(terms, cache.facts, cache.blobs, place.tasks, lists_all=True)
 
 
+# on what the page of `demo` rests, where that is not our own folder alone
+UPSTREAM = {"pages", "facts"}
+ASKED = {"mirror": UPSTREAM, "routed": UPSTREAM, "merged": {*UPSTREAM, "packages"}}
 KINDS: dict[str, Callable[[Path, Workplace], Repository]] = {
     "local": local,
     "mirror": mirror,
@@ -69,6 +90,8 @@ KINDS: dict[str, Callable[[Path, Workplace], Repository]] = {
     "merged": lambda root, place: Priority(
         [local(root, place), mirror(root, place)], lambda name: True
     ),
+    "joined": joined,
+    "routed": routed,
     "filtered": lambda root, place: Filtered(local(root, place), NOTHING),
     "index": lambda root, place: Filtered(
         Priority([local(root, place), Filtered(mirror(root, place), NOTHING)]), NOTHING
@@ -158,6 +181,22 @@ async def test_every_answer_says_where_it_came_from(repository: Maker) -> None:
         inquiry = Inquiry()
         await made.project(NormalizedName("demo"), inquiry)
     assert inquiry.outcome is not None
+
+
+async def test_every_source_tells_on_what_its_answer_rests(repository: Maker) -> None:
+    async with repository() as made:
+        await page(made)
+        inquiry = Inquiry()
+        await made.project(NormalizedName("demo"), inquiry)
+        absent = Inquiry()
+        with pytest.raises(ProjectNotFound):
+            await made.project(NormalizedName("unknown"), absent)
+    ground = inquiry.ground
+    below = [Path(path).relative_to(repository.root) for path, _ in ground.witnesses]
+    told = {path.parts[path.parts[0] == "cache"] for path in below}
+    assert told == ASKED.get(repository.kind, {"packages"})
+    assert ground.until, "what is stored and settled holds for longer than one request"
+    assert absent.ground.witnesses or not absent.ground.until
 
 
 async def test_many_at_once_get_the_same(repository: Maker) -> None:

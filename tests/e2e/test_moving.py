@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxyindex.store.disk import signature
+from proxyindex.disk import signature
 from tests.support.builders import make_wheel, metadata, put, put_sdist, put_wheel, wheel_name
 from tests.support.clients import Workbench
 from tests.support.fixtures import ServerFactory

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex.server.heads import head_fault, reason_phrase
 from proxyindex.server.protocol import HEAD_LIMIT, TARGET_LIMIT, BoundedProtocol
+from tests.support.hermetic import wait_until
 
 BIG = 8 * 1024**2
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -101,7 +101,7 @@ def running(protocol: type[BoundedProtocol]) -> Iterator[Running]:
         interface="asgi3",
         log_config=None,
         access_log=False,
-        timeout_keep_alive=20,
+        timeout_keep_alive=3600,
     )
     server = uvicorn.Server(config)
     sock = socket.create_server(("127.0.0.1", 0))
@@ -330,26 +330,23 @@ def test_connection_that_only_sends_empty_lines_is_closed(hasty: Running) -> Non
     with hasty.connect() as sock:
         sock.sendall(GET)
         read_until(sock, b"\r\n\r\n/")
-        started = time.monotonic()
         sock.sendall(b"\r\n")
-        assert read_all(sock) == b""
-        assert time.monotonic() < started + 10  # uvicorn's own time-out is 20 s here
+        assert read_all(sock) == b""  # uvicorn's own time-out is an hour here
 
 
 def test_dribbled_head_is_refused_in_time(hasty: Running) -> None:
     with hasty.connect() as sock:
         sock.settimeout(0.05)
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
-        started = time.monotonic()
-        answer = b""
-        while not answer:
-            assert time.monotonic() < started + 10
+
+        def answer() -> bytes:
             try:
                 sock.sendall(b"x")
-                answer = sock.recv(65536)
+                return sock.recv(65536)
             except TimeoutError:
-                continue
-        assert answer.startswith(b"HTTP/1.1 408 ")
+                return b""
+
+        assert wait_until(answer, "an answer", every=0).startswith(b"HTTP/1.1 408 ")
     assert hasty.app.calls == []
 
 

@@ -6,9 +6,9 @@ import json
 import math
 from dataclasses import asdict
 
+from proxyindex.disk import is_sha256
 from proxyindex.freshness import FreshnessRules, freshness
 from proxyindex.store import facts, pages
-from proxyindex.store.disk import is_sha256
 from proxyindex.store.seal import sealed
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import bcrypt
 
+from proxyindex import disk
 from proxyindex.access import Scope
 from proxyindex.users import htpasswd
 from proxyindex.users.tokens import TokenFile
@@ -51,8 +52,8 @@ class Accounts:
 
     def is_settled(self) -> bool:
         """Whether the last writes can be told from the next: only then are log-ins remembered."""
-        paths = [path for path in (self.htpasswd, self.tokens.path) if path.exists()]
-        return all(time.time_ns() - path.stat().st_ctime_ns > 60_000_000 for path in paths)
+        found = map(disk.signature, (self.htpasswd, self.tokens.path))
+        return all(one is None or disk.is_settled(one, time.time_ns()) for one in found)
 
     def revoke_all(self) -> None:
         self.tokens.revoke(frozenset(one.id for one in self.tokens.all()))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
+
 T = TypeVar("T")
 
 # what a child needs to find programs, libraries and locales; everything else stays outside
@@ -40,3 +42,15 @@ def wait_until(
             raise TimeoutError(f"not within {timeout} s: {what}")
         time.sleep(every)
     return value
+
+
+async def until(
+    condition: Callable[[], object], what: str, *, timeout: float = 20.0, every: float = 0.001
+) -> None:
+    """As `wait_until`, while other tasks run."""
+    try:
+        with anyio.fail_after(timeout):
+            while not condition():
+                await anyio.sleep(every)
+    except TimeoutError as problem:
+        raise TimeoutError(f"not within {timeout} s: {what}") from problem

@@ -21,7 +21,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxyindex.store import disk, upkeep
+from proxyindex import disk
+from proxyindex.store import upkeep
 from tests.support import http
 from tests.support.builders import put_wheel
 from tests.support.crowd import lock_holder, processes_with_open

@@ -13,7 +13,7 @@ import httpx
 from anyio.abc import TaskGroup
 
 from proxyindex.freshness import FreshnessRules
-from proxyindex.repository.kept import Stores, Terms
+from proxyindex.repository.asking import Stores, Terms
 from proxyindex.store.cache import Cache
 from proxyindex.upstream.breaker import Breaker
 from proxyindex.upstream.client import Connection

@@ -145,7 +145,7 @@ def test_any_configuration_decides_as_the_model(
     if name is not None:
         both = [judged.decide(asker, one, name) for one in (Action.READ, Action.FETCH)]
         expected = both == [Decision.ALLOWED] * 2
-        assert [judged.serves(asker, name), judged.serves(asker, name)] == [expected] * 2
+        assert [judged.may_get(asker, name), judged.may_get(asker, name)] == [expected] * 2
 
 
 @given(MAPS, st.sampled_from(list(Action)), st.sampled_from(["acme-lib", "torch", "zzz", ""]))
@@ -208,5 +208,5 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxyindex.access._MOST_REMEMBERED", 10)
     judged = rights({"read": ["*"], "fetch": ["*"]}, "prod")
     for number in range(50):
-        assert judged.serves(ANONYMOUS, NormalizedName(f"p{number}"))
-    assert len(judged._serves) <= 10
+        assert judged.may_get(ANONYMOUS, NormalizedName(f"p{number}"))
+    assert judged._may_get.cache_info().currsize == 10

@@ -10,7 +10,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
 from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy, Verdict
 from proxyindex.repository.filtered import Filtered
-from proxyindex.repository.remembered import Remembered
+from proxyindex.repository.remembered import Remembered, remembered
 
 DEMO = NormalizedName("demo")
 BAD = Deny("no-bad", "it is bad")
@@ -60,7 +60,7 @@ async def test_a_denied_name_stops_the_search() -> None:
     source = Pages(ProjectPage(DEMO, ()))
     with pytest.raises(Denied) as caught:
         await ask(Filtered(source, Policy(name_rules=(by_name(demo=BAD),))))
-    assert (caught.value.rule, caught.value.reason) == ("no-bad", "it is bad")
+    assert str(caught.value).endswith("denied by rule no-bad: it is bad")
     assert source.asked == []
 
 
@@ -167,11 +167,11 @@ async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
 
 
 def test_remembered_pages_are_bounded_by_their_files() -> None:
-    memo: Remembered[str] = Remembered(limit=10)
+    memo: Remembered[str] = remembered(limit=10)
 
     def put(name: str, files: int) -> None:
         page = ProjectPage(NormalizedName(name), tuple(file(str(n)) for n in range(files)))
-        memo.put(name, name, page)
+        memo.put(name, (name, page))
 
     put("a", 3)
     put("b", 3)

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from proxyindex.errors import ProjectNotFound
-from proxyindex.flight import Flights
+from proxyindex.flight import Flights, Shared
+from tests.support.hermetic import until
 
 
 class Work:
@@ -145,3 +146,51 @@ async def test_what_fails_after_the_result_was_told_does_not_take_it_back(
         await anyio.wait_all_tasks_blocked()
         assert len(flights) == 0
         assert await flight.result() == "early"
+
+
+# Shared: in the request itself
+
+
+async def test_shared_work_is_done_once_for_all_who_come_meanwhile() -> None:
+    shared, work, results = Shared[str, object](), Work(), []
+
+    async def one() -> None:
+        results.append(await shared.get("key", work))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(one)
+        await until(lambda: work.begun, "the first to begin")
+        work.go.set()
+    assert (work.begun, results) == (1, ["done"] * 5)
+    assert await shared.get("key", work) == "done"
+    assert work.begun == 2, "nothing is remembered"
+
+
+async def test_the_next_takes_over_from_one_who_is_cancelled_or_fails() -> None:
+    shared, work, results = Shared[str, object](), Work(ProjectNotFound("demo")), []
+    first = anyio.CancelScope()
+
+    async def leave() -> None:
+        with first:
+            await shared.get("key", work)
+
+    async def fail() -> None:
+        with pytest.raises(ProjectNotFound):
+            await shared.get("key", work)
+        work.outcome = None
+
+    async def one() -> None:
+        results.append(await shared.get("key", work))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(leave)
+        await until(lambda: work.begun == 1, "the first to begin")
+        tasks.start_soon(fail)
+        tasks.start_soon(one)
+        tasks.start_soon(one)
+        await anyio.lowlevel.checkpoint()
+        first.cancel()
+        await until(lambda: work.begun == 2, "the next to take over")
+        work.go.set()
+    assert (work.begun, results) == (3, [None, None])

@@ -10,7 +10,7 @@ import anyio.lowlevel
 from prometheus_client import Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxyindex.metrics import NAMES_LIMIT, SECONDS, Metrics
+from proxyindex.metrics import SECONDS, Metrics
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -97,15 +97,6 @@ def test_unexpected_request_labels_become_other() -> None:
     metrics.request("/etc/passwd", 99999, "made-up", 0.1, 0)
     labels = {"kind": "other", "status": "other", "outcome": "other"}
     assert value(metrics.exposition()[0], "proxyindex_requests_total", **labels) == 1
-
-
-def test_number_of_label_values_is_bounded() -> None:
-    metrics = Metrics()
-    for number in range(NAMES_LIMIT + 20):
-        metrics.alarm(f"kind-{number}")
-    body = metrics.exposition()[0]
-    assert value(body, "proxyindex_alarms_total", kind="other") == 20
-    assert value(body, "proxyindex_alarms_total", kind="kind-0") == 1
 
 
 WORKERS = """

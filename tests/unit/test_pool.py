@@ -14,6 +14,7 @@ from proxyindex.upstream.client import Connection as Terms
 from proxyindex.upstream.client import _tls
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.wire import WireBackend
+from tests.support.hermetic import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NOT_MODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
@@ -211,8 +212,7 @@ async def test_a_connection_that_rests_makes_room_for_one_to_another_origin() ->
     async with answering(OK) as one, answering(OK) as other, pool_of(1) as pool:
         await ask(pool, question(one))
         await ask(pool, question(other))
-        while not one.ended:
-            await anyio.sleep(0.001)
+        await until(lambda: one.ended, "the end of the connection that rests")
 
 
 @pytest.mark.parametrize(
@@ -240,8 +240,7 @@ async def test_who_is_no_longer_waited_for_gives_the_place_back() -> None:
     async with answering(b"", OK) as server, pool_of(1) as pool:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask, pool, question(server))
-            while not server.questions:
-                await anyio.sleep(0.001)
+            await until(lambda: server.questions, "the question")
             tasks.cancel_scope.cancel()
         assert await ask(pool, question(server)) == (200, b"ok")
 

@@ -250,10 +250,6 @@ async def test_no_url_leads_to_a_unix_socket(network: Network) -> None:
         await guarded(network).connect_unix_socket("/run/docker.sock")
 
 
-async def test_sleeping_is_left_to_the_real_backend() -> None:
-    await GuardedBackend(lambda host: True, is_closed).sleep(0)
-
-
 async def test_the_pool_of_httpx_uses_the_guard() -> None:
     client = Client(Connection("up", "https://pypi.corp.example/", "px"), max_connections=7)
     pool = pool_of(client)

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from proxyindex.disk import signature
 from proxyindex.inquiry import Ground
-from proxyindex.store.disk import signature
 from proxyindex.web import express as express_module
 from proxyindex.web import given as given_module
 from proxyindex.web.given import Asker, Given, Looks

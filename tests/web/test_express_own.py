@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from proxyindex import disk
 from proxyindex.inquiry import MOST_WITNESSES, Ground
-from proxyindex.store import disk
 from tests.support.builders import make_sdist, make_wheel, put, sdist_name, wheel_name
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.web.conftest import House

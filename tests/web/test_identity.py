@@ -15,6 +15,7 @@ from proxyindex.settings import IndexSettings, PolicySettings
 from proxyindex.web.given import Asker
 from tests.support.accounts import Accounts, basic
 from tests.support.builders import make_wheel, put
+from tests.support.hermetic import until
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.web.conftest import House
 
@@ -244,8 +245,7 @@ async def remembered(home: Home, client: httpx.AsyncClient, headers: dict[str, s
     """Targets whose answers are remembered once they were asked for with these headers."""
     page = "/simple/demo/"
     targets = [page, page + home.wheel.filename, f"{page}{home.wheel.filename}.metadata"]
-    while not home.accounts.is_settled():
-        await anyio.sleep(0.01)
+    await until(home.accounts.is_settled, "writes that can be told from the next", every=0.01)
     for target in targets * 3:  # pages tell what is learned of files
         assert (await client.get(target, headers=headers)).status_code == 200
     return targets

@@ -14,8 +14,6 @@ from proxyindex.cli.group import ca_file_option
 from proxyindex.cli.printing import progress, waiting
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from proxyindex.publishing.distribution import Distribution
     from proxyindex.publishing.publish import Plan
     from proxyindex.publishing.target import Target
@@ -65,11 +63,13 @@ def publish(
     Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
     PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
     """
+    from proxyindex.publishing.publish import plan  # noqa: PLC0415 - others should not load it
+
     with waiting("Reading"):
         wanted = _wanted(dists, folder)
     with _target(to, **how) as target:
         with waiting("Comparing"):
-            planned = _publishing().plan(target, wanted, shown=to, overwrite=overwrite)
+            planned = plan(target, wanted, shown=to, overwrite=overwrite)
         if dry_run:
             _foretell(planned)
         else:
@@ -87,20 +87,15 @@ def _foretell(planned: Plan) -> None:
 
 
 def _carry_out(target: Target, planned: Plan) -> None:
+    from proxyindex.publishing.publish import carry_out  # noqa: PLC0415
+
     with progress() as shown:
         task = shown.add_task("Publishing", total=sum(each.size for each in planned.to_send))
-        written = _publishing().carry_out(
+        written = carry_out(
             target, planned, advance=lambda size: shown.advance(task, size), tell=_tell
         )
     for name in written:
         click.echo(f"written: {name}")
-
-
-def _publishing() -> ModuleType:
-    # the other commands should not load all this
-    from proxyindex.publishing import publish as publishing  # noqa: PLC0415
-
-    return publishing
 
 
 def _tell(each: Distribution, what: str) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import platformdirs
 
 from proxyindex.access import LOGGED_IN, Action, Grant
-from proxyindex.config.mistakes import Mistakes, Place
+from proxyindex.config.mistakes import Mistakes, Place, nothing_called
 from proxyindex.settings import IndexSettings
 
 
@@ -57,7 +56,7 @@ def _check_grants(grants: object, place: Place, groups: object, mistakes: Mistak
     known = [str(group[0]) for group in _tuple(groups) if isinstance(group, tuple)]
     for group in _groups_of(grants):
         if group not in known:
-            mistakes.say(place, _unknown(group, known))
+            mistakes.say(place, nothing_called(group, known, "group"))
 
 
 def _groups_of(grants: object) -> Iterator[str]:
@@ -65,13 +64,6 @@ def _groups_of(grants: object) -> Iterator[str]:
         who = Grant.parse(str(text)).who
         if who.startswith("@") and who != LOGGED_IN:
             yield who[1:]
-
-
-def _unknown(group: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(group, known, n=1)
-    if near:
-        return f"there is no group {group!r}; did you mean {near[0]!r}?"
-    return f"there is no group {group!r}; there are {', '.join(sorted(known)) or 'none'}"
 
 
 def _tuple(value: object) -> tuple[object, ...]:

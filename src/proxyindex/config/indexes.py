@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyindex.config import kinds, layers
-from proxyindex.config.mistakes import Given, Mistakes, Place
+from proxyindex.config.mistakes import Given, Mistakes, Place, nothing_called
 from proxyindex.config.options import INDEX_OPTIONS, INHERITANCE_OPTIONS
 from proxyindex.settings import FOLDERS, ROOT, IndexSettings, PolicySettings, Route
 
@@ -87,7 +86,7 @@ def check_only(
     if routes:
         _check_routes(routes, upstreams, mistakes, what="upstream")
     if default and default.value != ROOT:
-        mistakes.say(default.place, _unknown(str(default.value), [ROOT], "index"))
+        mistakes.say(default.place, nothing_called(str(default.value), [ROOT], "index"))
 
 
 def _check_routes(given: Given, targets: Iterable[str], mistakes: Mistakes, *, what: str) -> None:
@@ -96,7 +95,7 @@ def _check_routes(given: Given, targets: Iterable[str], mistakes: Mistakes, *, w
     for route in given.value if isinstance(given.value, tuple) else ():
         assert isinstance(route, Route)
         if route.to not in known:
-            mistakes.say(given.place, _unknown(route.to, known, what))
+            mistakes.say(given.place, nothing_called(route.to, known, what))
 
 
 def _check_names(
@@ -115,17 +114,10 @@ def _check_names(
         ):
             for word in _words(found, key):
                 if word not in known:
-                    mistakes.say(found[key].place, _unknown(word, known, what))
+                    mistakes.say(found[key].place, nothing_called(word, known, what))
         if "routes" in found:
             own = [base for base in bases if base in values]
             _check_routes(found["routes"], [*upstreams, *own], mistakes, what="upstream or base")
-
-
-def _unknown(word: str, known: Collection[str], what: str) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"there is no {what} {word!r}; did you mean {near[0]!r}?"
-    return f"there is no {what} {word!r}; there are {', '.join(sorted(known)) or 'none'}"
 
 
 def _words(values: Values, key: str) -> tuple[str, ...]:

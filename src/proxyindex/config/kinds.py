@@ -21,7 +21,6 @@ from proxyindex.settings import Route, Secret
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII

@@ -20,7 +20,9 @@ from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
 from proxyindex.settings import PolicySettings, Settings
 
-_BUILT = frozenset({"upstream", "no_upstream", "index"})  # what is made of these is
+_BUILT = frozenset(
+    {"upstream", "no_upstream", "index"}
+)  # not settings, but settings are made of them
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

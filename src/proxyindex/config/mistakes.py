@@ -116,6 +116,14 @@ class Mistakes:
             raise NotReady(self.missing)
 
 
+def nothing_called(word: str, known: Collection[str], what: str) -> str:
+    """That there is no such group, index or upstream, and which ones there are."""
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"there is no {what} {word!r}; did you mean {near[0]!r}?"
+    return f"there is no {what} {word!r}; there are {', '.join(sorted(known)) or 'none'}"
+
+
 def _shown(value: object, *, secret: bool) -> str:
     if secret:
         return "'****'"

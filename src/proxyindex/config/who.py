@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from proxyindex.access import LOGGED_IN, Grant, InvalidGrant, is_user_name
+from proxyindex.access import LOGGED_IN, UNIX_PEER, Grant, InvalidGrant, is_user_name
 from proxyindex.config import kinds
 from proxyindex.config.kinds import Kind, Unfit
 
-UNIX = "unix"  # what the peer of a Unix socket is called
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 
 
@@ -46,12 +45,12 @@ def _read_header(value: object) -> str:
 
 
 def _read_peer(value: object) -> object:
-    if value == UNIX:
-        return UNIX
+    if value == UNIX_PEER:
+        return UNIX_PEER
     try:
         return kinds.NETWORKS.read(value)
     except Unfit as unfit:
-        raise Unfit(f"{unfit}, or {UNIX}") from None
+        raise Unfit(f"{unfit}, or {UNIX_PEER}") from None
 
 
 GRANTS = Kind("WHO", _read_grant, split=_grants, items="grants")

@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 import anyio.to_thread
 
+from proxyindex import disk
 from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.model import File
-from proxyindex.store import disk
 from proxyindex.upstream.client import Reply
 
 _PIECE = 256 * 1024

@@ -2,19 +2,20 @@
 
 import logging
 import time
-from collections import OrderedDict
 
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone
 from proxyindex.files.transfer import Transfer
 from proxyindex.files.workshop import Workshop
+from proxyindex.memo import Memo
 from proxyindex.model import File
 from proxyindex.upstream.index import Upstream
 
 log = logging.getLogger(__name__)
 
 _GONE_SECONDS = 5.0  # a listed file that upstream denies is soon asked for again
+_MOST_GONE = 1000
 
 
 class Downloads:
@@ -24,7 +25,7 @@ class Downloads:
         self.workshop = workshop
         self._tasks = tasks
         self._running: dict[str, Transfer] = {}
-        self._gone: OrderedDict[str, float] = OrderedDict()
+        self._gone: Memo[str, float] = Memo(_MOST_GONE)
 
     def running(self, file: File) -> Transfer | None:
         """The transfer of this file under way in this process, if any."""
@@ -35,7 +36,7 @@ class Downloads:
         if transfer := self._running.get(file.key):
             self.workshop.events.flight("file", "joined")
             return transfer, False
-        if time.monotonic() < self._gone.get(file.key, 0.0):
+        if time.monotonic() < (self._gone.get(file.key) or 0.0):
             raise FileGone(file.filename)
         transfer = Transfer(file, upstream, self.workshop)
         self._running[file.key] = transfer
@@ -62,6 +63,4 @@ class Downloads:
             # only now: a latecomer finds either the transfer or the stored blob, never a gap
             del self._running[key]
         if transfer.is_gone:
-            self._gone[key] = time.monotonic() + _GONE_SECONDS
-            while len(self._gone) > 1000:
-                self._gone.popitem(last=False)
+            self._gone.put(key, time.monotonic() + _GONE_SECONDS)

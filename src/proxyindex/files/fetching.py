@@ -89,7 +89,7 @@ class Fetching:
             reply,
             self._file,
             upstream=self._upstream.name,
-            # where the cache refuses the file it would refuse this, too
+            # if the cache cannot store the file, spool to the system's folder for temporary files
             spool=self._shop.spool if writing.has_begun else None,
             limit=self._shop.max_file_size,
         )

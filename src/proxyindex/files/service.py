@@ -12,6 +12,8 @@ from pathlib import Path
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from proxyindex import disk
+from proxyindex.disk import Signature
 from proxyindex.errors import FileGone, FileUnreadable, NotHeld, UpstreamError, UpstreamUnavailable
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
@@ -30,9 +32,7 @@ from proxyindex.model import (
     SignatureOrigin,
     UpstreamOrigin,
 )
-from proxyindex.store import disk
 from proxyindex.store.blobs import Blob
-from proxyindex.store.disk import Signature
 from proxyindex.store.index import Notes
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive
@@ -86,7 +86,7 @@ class FileService:
             inquiry.outcome = Outcome.HIT
             return stored
         inquiry.outcome = None
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         upstream = self._upstream(file, inquiry)
         cold = Cold(file, upstream, self._downloads, inquiry)
         await cold.measure(whole=whole)
@@ -143,7 +143,7 @@ class FileService:
                 inquiry.outcome = Outcome.HIT
                 inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
                 return _in_memory(held)
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(
             wheel, inquiry, to_ask=not is_on_disk
@@ -155,7 +155,7 @@ class FileService:
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
         if isinstance(signed.origin, LocalOrigin):
             return await _open_own(file, signed.origin.path + SIGNATURE_SUFFIX, inquiry)
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         note = f"no signature {signed.key}"
         if await self._worker.run(self._notes.recall, note) is not None:
             inquiry.outcome = Outcome.HIT
@@ -183,13 +183,12 @@ def _rest_on(path: str, stamp: Signature | None, looked_ns: int, inquiry: Inquir
     if stamp is not None and disk.is_settled(stamp, looked_ns):
         inquiry.ground.rests_on((path, stamp))
     else:
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
 
 
 def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
     try:
-        # a named pipe must not hang us
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = disk.at_once(path, os.O_RDONLY)
     except FileNotFoundError as problem:
         raise FileGone(file.filename) from problem
     except OSError as problem:

@@ -11,6 +11,7 @@ from typing import Protocol
 from proxyindex.files.coding import is_encoded
 from proxyindex.model import File
 from proxyindex.store.partials import Partial
+from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Reply
 
 
@@ -140,18 +141,17 @@ def content_range(header: str) -> tuple[int | None, int | None]:
     """First byte and total of `bytes a-b/n`."""
     unit, _, rest = header.partition(" ")
     span, _, total = rest.partition("/")
-    first = span.partition("-")[0]
-    if unit != "bytes" or not first.isdigit():
+    first = whole_number(span.partition("-")[0])
+    if unit != "bytes" or first is None:
         return None, None
-    return int(first), int(total) if total.isdigit() else None
+    return first, whole_number(total)
 
 
 def content_length(reply: Reply) -> int | None:
     """Bytes of the whole file that a 200 announces; `None` if it does not, or is encoded."""
     if is_encoded(reply):
         return None
-    text = reply.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return whole_number(reply.headers.get("content-length", ""))
 
 
 def _strong_validator(reply: Reply) -> str | None:

@@ -173,7 +173,10 @@ def looks_remote(text: str) -> bool:
 
 
 def _words(ssh: str) -> list[str]:
-    """The command in words, of which rsync can be told: it knows quotes, but none within others."""
+    """The command in words. Raises `PublishError` for one that rsync cannot be told of.
+
+    It splits the command again, and knows quotation marks, but none within others.
+    """
     try:
         words = shlex.split(ssh)
     except ValueError as problem:

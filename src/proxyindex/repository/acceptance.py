@@ -48,7 +48,7 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
     """Let in what upstream says now: a page in doubt, and files with other bytes than the first.
 
     With `filename` only that file; then also one of which upstream tells nothing to compare.
-    Raises `NotHeld`, `NothingToAccept`, and `StoreError` if the disk refuses.
+    Raises `NothingHeld`, `NothingToAccept`, and `StoreError` if the disk refuses.
     """
     pages, files, gone = 0, list[str](), set[str]()
     for upstream in holders(cache, project):

@@ -1,16 +1,17 @@
 """Parsed copies of stored documents in memory, valid while their file on disk is unchanged."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
-import anyio
 import anyio.to_thread
 
+from proxyindex.disk import Signature
 from proxyindex.errors import ProxyindexError, UpstreamInvalid
-from proxyindex.store.disk import Signature
+from proxyindex.flight import Shared
+from proxyindex.memo import Memo
 from proxyindex.store.pages import PageHead, PageStore
 
 log = logging.getLogger(__name__)
@@ -28,14 +29,6 @@ class Copy(Generic[T]):
     signature: Signature | None
     head: PageHead
     document: T
-
-
-class _Loading:
-    """A stored document being read; `is_in_vain` if it turned out broken."""
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.is_in_vain = False
 
 
 class Copies(Generic[T]):
@@ -56,35 +49,20 @@ class Copies(Generic[T]):
         self._id = upstream_id
         self._pages = pages
         self._parse = parse
-        self._weigh = weigh
-        self._memo: OrderedDict[str, Copy[T]] = OrderedDict()
-        self._memo_weight = 0
-        self._loading: dict[str, _Loading] = {}
+        self._memo: Memo[str, Copy[T]] = Memo(_MEMO_WEIGHT, lambda copy: weigh(copy.document))
+        self._loading: Shared[tuple[str, Signature], Copy[T] | None] = Shared()
 
     async def get(self, key: str) -> Copy[T] | None:
         """The stored document, from memory while its file is unchanged."""
-        while True:
-            signature = self._pages.signature(self._id, key)
-            known = self._memo.get(key)
-            if known is not None and known.signature == signature:
-                self._memo.move_to_end(key)
-                return known
-            if signature is None:
-                self.drop(key)
-                return None
-            if (loading := self._loading.get(key)) is None:
-                break
-            await loading.done.wait()  # a herd reads and parses once
-            if loading.is_in_vain:
-                return None
-        loading = self._loading[key] = _Loading()
-        try:
-            copy = await self._load(key, signature, known)
-            loading.is_in_vain = copy is None
-        finally:
-            del self._loading[key]
-            loading.done.set()
-        return copy
+        signature = self._pages.signature(self._id, key)
+        known = self._memo.get(key)
+        if known is not None and known.signature == signature:
+            return known
+        if signature is None:
+            self.drop(key)
+            return None
+        # a herd reads and parses once
+        return await self._loading.get((key, signature), partial(self._load, key, signature, known))
 
     async def _load(self, key: str, signature: Signature, known: Copy[T] | None) -> Copy[T] | None:
         if known is not None:  # renewed by another process, most likely
@@ -115,17 +93,12 @@ class Copies(Generic[T]):
 
     def remember(self, key: str, copy: Copy[T]) -> Copy[T]:
         """Hold this copy in memory."""
-        self.drop(key)
-        self._memo[key] = copy
-        self._memo_weight += self._weigh(copy.document)
-        while self._memo_weight > _MEMO_WEIGHT and len(self._memo) > 1:
-            self.drop(next(iter(self._memo)))
+        self._memo.put(key, copy)
         return copy
 
     def drop(self, key: str) -> None:
         """Forget the copy in memory."""
-        if (old := self._memo.pop(key, None)) is not None:
-            self._memo_weight -= self._weigh(old.document)
+        self._memo.pop(key)
 
 
 def _same_document(one: PageHead, other: PageHead) -> bool:

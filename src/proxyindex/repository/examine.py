@@ -11,21 +11,21 @@ import logging
 import os
 import stat
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import BinaryIO, Generic, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 import anyio
 import anyio.to_thread
 
-from proxyindex.errors import StoreError
+from proxyindex import disk
+from proxyindex.disk import Signature, is_sha256
+from proxyindex.flight import Shared
+from proxyindex.memo import Memo
 from proxyindex.records import record_path
 from proxyindex.repository.scan import Found
 from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.store import disk
-from proxyindex.store.disk import Signature, is_sha256
 from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,9 @@ _FORMAT = 1  # of the remembered values; raised when they change
 _READERS = 4  # files read at the same time: disks and two cores gain nothing from more
 _PKG_INFO_ENDS = (".tar.gz", ".tgz", ".zip")
 
-V = TypeVar("V")
-
 
 class DerivedStore(Protocol):
-    """Small values that outlive the process and may be lost at any time."""
+    """Small values that outlive the process and may be lost at any time; nothing is raised."""
 
     async def recall(self, key: str) -> bytes | None:
         """The value last remembered under this key, if it is still there."""
@@ -70,7 +68,7 @@ class Sighting:
 
     @property
     def stamp(self) -> Signature:
-        """As `store.disk.signature` has it."""
+        """As `disk.signature` has it."""
         return self.inode, self.mtime_ns, self.size, self.ctime_ns
 
     @property
@@ -81,33 +79,6 @@ class Sighting:
 
 class FileChanging(InvalidArchive):
     """The file is being written at this very moment."""
-
-
-@dataclass(slots=True)
-class _Reading:
-    done: anyio.Event = field(default_factory=anyio.Event)
-    outcome: tuple[Derived | None] | None = None
-
-
-class Memo(Generic[V]):
-    """The last `limit` values, least recently used ones leave first."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[str, V] = OrderedDict()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def __getitem__(self, key: str) -> V:
-        self._values.move_to_end(key)
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: V) -> None:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._limit:
-            self._values.popitem(last=False)
 
 
 class Examiner:
@@ -122,9 +93,9 @@ class Examiner:
     ) -> None:
         self._remembered = remembered
         self._clock = clock
-        self._memo: Memo[Derived | None] = Memo(MEMO_SIZE)
-        self._running: dict[str, _Reading] = {}
-        self._reported: Memo[None] = Memo(MEMO_SIZE)
+        self._memo: Memo[str, Derived | None] = Memo(MEMO_SIZE)
+        self._readings: Shared[str, Derived | None] = Shared()
+        self._reported: Memo[str, None] = Memo(MEMO_SIZE)
         self._readers = anyio.CapacityLimiter(_READERS)
 
     def knows(self, sighting: Sighting) -> bool:
@@ -141,31 +112,20 @@ class Examiner:
         async with anyio.create_task_group() as tasks:
             for sighting in sightings:
                 if (key := sighting.key) in self._memo:
-                    answers[sighting] = self._memo[key]
+                    answers[sighting] = self._memo.get(key)
                 else:
                     tasks.start_soon(ask, sighting)
         return [answers[sighting] for sighting in sightings]
 
     async def _derived(self, sighting: Sighting) -> Derived | None:
-        key = sighting.key
-        while running := self._running.get(key):
-            await running.done.wait()
-            if running.outcome:  # none if its request was cancelled: then it is our turn
-                return running.outcome[0]
-        if key in self._memo:
-            return self._memo[key]
-        reading = self._running[key] = _Reading()
-        try:
-            derived = await self._find(key, sighting)
-            reading.outcome = (derived,)
-            return derived
-        finally:
-            del self._running[key]
-            reading.done.set()
+        if (key := sighting.key) in self._memo:
+            return self._memo.get(key)
+        return await self._readings.get(key, partial(self._find, key, sighting))
 
     async def _find(self, key: str, sighting: Sighting) -> Derived | None:
-        if (derived := await self._recall(key)) is not None:
-            self._memo[key] = derived
+        derived = _from_json(await self._remembered.recall(key))
+        if derived is not None:
+            self._memo.put(key, derived)
             return derived
         # asked before reading: a change after that must show in the stamp
         is_settled = self._clock() - sighting.mtime_ns > disk.RACY_NS
@@ -179,28 +139,15 @@ class Examiner:
         except InvalidArchive as exc:
             self._report(key, sighting, exc)
         if is_settled:
-            self._memo[key] = derived
+            self._memo.put(key, derived)
             if derived:
-                await self._remember(key, derived)
+                value = json.dumps(asdict(derived), separators=(",", ":")).encode()
+                await self._remembered.remember(key, value)
         return derived
-
-    async def _recall(self, key: str) -> Derived | None:
-        try:
-            value = await self._remembered.recall(key)
-        except StoreError:
-            return None
-        return _from_json(value) if value is not None else None
-
-    async def _remember(self, key: str, derived: Derived) -> None:
-        value = json.dumps(asdict(derived), separators=(",", ":")).encode()
-        try:
-            await self._remembered.remember(key, value)
-        except StoreError as exc:
-            logger.warning("what a local file holds was not remembered: %s", exc)
 
     def _report(self, key: str, sighting: Sighting, exc: Exception) -> None:
         if key not in self._reported:
-            self._reported[key] = None
+            self._reported.put(key, None)
             logger.warning("not listing %r: %s", sighting.found.path, exc)
 
 
@@ -227,7 +174,7 @@ def derive(sighting: Sighting, *, is_settled: bool) -> Derived:
     meanwhile, and `OSError` if it cannot be read.
     """
     found = sighting.found
-    with open(found.path, "rb", opener=_open_at_once) as source:
+    with open(found.path, "rb", opener=disk.at_once) as source:
         _check_unchanged(sighting, os.fstat(source.fileno()))
         requires_python, metadata = _examine(source, found, is_settled=is_settled)
         source.seek(0)
@@ -250,10 +197,6 @@ def _examine(source: BinaryIO, found: Found, *, is_settled: bool) -> tuple[str |
     return None, None
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe put in its place must not hang us
-
-
 def _check_unchanged(sighting: Sighting, now: os.stat_result) -> None:
     if (now.st_size, now.st_mtime_ns, now.st_ino) != (
         sighting.size,
@@ -263,8 +206,10 @@ def _check_unchanged(sighting: Sighting, now: os.stat_result) -> None:
         raise FileChanging(sighting.found.filename, "changed while it was read")
 
 
-def _from_json(value: bytes) -> Derived | None:
+def _from_json(value: bytes | None) -> Derived | None:
     """What was remembered; `None` if it is not what `Examiner` writes."""
+    if value is None:
+        return None
     try:
         derived = Derived(**json.loads(value))
     except (ValueError, TypeError, RecursionError):

@@ -11,7 +11,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
 from proxyindex.repository.base import Repository
-from proxyindex.repository.remembered import Remembered
+from proxyindex.repository.remembered import Remembered, remembered
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Filtered:
         self._source = source
         self._policy = policy
         # the rules are pure and pages immutable: the same page gives the same result
-        self._memo: Remembered[ProjectPage] = Remembered()
+        self._memo: Remembered[ProjectPage] = remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The names of the source that are neither hidden nor denied."""
@@ -56,7 +56,7 @@ class Filtered:
         if known is not None and known[0] is page:
             return known[1]
         filtered = self._filter(page)
-        self._memo.put(page.name, page, filtered)
+        self._memo.put(page.name, (page, filtered))
         return filtered
 
     def _filter(self, page: ProjectPage) -> ProjectPage:

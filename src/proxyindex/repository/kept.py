@@ -25,19 +25,17 @@ from proxyindex.errors import (
 from proxyindex.flight import Flight, Flights
 from proxyindex.freshness import Freshness
 from proxyindex.inquiry import Inquiry, Outcome
-from proxyindex.repository.asking import Asking, Stores, Terms
+from proxyindex.repository.asking import Asking, Terms
 from proxyindex.repository.copies import Copies, Copy
 from proxyindex.repository.resting import Resting
 from proxyindex.repository.trust import Disbelieved
-
-__all__ = ["Kept", "Stores", "Terms"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 # seconds to wait for upstream with a copy in hand, and without; pip gives up after 15, and several
-# upstreams share one answer's budget of 8
+# upstreams share the 7 of one answer (`web.simple.PAGE_SECONDS`)
 _PATIENCE_WITH_COPY = 2.5
 _PATIENCE_WITHOUT = 6.0
 _FORCE_INTERVAL = 2.0  # `Cache-Control: no-cache` must not become a way to hammer upstream
@@ -93,7 +91,7 @@ class Kept(Generic[T]):
         if copy is not None and (not may_ask or (state is Freshness.FRESH and not forced)):
             self._speak_for(key, copy, inquiry)
             return self._served(key, copy, inquiry, Outcome.HIT)
-        inquiry.ground.is_fleeting()
+        inquiry.ground.holds_once()
         absent_since = None if copy else await self._asking.absent_since(key)
         if absent_since is not None and self._still_absent(absent_since, forced=forced):
             inquiry.outcome = Outcome.HIT
@@ -144,15 +142,17 @@ class Kept(Generic[T]):
 
     def _served(self, key: str, copy: Copy[T], inquiry: Inquiry, outcome: Outcome) -> T:
         inquiry.outcome = outcome
-        self._events.page(self._upstream.name, "fresh" if outcome is Outcome.HIT else "stale")
-        if copy.signature is not None:
-            self._stores.pages.used(self._id, key, copy.signature[2])
+        self._used(
+            key,
+            copy.signature and copy.signature[2],
+            "fresh" if outcome is Outcome.HIT else "stale",
+        )
         return copy.document
 
     def _speak_for(self, key: str, copy: Copy[T], inquiry: Inquiry) -> None:
         """Tell on what a fresh page rests; offline any is fresh."""
         if copy.signature is None or not inquiry.may_fetch:
-            inquiry.ground.is_fleeting()  # not on disk, or shown by what is there just now
+            inquiry.ground.holds_once()  # not on disk, or shown by what is there just now
             return
         since, until = (0.0, math.inf) if self._is_offline else self._asking.fresh_between(copy)
         inquiry.ground.rests_on(
@@ -160,11 +160,14 @@ class Kept(Generic[T]):
             since=since,
             until=until,
         )
-        inquiry.ground.uses.append(partial(self._used, key, copy.signature[2], Outcome.HIT))
+        size = copy.signature[2]
+        inquiry.ground.uses.append(partial(self._used, key, size, "fresh"))
 
-    def _used(self, key: str, size: int, outcome: Outcome) -> None:
-        self._events.page(self._upstream.name, "fresh" if outcome is Outcome.HIT else "stale")
-        self._stores.pages.used(self._id, key, size)
+    def _used(self, key: str, size: int | None, decision: str) -> None:
+        """An answer was made of the copy, whose file is of `size` bytes, if it has one."""
+        self._events.page(self._upstream.name, decision)
+        if size is not None:
+            self._stores.pages.used(self._id, key, size)
 
     def _fallback(
         self,

@@ -12,17 +12,16 @@ import anyio
 import anyio.to_thread
 from packaging.utils import NormalizedName
 
+from proxyindex.disk import is_settled
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
+from proxyindex.memo import Memo
 from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.records import Record, record_path
-from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo, Sighting, sight
+from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Sighting, sight
 from proxyindex.repository.recorded import Records, vouched
-from proxyindex.repository.scan import Catalogue, FolderUnavailable, Found, Scanner
+from proxyindex.repository.scan import Catalogue, Found, Scanner
 from proxyindex.simple import order_files
-from proxyindex.store.disk import is_settled
-
-__all__ = ["DerivedStore", "FolderUnavailable", "Local"]
 
 _PAGES = 256
 
@@ -55,7 +54,7 @@ class Local:
         self._scanner = Scanner(folders, clock=clock)
         self._examiner = Examiner(remembered, clock=clock)
         self._clock = clock
-        self._pages: Memo[tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
+        self._pages: Memo[str, tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
         self._turn = anyio.Lock()
         self._begun = 0
         self._ended = 0
@@ -77,7 +76,7 @@ class Local:
         catalogue, witnesses = await self._catalogue()
         found = catalogue.projects.get(name)
         if witnesses is None:
-            inquiry.ground.is_fleeting()
+            inquiry.ground.holds_once()
         else:
             inquiry.ground.rests_on(*witnesses)
         if found is None:
@@ -85,17 +84,16 @@ class Local:
         inquiry.outcome = Outcome.LOCAL
         looked_ns = self._clock()
         sightings = await anyio.to_thread.run_sync(sight, found)
-        if name in self._pages:
-            known, page = self._pages[name]
-            if known == sightings:
-                _speak_for(found, sightings, looked_ns, inquiry.ground)
-                return page
+        known = self._pages.get(name)
+        if known is not None and known[0] == sightings:
+            _speak_for(found, sightings, looked_ns, inquiry.ground)
+            return known[1]
         page, will_stay = await self._made(name, sightings)
         if will_stay:
-            self._pages[name] = (sightings, page)
+            self._pages.put(name, (sightings, page))
             _speak_for(found, sightings, looked_ns, inquiry.ground)
         else:
-            inquiry.ground.is_fleeting()
+            inquiry.ground.holds_once()
         return page
 
     async def _made(
@@ -163,7 +161,7 @@ def _speak_for(
     seen = [(s.found.path, s.stamp) for s in sightings]
     seen += [(str(record_path(s.found.path)), s.record) for s in sightings if s.record]
     if len(sightings) < len(found) or not all(is_settled(stamp, looked_ns) for _, stamp in seen):
-        ground.is_fleeting()
+        ground.holds_once()
     else:
         ground.rests_on(*seen)
 

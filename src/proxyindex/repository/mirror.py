@@ -9,18 +9,19 @@ import anyio
 from anyio.abc import TaskGroup
 from packaging.utils import NormalizedName
 
-from proxyindex import simple
+from proxyindex import disk, simple
+from proxyindex.disk import Signature
 from proxyindex.errors import NotHeld, ProjectNotFound
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
+from proxyindex.memo import Memo
 from proxyindex.model import File, ProjectList, ProjectPage
-from proxyindex.repository.kept import Kept, Terms
+from proxyindex.repository.asking import Terms
+from proxyindex.repository.kept import Kept
 from proxyindex.repository.learned import changed_files, complete, gone
-from proxyindex.repository.remembered import Remembered
+from proxyindex.repository.remembered import Remembered, remembered
 from proxyindex.repository.trust import shrinkage
-from proxyindex.store import disk
 from proxyindex.store.blobs import BlobStore
-from proxyindex.store.disk import Signature
 from proxyindex.store.facts import Facts
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Mirror:
         self._is_offline = terms.is_offline
         self._events = terms.events
         self._stores = terms.stores
-        self._reported: set[str] = set()
+        self._reported: Memo[str, None] = Memo(_MOST_REPORTED)
         self._pages = Kept(
             terms,
             tasks,
@@ -67,8 +68,8 @@ class Mirror:
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
-        self._memo: Remembered[tuple[ProjectPage, Signature | None]] = Remembered()
-        self._held_memo: Remembered[ProjectPage] = Remembered()
+        self._memo: Remembered[tuple[ProjectPage, Signature | None]] = remembered()
+        self._held_memo: Remembered[ProjectPage] = remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
@@ -83,13 +84,17 @@ class Mirror:
         """The upstream's page, from the cache while that may be; for those who may not cause
         fetches with the files that are on disk."""
         page = await self._whole(name, inquiry)
-        return page if inquiry.may_fetch or self._is_offline else await self._held(page)
+        return (
+            page
+            if inquiry.may_fetch or self._is_offline
+            else await self._held(page, inquiry.ground)
+        )
 
     async def _whole(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         try:
             parsed = await self._pages.get(name, inquiry, path=name)
         except ProjectNotFound:
-            inquiry.ground.is_fleeting()
+            inquiry.ground.holds_once()
             return await self._remains(name)
         signature = self._facts.signature(self._id, name)
         inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signature))
@@ -100,13 +105,11 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and not self._is_offline:
             return earlier
+        complete = partial(self._complete, name, parsed, signature, inquiry.ground)
         if self._is_offline:
-            return await self._complete(name, parsed, signature, inquiry.ground)
+            return await complete()
         # a herd completes a page once: of two equal ones each would be filtered and rendered
-        flight, _ = self._completing.join(
-            f"{name} {id(parsed)} {signature}",
-            partial(self._complete, name, parsed, signature, Ground()),
-        )
+        flight, _ = self._completing.join(f"{name} {id(parsed)} {signature}", complete)
         return await flight.result()
 
     async def _complete(
@@ -124,16 +127,16 @@ class Mirror:
         is_current = made_from is parsed and facts_then == signature
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
-        self._memo.put(name, (parsed, signature), page)
+        self._memo.put(name, ((parsed, signature), page))
         return page
 
-    async def _held(self, page: ProjectPage) -> ProjectPage:
+    async def _held(self, page: ProjectPage, ground: Ground) -> ProjectPage:
         """What can be had of the page without asking; the same object while that is the same."""
-        held = await anyio.to_thread.run_sync(self._on_disk, page, Ground())
+        held = await anyio.to_thread.run_sync(self._on_disk, page, ground)
         known = self._held_memo.get(page.name)
         if known is not None and known[0] is page and known[1].files == held.files:
             return known[1]
-        self._held_memo.put(page.name, page, held)
+        self._held_memo.put(page.name, (page, held))
         return held
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
@@ -155,9 +158,7 @@ class Mirror:
         note = f"changed {self._id}/{name}/{file.filename} {file.sha256 or file.size}"
         if note in self._reported:
             return
-        if len(self._reported) >= _MOST_REPORTED:
-            self._reported.clear()
-        self._reported.add(note)
+        self._reported.put(note, None)
         notes, worker = self._stores.doubts, self._stores.worker
         if await worker.run(notes.recall, note) is not None:
             return
@@ -166,7 +167,10 @@ class Mirror:
         log.error(
             "%s changed the bytes of %s; the first bytes stay (accept the new ones with "
             "`proxyindex cache accept %s %s`)",
-            *(self._name, file.filename, name, file.filename),
+            self._name,
+            file.filename,
+            name,
+            file.filename,
         )
 
     def _on_disk(self, page: ProjectPage, ground: Ground) -> ProjectPage:
@@ -176,7 +180,7 @@ class Mirror:
             stamp = disk.signature(shelf)
             ground.rests_on((shelf, stamp))
             if stamp and not disk.is_settled(stamp, looked_ns):
-                ground.is_fleeting()
+                ground.holds_once()
         files = tuple(f for f in page.files if f.sha256 and self._blobs.has(f.sha256))
         return replace(page, files=files)
 

@@ -70,8 +70,8 @@ async def _page(
 class Joined:
     """Our own sources of one index and its bases: a project's files are those of all of them.
 
-    Each source comes with its policy. A name it denies is refused only where no other of them has
-    it, and only if it has it itself: what it knows nothing of is not its to judge.
+    Each source comes with its policy. If that denies the name, the request is denied only if the
+    source has the project and no other source does.
     """
 
     def __init__(self, sources: Iterable[tuple[Repository, Repository]]) -> None:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from proxyindex import records
+from proxyindex.disk import is_settled
+from proxyindex.memo import Memo
 from proxyindex.records import Record, record_path
-from proxyindex.repository.examine import MEMO_SIZE, Derived, Memo, Sighting
-from proxyindex.store.disk import is_settled
+from proxyindex.repository.examine import MEMO_SIZE, Derived, Sighting
 
 
 class Records:
@@ -21,7 +22,7 @@ class Records:
 
     def __init__(self, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._memo: Memo[Record | None] = Memo(MEMO_SIZE)
+        self._memo: Memo[str, Record | None] = Memo(MEMO_SIZE)
         self._guard = threading.Lock()
 
     def read(self, sightings: Sequence[Sighting]) -> list[Record | None]:
@@ -38,12 +39,12 @@ class Records:
         key = f"{sighting.found.path} {sighting.record}"
         with self._guard:
             if key in self._memo:
-                return self._memo[key]
+                return self._memo.get(key)
         is_settled = self.is_settled(sighting)  # asked before reading
         record = records.read(record_path(sighting.found.path))
         if is_settled:
             with self._guard:
-                self._memo[key] = record
+                self._memo.put(key, record)
         return record
 
 

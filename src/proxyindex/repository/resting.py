@@ -1,11 +1,9 @@
 """Documents that were asked for in vain a moment ago."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeVar
 
-V = TypeVar("V")
+from proxyindex.memo import Memo
 
 _SECONDS = 5.0
 _MOST = 1000
@@ -19,33 +17,23 @@ class Resting:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: OrderedDict[str, float] = OrderedDict()
-        self._told: OrderedDict[str, str] = OrderedDict()
+        self._until: Memo[str, float] = Memo(_MOST)
+        self._told: Memo[str, str] = Memo(_MOST)
 
     def rest(self, key: str) -> None:
         """Do not ask for it for five seconds."""
-        _put(self._until, key, self._clock() + _SECONDS)
+        self._until.put(key, self._clock() + _SECONDS)
 
     def is_resting(self, key: str) -> bool:
-        return self._clock() < self._until.get(key, 0.0)
+        return self._clock() < (self._until.get(key) or 0.0)
 
     def is_news(self, key: str, problem: str) -> bool:
         """Whether the document did not fail for this very reason already, the last time."""
         is_new = self._told.get(key) != problem
-        _put(self._told, key, problem)
+        self._told.put(key, problem)
         return is_new
 
     def wake(self, key: str) -> None:
         """It can be had again."""
-        self._until.pop(key, None)
-        self._told.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._until)
-
-
-def _put(memory: OrderedDict[str, V], key: str, value: V) -> None:
-    memory[key] = value
-    memory.move_to_end(key)
-    while len(memory) > _MOST:
-        memory.popitem(last=False)
+        self._until.pop(key)
+        self._told.pop(key)

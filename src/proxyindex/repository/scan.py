@@ -17,6 +17,8 @@ from typing import NamedTuple, cast
 
 from packaging.utils import NormalizedName
 
+from proxyindex import disk
+from proxyindex.disk import Signature, signature_of
 from proxyindex.errors import ProxyindexError
 from proxyindex.inquiry import MOST_WITNESSES, Witness
 from proxyindex.model import (
@@ -26,8 +28,6 @@ from proxyindex.model import (
     SIGNATURE_SUFFIX,
 )
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
-from proxyindex.store import disk
-from proxyindex.store.disk import Signature, signature_of
 
 logger = logging.getLogger(__name__)
 

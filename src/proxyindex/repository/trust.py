@@ -73,7 +73,11 @@ class Trust:
             log.warning(
                 "%s: upstream %r %s; the last good page stays for %d hours, or until you accept "
                 "the new one with `proxyindex cache accept %s`",
-                *(key, self._upstream, suspicion, DOUBT_SECONDS // 3600, key),
+                key,
+                self._upstream,
+                suspicion,
+                DOUBT_SECONDS // 3600,
+                key,
             )
         if now - since < DOUBT_SECONDS:
             raise Disbelieved(self._upstream, suspicion)

@@ -17,12 +17,10 @@ _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def check(settings: Settings) -> None:
-    """Find what would stop the server from working. Raises `StartError`."""
+    """Find what the configuration cannot tell by itself. Raises `StartError`."""
     for folder in settings.every_folder:
-        if not folder.is_dir():
-            raise StartError(f"The folder {folder} does not exist; create it or leave it out.")
         if not os.access(folder, os.R_OK | os.X_OK):
-            raise StartError(f"The folder {folder} cannot be read; change its permissions.")
+            raise StartError(f"The folder {folder} cannot be read; check path and permissions.")
     _check_cache(settings.cache_dir)
     if settings.audit_log:
         _check_audit_log(settings.audit_log)
@@ -60,8 +58,6 @@ def _check_audit_log(path: Path) -> None:
 
 def _check_tls(cert: Path | None, key: Path | None) -> None:
     if cert is None:
-        if key is not None:
-            raise StartError("A TLS key is given without a certificate; give both or neither.")
         return
     for path in filter(None, (cert, key)):
         if not os.access(path, os.R_OK):

@@ -1,9 +1,16 @@
 """uvicorn's HTTP/1.1 protocol with what it lacks: bounds, deadlines, reason phrases.
 
 uvicorn waits for ever for the end of a request's head, keeps any number of header bytes, and
-gives an ASGI application no say in the reason phrase. Written against uvicorn 0.54; the
-attributes used of its classes are `app`, `transport`, `flow`, `cycle`, `pipeline`, `headers`,
-`url`, `send_400_response`, and `tests/faults/test_server_protocol.py` notices if they change.
+gives an ASGI application no say in the reason phrase. Written against uvicorn 0.54.
+
+Used of its protocol, here and in `server/express.py`, besides what `asyncio.Protocol` has: `app`,
+`app_state`, `client`, `config`, `cycle`, `flow`, `headers`, `loop`, `parser`, `pipeline`, `scope`,
+`server_state`, `timeout_keep_alive`, `timeout_keep_alive_task`, `transport`, `url`; the parser's
+callbacks, `on_response_complete`, `send_400_response`, `timeout_keep_alive_handler`,
+`_unset_keepalive_if_required` and `_unsupported_upgrade_warning`; of a cycle `disconnected`,
+`keep_alive`, `message_event`, `response_complete` and `response_started`; and of the flow
+`drain`, `pause_reading`, `read_paused` and `write_paused`. `tests/faults/test_server_protocol.py`
+notices if they change.
 """
 
 import asyncio
@@ -13,10 +20,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from proxyindex.access import UNIX_PEER
 from proxyindex.server.heads import head_fault, reason_phrase
 from proxyindex.server.statuslines import StatusLines
 from proxyindex.web.access import PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
+from proxyindex.web.responses import REASON_HEADER
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -27,13 +36,12 @@ if TYPE_CHECKING:
         Scope,
     )
 
-REASON_HEADER = b"x-proxyindex-reason"
+_REASON = REASON_HEADER.encode()
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
 SLOWEST = 1024  # bytes a second of a body that an endpoint waits for
 LINGER_SECONDS = 2.0
 UNWANTED_SECONDS = 5.0
-UNIX_PEER = "unix"
 
 
 class _Phase(enum.Enum):
@@ -294,11 +302,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _with_reason(self, message: "HTTPResponseStartEvent") -> "HTTPResponseStartEvent":
         """The reason phrase goes where it belongs, and is no header any more."""
         headers = list(message.get("headers", ()))
-        reasons = [v for k, v in headers if k.lower() == REASON_HEADER]
+        reasons = [v for k, v in headers if k.lower() == _REASON]
         if not reasons:
             return message
         self._lines.announce(message["status"], reason_phrase(reasons[0]))
-        return {**message, "headers": [(k, v) for k, v in headers if k.lower() != REASON_HEADER]}
+        return {**message, "headers": [(k, v) for k, v in headers if k.lower() != _REASON]}
 
 
 def _client_address(client: tuple[str, int] | None) -> tuple[str, int]:

@@ -16,9 +16,21 @@ RENEW_KEY = "renew"  # where the application's state has what moves it to other 
 
 # what sockets, processes, the stores and the log were made with
 _FIXED = (
-    *("host", "port", "unix_socket", "tls_cert", "tls_key", "base_path", "trusted_proxies"),
-    *("workers", "grace", "cache_dir", "cache_size", "page_cache_size"),
-    *("log_format", "log_level", "audit_log"),
+    "host",
+    "port",
+    "unix_socket",
+    "tls_cert",
+    "tls_key",
+    "base_path",
+    "trusted_proxies",
+    "workers",
+    "grace",
+    "cache_dir",
+    "cache_size",
+    "page_cache_size",
+    "log_format",
+    "log_level",
+    "audit_log",
 )
 
 
@@ -55,18 +67,20 @@ class Configuration:
         """Take the settings as they are now, for processes yet to come; whether they are sound."""
         try:
             self.settings = self.renewed(is_told=True)
-        except (ProxyindexError, OSError) as problem:
-            log.error("%s", refusal(problem))
-        except Exception as problem:  # whatever it is, it must not end a server that serves
-            log.exception("%s", refusal(problem))
-        else:
-            return True
-        return False
+        except Exception as problem:  # noqa: BLE001 - it must not end a server that serves
+            refuse(problem)
+            return False
+        return True
 
 
-def refusal(problem: Exception) -> str:
-    """One line for a configuration that is not taken."""
-    return f"configuration refused, the old one goes on: {' '.join(str(problem).splitlines())}"
+def refuse(problem: Exception) -> None:
+    """Log why a configuration is not taken; with a traceback if it is a fault of the program."""
+    is_foreseen = isinstance(problem, ProxyindexError | OSError)
+    log.error(
+        "configuration refused, the old one goes on: %s",
+        " ".join(str(problem).splitlines()),
+        exc_info=None if is_foreseen else problem,
+    )
 
 
 def hold_hangups() -> None:

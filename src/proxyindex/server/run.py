@@ -19,6 +19,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from proxyindex import logs
+from proxyindex.access import UNIX_PEER
 from proxyindex.metrics import MULTIPROCESS_VARIABLE
 from proxyindex.server.checks import check
 from proxyindex.server.express import ExpressProtocol
@@ -30,7 +31,6 @@ from proxyindex.server.listen import (
     close_all,
     unix_socket,
 )
-from proxyindex.server.protocol import UNIX_PEER
 from proxyindex.server.reload import (
     RENEW_KEY,
     Configuration,
@@ -101,7 +101,11 @@ def serve(
             return _work(configuration.settings, sockets, build, lifeline.announce, renewing)
 
         return Supervisor(
-            *(work, settings.workers, sockets, settings.grace, tell),
+            work,
+            count=settings.workers,
+            sockets=sockets,
+            grace=settings.grace,
+            on_ready=tell,
             renew=configuration.renew,
             is_abandoned=terminal.is_gone,
         ).run()
@@ -240,8 +244,10 @@ class Loop(uvloop.Loop):
 
 @dataclass(frozen=True, slots=True)
 class _Renewing:
-    """How this process reads its configuration again; `terminal` if it is the first of its kind,
-    `lifeline` if it has a parent."""
+    """How this process reads its configuration again.
+
+    `terminal` is given to a process without a parent, `lifeline` to a worker of a supervisor.
+    """
 
     configuration: Configuration
     terminal: Terminal | None

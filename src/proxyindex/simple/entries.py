@@ -19,6 +19,7 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import ProxyindexError
 from proxyindex.model import ACTIVE, File, ProjectPage, Status, UpstreamOrigin
 from proxyindex.names import is_safe_filename, parse_filename, version_key
+from proxyindex.texts import one_line
 
 API_VERSION = "1.4"
 MAX_FILES = 200_000  # the largest real page has 12,000
@@ -284,7 +285,7 @@ def read_specifier(value: object) -> str | None:
     # a specifier cut short would say something else, so an overlong one goes
     if not isinstance(value, str) or len(value) > MAX_SPECIFIER:
         return None
-    return sys.intern(" ".join(_CONTROL.sub(" ", value).split())) or None
+    return sys.intern(one_line(value)) or None
 
 
 def read_yanked(value: object) -> str | None:

@@ -31,6 +31,7 @@ from proxyindex.simple.entries import (
 )
 from proxyindex.simple.plain import Digest, NotPlain, PlainEntry, read_files
 from proxyindex.simple.tags import Tag, Unterminated, tags
+from proxyindex.texts import whole_number
 
 _VERSION_META = "pypi:repository-version"
 _STATUS_META = "pypi:project-status"
@@ -148,11 +149,10 @@ def _base(href: str | None, base_url: str) -> str:
 
 def _entry(link: Mapping[str, str]) -> Entry:
     url, _, fragment = link["href"].partition("#")
-    size = link.get("data-size", "")
     return Entry(
         url=url,
         hashes=_fragment_hashes(fragment),
-        size=int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None,
+        size=whole_number(link.get("data-size", "")),
         upload_time=link.get("data-upload-time"),
         requires_python=link.get("data-requires-python"),
         yanked=link.get("data-yanked"),

@@ -122,8 +122,13 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
             entry.gpg_sig is True,
         )
         for entry, filename, url, digest, version, time, told in zip(
-            *(entries, filenames, urls, digests),
-            *(_versions(filenames, source.project), _times(entries), metadata),
+            entries,
+            filenames,
+            urls,
+            digests,
+            _versions(filenames, source.project),
+            _times(entries),
+            metadata,
             strict=True,
         )
     ]

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+from proxyindex import disk
+from proxyindex.disk import Signature
 from proxyindex.errors import StoreError
-from proxyindex.store import disk
 from proxyindex.store.budget import Budgeted
-from proxyindex.store.disk import Signature
 from proxyindex.store.partials import Partial
 from proxyindex.store.proofs import Proofs
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.errors import StoreError
 from proxyindex.events import Events
-from proxyindex.store import disk
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.facts import Facts
 from proxyindex.store.index import Notes, Recency

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxyindex import disk
+from proxyindex.disk import Signature
 from proxyindex.errors import StoreError
-from proxyindex.store import disk
-from proxyindex.store.disk import Signature
 from proxyindex.store.seal import sealed, unsealed
 
 _MAX_FILE = 64 * 1024 * 1024

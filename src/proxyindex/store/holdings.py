@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from proxyindex import disk
 from proxyindex.errors import NotFound
-from proxyindex.store import disk
 from proxyindex.store.cache import Cache
 
 
-class NotHeld(NotFound):
+class NothingHeld(NotFound):
     """The cache has nothing of a project. `similar` are names of which it has."""
 
     def __init__(self, project: str, similar: list[str], *, what: str = "holds nothing of") -> None:
         hint = f"; did you mean {' or '.join(repr(name) for name in similar)}?" if similar else "."
         super().__init__(f"The cache {what} {project!r}{hint}")
-        self.similar = similar
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def holdings(cache: Cache) -> list[Holding]:
 
 
 def files(cache: Cache, project: str) -> list[HeldFile]:
-    """The files of one project the cache knows of. Raises `NotHeld`."""
+    """The files of one project the cache knows of. Raises `NothingHeld`."""
     sizes = {name: size for name, size, _ in cache.blobs.walk()}
     return [
         HeldFile(
@@ -111,12 +110,12 @@ def usage(cache: Cache, *, file_limit: int, page_limit: int) -> list[Usage]:
 
 
 def holders(cache: Cache, project: str) -> list[str]:
-    """Ids of the upstreams of which there is something of the project. Raises `NotHeld`."""
+    """Ids of the upstreams of which there is something of the project. Raises `NothingHeld`."""
     known = {upstream: projects(cache, upstream) for upstream in upstreams(cache)}
     if found := [upstream for upstream, names in known.items() if project in names]:
         return found
     names = {name for names in known.values() for name in names}
-    raise NotHeld(project, get_close_matches(project, names, n=2))
+    raise NothingHeld(project, get_close_matches(project, names, n=2))
 
 
 def digests(cache: Cache, upstream: str, project: str) -> set[str]:

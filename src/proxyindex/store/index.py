@@ -1,4 +1,4 @@
-"""The derived index beside the stored files, and the only door to diskcache.
+"""The derived index beside the stored files. With `rows`, the only modules that import diskcache.
 
 It knows sizes and recency of stored files (for exact LRU trimming) and small derived facts
 (digests of local files, remembered 404s). It may be lost at any moment: losing it costs accuracy

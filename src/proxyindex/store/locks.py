@@ -17,7 +17,7 @@ from pathlib import Path
 
 import anyio
 
-from proxyindex.store import disk
+from proxyindex import disk
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,14 @@ class Locks:
                     fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
 
     @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[bool]:
-        """Wait for the lock; yields whether somebody else held it first."""
-        waited, pause = False, _FIRST_POLL
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Wait for the lock, and release it in the end."""
+        pause = _FIRST_POLL
         while not self.try_acquire(key):
-            waited = True
             await anyio.sleep(pause)
             pause = min(pause * 1.5, _LAST_POLL)
         try:
-            yield waited
+            yield
         finally:
             self.release(key)
 

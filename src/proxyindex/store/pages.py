@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proxyindex.store import disk
+from proxyindex import disk
+from proxyindex.disk import Signature
 from proxyindex.store.budget import Budgeted
-from proxyindex.store.disk import Signature
 from proxyindex.store.seal import sealed, unsealed
 
 log = logging.getLogger(__name__)

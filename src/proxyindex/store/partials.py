@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.errors import StoreError
-from proxyindex.store import disk
 
 _STATE = struct.Struct("<qqqI")  # size or -1, readable, phase; CRC-32 of the three
 _SUFFIX = ".state"

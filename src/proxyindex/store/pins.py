@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.errors import StoreError
-from proxyindex.store import disk
 from proxyindex.store.facts import Facts
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from proxyindex.store.disk import Signature
+from proxyindex.disk import Signature
 
 _LIFETIME = 86400.0  # seconds
 _LIMIT = 100_000  # remembered proofs, about 300 bytes each

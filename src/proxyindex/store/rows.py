@@ -1,6 +1,6 @@
 """What may stand in a row of the derived index: text, bytes and numbers, never a pickle.
 
-Behind the same door to diskcache as `store/index.py`, whose fences these are.
+Part of what fences diskcache in: see `store/index.py`.
 """
 
 import sqlite3

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
-from proxyindex.store import disk
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
 from proxyindex.store.doubts import Doubts
-from proxyindex.store.holdings import NotHeld, digests, holders, referred, upstreams
+from proxyindex.store.holdings import NothingHeld, digests, holders, referred, upstreams
 from proxyindex.store.pages import absent_note
 
 Advance = Callable[[int], None]  # told how many bytes more have been looked at
@@ -133,7 +133,7 @@ def verify(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
 
 def purge(cache: Cache, project: str) -> Purged:
     """Forget a project: its pages, what was learned of its files, and the files that no other
-    project has. Raises `NotHeld`.
+    project has. Raises `NothingHeld`.
     """
     where = holders(cache, project)
     own = {digest for upstream in where for digest in digests(cache, upstream, project)}
@@ -151,10 +151,10 @@ def purge(cache: Cache, project: str) -> Purged:
 
 
 def unpin(cache: Cache, project: str) -> None:
-    """Let a project be evicted again. Raises `NotHeld` if it was not pinned."""
+    """Let a project be evicted again. Raises `NothingHeld` if it was not pinned."""
     if not cache.pins.remove(project):
         similar = get_close_matches(project, cache.pins.names(), n=2)
-        raise NotHeld(project, similar, what="has no pin of")
+        raise NothingHeld(project, similar, what="has no pin of")
 
 
 def remove_blob(cache: Cache, name: str) -> int | None:

@@ -20,6 +20,7 @@ import anyio
 import httpx
 
 from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.texts import whole_number
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
@@ -111,8 +112,8 @@ class Reply:
 
     def asked_pause(self) -> int | None:
         """Seconds that upstream asks us to wait (Retry-After), between 1 and 30, if it does."""
-        text = self.headers.get("retry-after", "")
-        return min(max(int(text), 1), 30) if text.isascii() and text.isdigit() else None
+        pause = whole_number(self.headers.get("retry-after", ""))
+        return None if pause is None else min(max(pause, 1), 30)
 
 
 class Client:

@@ -9,6 +9,7 @@ import anyio
 
 from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.freshness import upstream_lifetime
+from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply, Transport
 from proxyindex.upstream.retry import pause_before
 
@@ -46,7 +47,8 @@ class NotModified:
 class Absent:
     """Upstream says that there is no such project (404, 410, or a redirect off its origin).
 
-    The last `is_elsewhere`: indexes send on so what they do not have, but so do login pages.
+    `is_elsewhere`: a redirect to another origin. Some indexes send unknown names to PyPI that way,
+    but login portals do the same.
     """
 
     is_elsewhere: bool = False
@@ -186,5 +188,4 @@ class Upstream:
 
 
 def _serial(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("x-pypi-last-serial", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
+    return whole_number(headers.get("x-pypi-last-serial", ""))

@@ -9,9 +9,10 @@ process counts for itself. Tokens are not counted: nobody guesses 256 random bit
 import ipaddress
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from proxyindex.memo import Memo
 
 _MOST = 10_000  # of each kind; the longest unused are forgotten
 
@@ -29,7 +30,7 @@ class _Buckets:
         self._burst = float(burst)
         self._rate = 1.0 / seconds
         self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: Memo[str, _Bucket] = Memo(_MOST)
 
     def wait(self, key: str) -> float:
         """Seconds until a guess may be made; 0 if it may be made now."""
@@ -39,10 +40,7 @@ class _Buckets:
     def add(self, key: str, guesses: float) -> None:
         """Give guesses back, or take them (negative)."""
         left = min(self._burst, self._left(key) + guesses)
-        self._buckets[key] = _Bucket(left, self._clock())
-        self._buckets.move_to_end(key)
-        while len(self._buckets) > _MOST:
-            self._buckets.popitem(last=False)
+        self._buckets.put(key, _Bucket(left, self._clock()))
 
     def _left(self, key: str) -> float:
         bucket = self._buckets.get(key)
@@ -63,8 +61,8 @@ class Attempts:
         self._addresses = _Buckets(20, 5.0, clock)
         self._users = _Buckets(40, 1.0, clock)
         self._pairs = _Buckets(20, 5.0, clock)
-        self._proven: OrderedDict[str, None] = OrderedDict()
-        self._tried: OrderedDict[str, None] = OrderedDict()
+        self._proven: Memo[str, None] = Memo(_MOST)
+        self._tried: Memo[str, None] = Memo(_MOST)
 
     def take(self, address: str, user: str) -> float:
         """Count one guess; 0.0, or how many seconds to wait, and then nothing is counted."""
@@ -74,7 +72,7 @@ class Attempts:
             return wait
         for buckets, key in counters:
             buckets.add(key, -1)
-        _note(self._tried, pair)
+        self._tried.put(pair, None)
         return 0.0
 
     def succeeded(self, address: str, user: str) -> None:
@@ -82,8 +80,8 @@ class Attempts:
         for buckets, key in self._counters(address, user):
             buckets.add(key, 1)
         pair = _pair(address, user)
-        self._tried.pop(pair, None)
-        _note(self._proven, pair)
+        self._tried.pop(pair)
+        self._proven.put(pair, None)
 
     def _counters(self, address: str, user: str) -> list[tuple[_Buckets, str]]:
         pair = _pair(address, user)
@@ -96,13 +94,6 @@ class Attempts:
 def seconds(wait: float) -> int:
     """A wait as `Retry-After` tells it."""
     return max(1, math.ceil(wait))
-
-
-def _note(memory: OrderedDict[str, None], key: str) -> None:
-    memory[key] = None
-    memory.move_to_end(key)
-    while len(memory) > _MOST:
-        memory.popitem(last=False)
 
 
 def _pair(address: str, user: str) -> str:

@@ -4,26 +4,22 @@ import fcntl
 import logging
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from proxyindex import disk
+from proxyindex.disk import Signature
 from proxyindex.errors import ProxyindexError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Stamp = tuple[
-    int, int, int, int
-]  # inode, mtime in ns, size, ctime in ns, as an answer's ground has
 
 _LARGEST = 16 * 1024**2
-# A file system's clock ticks every 1 to 10 ms: two writes within one tick may look alike.
-_UNSETTLED_NS = 50_000_000
-_UNSETTLED: Stamp = (0, 0, 0, 0)  # no file's: what rests on it does not last
+_UNSETTLED: Signature = (0, 0, 0, 0)  # no file's: what rests on it does not last
 
 
 class AccountsError(ProxyindexError):
@@ -35,64 +31,66 @@ class Followed(Generic[T]):
 
     A file that is missing says what an empty one does. So does one that cannot be read or
     understood, which is logged: nobody gets in by a broken file. `parse` raises `ValueError`.
+
+    A file changed less than two seconds ago is read again each time: its next state might bear the
+    same stamp, and a revoked token must not live on by that. `clock` tells ns since the epoch.
     """
 
-    def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        parse: Callable[[bytes], T],
+        *,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.path = path
         self._parse = parse
-        self._read: tuple[Stamp | None, T] | None = None
-        self._told: Stamp | None = None  # of a file that could not be used
+        self._clock = clock
+        self._read: tuple[Signature | None, T] | None = None
+        self._told: Signature | None = None  # of a file that could not be used
 
-    def known(self) -> tuple[Stamp | None, T] | None:
+    def known(self) -> tuple[Signature | None, T] | None:
         """The stamp and what the file says, if it was read as it is now: a `stat`, nothing more."""
         read = self._read
-        return read if read is not None and read[0] == stamp(self.path) else None
+        return read if read is not None and read[0] == disk.signature(self.path) else None
 
-    def now(self) -> tuple[Stamp | None, T]:
+    def now(self) -> tuple[Signature | None, T]:
         """As `known`, after reading it where need be. Reads a file: not for the event loop."""
         return self.known() or self._again()
 
-    def _again(self) -> tuple[Stamp | None, T]:
-        found: Stamp | None = None
+    def _again(self) -> tuple[Signature | None, T]:
+        found: Signature | None = None
+        looked_ns = self._clock()
         try:
             body, found = read(self.path)
             said = self._parse(body)
         except (OSError, ValueError) as problem:
             said = self._parse(b"")
-            found = found or stamp(self.path)
+            found = found or disk.signature(self.path)
             if found is not None and found != self._told:
                 self._told = found
                 log.error("nobody of %s is let in: %s", self.path, problem)
-        is_settled = found is None or time.time_ns() - max(found[1], found[3]) > _UNSETTLED_NS
+        is_settled = found is None or disk.is_settled(found, looked_ns)
         self._read = (found if is_settled else _UNSETTLED), said
         return self._read
 
 
-def stamp(path: Path) -> Stamp | None:
-    """Who the file is now; `None` if there is none."""
-    try:
-        return _stamp_of(os.stat(path))
-    except OSError:
-        return None
-
-
-def read(path: Path) -> tuple[bytes, Stamp | None]:
+def read(path: Path) -> tuple[bytes, Signature | None]:
     """What is in it, and who it was then; nothing and `None` if there is no such file.
 
     Raises `OSError`, and `ValueError` for what is no regular file of at most 16 MiB.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=disk.at_once) as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError("it is no regular file")
+            body = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         return b"", None
-    with os.fdopen(fd, "rb") as stream:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is no regular file")
-        body = stream.read(_LARGEST + 1)
     if len(body) > _LARGEST:
         raise ValueError("it is larger than 16 MiB")
-    return body, _stamp_of(found)
+    return body, disk.signature_of(found)
 
 
 @contextmanager
@@ -128,19 +126,15 @@ def replace(path: Path, body: bytes) -> None:
     Raises `AccountsError`; then nothing has changed.
     """
     path = path.resolve()  # a link stays one
-    temporary = ""
+
+    def settle(fd: int) -> None:
+        _take_after(fd, path)
+        os.fsync(fd)
+
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(body)
-            stream.flush()
-            _take_after(stream.fileno(), path)
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _make_last(path.parent)
+        disk.replace(path, body, settle=settle)
+        disk.sync_folder(path.parent)
     except OSError as problem:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise AccountsError(f"{path} cannot be written: {problem.strerror}.") from problem
 
 
@@ -152,15 +146,3 @@ def _take_after(fd: int, path: Path) -> None:
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
     if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(fd, old.st_uid, old.st_gid)
-
-
-def _make_last(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _stamp_of(found: os.stat_result) -> Stamp:
-    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proxyindex.access import is_user_name
+from proxyindex.disk import Signature
 from proxyindex.users.followed import (
     AccountsError,
     Followed,
-    Stamp,
     changing,
     read_whole,
     replace,
@@ -19,7 +19,7 @@ from proxyindex.users.hashes import PasswordHashes
 
 log = logging.getLogger(__name__)
 
-Witness = tuple[str, Stamp | None]
+Witness = tuple[str, Signature | None]
 
 
 class Htpasswd:

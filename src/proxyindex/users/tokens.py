@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from proxyindex.access import Action, Scope, is_user_name
+from proxyindex.disk import Signature
 from proxyindex.users.followed import (
     AccountsError,
     Followed,
-    Stamp,
     changing,
     read_whole,
     replace,
@@ -58,7 +58,7 @@ class Found:
     """A token that was shown, and the state of the file that has it."""
 
     token: Token
-    witness: tuple[str, Stamp | None]
+    witness: tuple[str, Signature | None]
 
 
 class TokenFile:

@@ -30,7 +30,7 @@ class Gate:
 
     def admits(self, identity: Identity) -> bool:
         """For the event loop: a look-up, most of the time."""
-        return self.rights.serves(identity, self.project)
+        return self.rights.may_get(identity, self.project)
 
 
 @dataclass(frozen=True, slots=True)

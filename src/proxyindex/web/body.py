@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from proxyindex.publish.rejection import UploadRejected, bad
+from proxyindex.texts import whole_number
 
 BODY_KEY = "proxyindex.body"  # among the extensions of an ASGI scope
 UNWANTED = 32 * 1024**2  # bytes of a body nobody asked for, which are thrown away
@@ -25,24 +26,27 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class BodyTerms:
-    """What the server takes of the body of one request, in bytes. `is_wanted`: at whatever pace,
-    if only there is one."""
+    """What the server takes of the body of one request, in bytes.
+
+    `is_wanted`: an endpoint is reading this body, so the deadline is extended while at least
+    `server.protocol.SLOWEST` bytes a second arrive.
+    """
 
     limit: int = UNWANTED
     is_wanted: bool = False
 
 
 def want(scope: MutableMapping[str, Any], limit: int) -> None:
-    """Let the client send so many bytes, for as long as it takes."""
+    """Let the client send so many bytes, and keep waiting for them while they come."""
     terms = scope.get("extensions", {}).get(BODY_KEY)
     if isinstance(terms, BodyTerms):
-        terms.limit, terms.is_wanted = limit + UNWANTED, True  # whoever counts here has the say
+        # the slack lets the endpoint, not the server, reject an oversized body
+        terms.limit, terms.is_wanted = limit + UNWANTED, True
 
 
 def declared_size(request: Request) -> int | None:
     """What `Content-Length` says."""
-    text = request.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return whole_number(request.headers.get("content-length", ""))
 
 
 async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
@@ -66,6 +70,3 @@ async def json_body(request: Request, shape: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         raise bad(f"The body is not the JSON it should be: {problem}.") from problem
-
-
-__all__ = ["BODY_KEY", "BodyTerms", "ClientDisconnect", "declared_size", "json_body", "pieces"]

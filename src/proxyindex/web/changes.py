@@ -10,7 +10,7 @@ from proxyindex.access import Identity
 from proxyindex.names import InvalidName, normalize
 from proxyindex.publish.rejection import UploadRejected, bad, no_folder
 from proxyindex.publish.service import Publisher
-from proxyindex.web.simple import IndexService, service
+from proxyindex.web.simple import IndexService, index_of
 
 _FOREIGN = frozenset({"cross-site", "same-site"})
 
@@ -22,7 +22,7 @@ def changed_index(request: Request) -> tuple[IndexService, Publisher]:
     """
     if request.headers.get("sec-fetch-site") in _FOREIGN:
         raise UploadRejected(403, "This is not taken from pages of other sites.")
-    index = service(request)
+    index = index_of(request)
     if index.publisher is None:
         raise no_folder()
     return index, index.publisher

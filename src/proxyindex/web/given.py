@@ -101,7 +101,7 @@ def stands(ground: Ground) -> bool:
             found = os.stat(path)
         except OSError:
             return False
-        # as `store.disk.signature`, without a call for each
+        # as `disk.signature`, without a call for each
         if stamp != (found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns):
             return False
     return True

@@ -12,21 +12,22 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from proxyindex import audit
-from proxyindex.access import ANONYMOUS, Identity, is_user_name
+from proxyindex.access import ANONYMOUS, UNIX_PEER, Identity, is_user_name
 from proxyindex.errors import LoginRequired, TooManyAttempts
+from proxyindex.flight import Shared
 from proxyindex.inquiry import Ground
+from proxyindex.memo import Memo
 from proxyindex.users.attempts import Attempts, seconds
-from proxyindex.users.htpasswd import Htpasswd, Witness
+from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import TokenFile, is_token
 from proxyindex.web.access import PEER_KEY
 from proxyindex.web.given import Asker, Header, Looks, Verified, stands
@@ -56,14 +57,12 @@ class Front:
         return _is_among(peer, self.peers)
 
 
+@dataclass(frozen=True, slots=True)
 class _Check:
-    """A verification under way, for all who show the same."""
+    """What verifying came to: nothing for a log-in that is wrong, or seconds to wait before."""
 
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.is_broken = True  # until it has come to its end
-        self.verified: Verified | None = None
-        self.wait = 0.0
+    verified: Verified | None = None
+    wait: float = 0.0
 
 
 class Identities:
@@ -85,10 +84,10 @@ class Identities:
         self._hashers = anyio.CapacityLimiter(_HASHERS)
         # by a keyed digest: passwords do not stay in memory, nor can their look-up be timed
         self._key = secrets.token_bytes(32)
-        self._verified: OrderedDict[bytes, Verified] = OrderedDict()
+        self._verified: Memo[bytes, Verified] = Memo(_MOST_REMEMBERED)
         self._looks = Looks()
-        self._checks: dict[bytes, _Check] = {}
-        self._from_front: dict[str, Identity] = {}
+        self._checks: Shared[bytes, _Check] = Shared()
+        self._from_front: Memo[str, Identity] = Memo(_MOST_REMEMBERED)
 
     async def identify(self, scope: MutableMapping[str, Any]) -> Identity:
         """Who sent the request. Raises `LoginRequired` for a log-in that is wrong, and
@@ -132,11 +131,11 @@ class Identities:
             # a front that adds its field to the client's own would believe anybody
             log.warning("the front names no user, or several: %s", named)
             raise LoginRequired("The front server names no user")
-        if user not in self._from_front:
-            if len(self._from_front) >= _MOST_REMEMBERED:
-                self._from_front.clear()
-            self._from_front[user] = self._identity(user)
-        return self._from_front[user]
+        identity = self._from_front.get(user)
+        if identity is None:
+            identity = self._identity(user)
+            self._from_front.put(user, identity)
+        return identity
 
     async def _logged_in(self, authorization: bytes, client: str) -> Identity:
         key = self._digest(authorization)
@@ -145,64 +144,50 @@ class Identities:
         scheme, user, secret = _credentials(authorization)
         if scheme == "basic" and not secret:
             return ANONYMOUS
-        check = await self._checked(key, user, secret, client)
+        # once for all that show the same at the same time
+        check = await self._checks.get(key, partial(self._check, key, user, secret, client))
         if check.wait:
             raise TooManyAttempts(seconds(check.wait))
         if check.verified is None:
             raise LoginRequired("The log-in is wrong")
         return check.verified.identity
 
-    async def _checked(self, key: bytes, user: str, secret: str, client: str) -> _Check:
-        """The result of verifying, once for all that show the same at the same time."""
-        while running := self._checks.get(key):
-            await running.done.wait()
-            if not running.is_broken:
-                return running
-        check = self._checks[key] = _Check()
-        try:
-            await self._verify(check, user, secret, client)
-            check.is_broken = False
-        finally:
-            del self._checks[key]
-            check.done.set()
+    async def _check(self, key: bytes, user: str, secret: str, client: str) -> _Check:
+        if is_token(secret):
+            check = await self._by_token(secret)
+        else:
+            check = await self._by_password(user, secret, client)
         if check.verified is not None:
-            self._verified[key] = check.verified
-            while len(self._verified) > _MOST_REMEMBERED:
-                self._verified.popitem(last=False)
+            self._verified.put(key, check.verified)
+        elif not check.wait:
+            audit.note("log in", "refused", user=user or "-", client=client)
         return check
 
-    async def _verify(self, check: _Check, user: str, secret: str, client: str) -> None:
-        if is_token(secret):
-            check.verified = await self._by_token(secret)
-        else:
-            await self._by_password(check, user, secret, client)
-        if check.verified is None and not check.wait:
-            audit.note("log in", "refused", user=user or "-", client=client)
-
-    async def _by_token(self, text: str) -> Verified | None:
+    async def _by_token(self, text: str) -> _Check:
         now = time.time()
         found = await anyio.to_thread.run_sync(self._tokens.find, text, now)
         if found is None:
-            return None
+            return _Check()
         token = found.token
         until = min(token.scope.expires, now + _REMEMBERED_SECONDS)
         identity = Identity(token.user, self._groups.get(token.user, frozenset()), token.scope)
-        return Verified(identity, Ground(until=until, witnesses=[found.witness]))
+        return _Check(Verified(identity, Ground(until=until, witnesses=[found.witness])))
 
-    async def _by_password(self, check: _Check, user: str, secret: str, client: str) -> None:
+    async def _by_password(self, user: str, secret: str, client: str) -> _Check:
         if self._hashers.statistics().tasks_waiting >= _MOST_WAITING:
-            check.wait = 2.0
-            return
+            return _Check(wait=2.0)
         if wait := self._attempts.take(client, user):
-            check.wait = wait
-            return
+            return _Check(wait=wait)
         until = time.time() + _REMEMBERED_SECONDS
         is_right, witnesses = await anyio.to_thread.run_sync(
             self._passwords.verify, user, secret, limiter=self._hashers
         )
-        if is_right:
-            self._attempts.succeeded(client, user)
-            check.verified = Verified(self._identity(user), _resting_on(witnesses, until))
+        if not is_right:
+            return _Check()
+        self._attempts.succeeded(client, user)
+        return _Check(
+            Verified(self._identity(user), Ground(until=until, witnesses=list(witnesses)))
+        )
 
     def _identity(self, user: str) -> Identity:
         return Identity(user, self._groups.get(user, frozenset()))
@@ -212,7 +197,7 @@ class Identities:
         if verified is None:
             return None
         if not stands(verified.ground):
-            del self._verified[key]
+            self._verified.pop(key)
             return None
         return verified.identity
 
@@ -247,10 +232,6 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-def _resting_on(witnesses: Sequence[Witness], until: float) -> Ground:
-    return Ground(until=until, witnesses=list(witnesses))
-
-
 @lru_cache(1024)
 def _is_among(peer: str, peers: tuple[str, ...]) -> bool:
     if peer in peers:
@@ -259,4 +240,4 @@ def _is_among(peer: str, peers: tuple[str, ...]) -> bool:
         address = ipaddress.ip_address(peer)
     except ValueError:
         return False
-    return any(address in ipaddress.ip_network(one) for one in peers if one != "unix")
+    return any(address in ipaddress.ip_network(one) for one in peers if one != UNIX_PEER)

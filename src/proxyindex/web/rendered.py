@@ -1,19 +1,21 @@
 """Pages as bytes: rendered once per page, form and coding, and kept while the page is."""
 
 import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from weakref import ref
 
-import anyio
 import anyio.to_thread
 
 from proxyindex import simple
+from proxyindex.flight import Shared
+from proxyindex.memo import Memo
 from proxyindex.model import ProjectList, ProjectPage
 from proxyindex.simple import MediaType
 from proxyindex.web.gzipped import gzipped
 
 Document = ProjectPage | ProjectList
+Key = tuple[int, MediaType, bool]  # identity of the document, form, whether gzip is taken
 
 _BUDGET = 48 * 1024**2  # bytes of rendered pages in memory, per worker
 _THREAD_FILES = 200  # more are rendered off the loop
@@ -37,50 +39,29 @@ class Renderer:
     """
 
     def __init__(self) -> None:
-        self._memo: OrderedDict[tuple[int, MediaType, bool], tuple[ref[Document], Rendered]] = (
-            OrderedDict()
+        self._memo: Memo[Key, tuple[ref[Document], Rendered]] = Memo(
+            _BUDGET, lambda kept: len(kept[1].body)
         )
-        self._rendering: dict[tuple[int, MediaType, bool], anyio.Event] = {}
-        self._size = 0
+        self._rendering: Shared[Key, Rendered] = Shared()
 
     async def render(self, document: Document, form: MediaType, *, accepts_gzip: bool) -> Rendered:
         """The document in this form, compressed where the client takes it and it is worth it."""
         key = id(document), form, accepts_gzip
-        while True:
-            known = self._memo.get(key)
-            if known is not None and known[0]() is document:
-                self._memo.move_to_end(key)
-                return known[1]
-            if (rendering := self._rendering.get(key)) is None:
-                break
-            await rendering.wait()  # a herd renders once
-        done = self._rendering[key] = anyio.Event()
-        try:
-            rendered = await self._rendered(document, form, accepts_gzip=accepts_gzip)
-            self._keep(key, document, rendered)
-        finally:
-            del self._rendering[key]
-            done.set()
-        return rendered
+        known = self._memo.get(key)
+        if known is not None and known[0]() is document:
+            return known[1]
+        # a herd renders once
+        return await self._rendering.get(key, partial(self._rendered, document, key))
 
-    async def _rendered(
-        self, document: Document, form: MediaType, *, accepts_gzip: bool
-    ) -> Rendered:
+    async def _rendered(self, document: Document, key: Key) -> Rendered:
+        _, form, accepts_gzip = key
         count = len(document.files if isinstance(document, ProjectPage) else document.names)
         if count > _THREAD_FILES:
-            return await anyio.to_thread.run_sync(_render, document, form, accepts_gzip)
-        return _render(document, form, accepts_gzip)
-
-    def _keep(
-        self, key: tuple[int, MediaType, bool], document: Document, rendered: Rendered
-    ) -> None:
-        if (old := self._memo.pop(key, None)) is not None:
-            self._size -= len(old[1].body)
-        self._memo[key] = ref(document), rendered
-        self._size += len(rendered.body)
-        while self._size > _BUDGET and len(self._memo) > 1:
-            _, (_, oldest) = self._memo.popitem(last=False)
-            self._size -= len(oldest.body)
+            rendered = await anyio.to_thread.run_sync(_render, document, form, accepts_gzip)
+        else:
+            rendered = _render(document, form, accepts_gzip)
+        self._memo.put(key, (ref(document), rendered))
+        return rendered
 
 
 def _render(document: Document, form: MediaType, accepts_gzip: bool) -> Rendered:

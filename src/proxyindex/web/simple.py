@@ -72,7 +72,7 @@ class IndexService:
 
 async def project_list(request: Request) -> Response:
     """`GET /simple/`"""
-    index, exchange = service(request), exchange_of(request.scope)
+    index, exchange = index_of(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "list", index.name
     identity = await index.admission.admit_reader(request, None)
     form = _negotiated(request)
@@ -86,7 +86,7 @@ async def project_list(request: Request) -> Response:
 
 async def project_page(request: Request) -> Response:
     """`GET /simple/<name>/`; another spelling of the name is redirected in one hop."""
-    index, exchange = service(request), exchange_of(request.scope)
+    index, exchange = index_of(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "page", index.name
     name, identity = await _named(request, index)
     exchange.project = name
@@ -105,7 +105,7 @@ async def project_page(request: Request) -> Response:
 
 async def project_file(request: Request) -> Response:
     """`GET /simple/<name>/<filename>`; served only if it is on the page this index would show."""
-    index, exchange = service(request), exchange_of(request.scope)
+    index, exchange = index_of(request), exchange_of(request.scope)
     filename = request.path_params["filename"]
     exchange.kind = "metadata" if filename.endswith(METADATA_SUFFIX) else "file"
     exchange.index = index.name
@@ -196,7 +196,7 @@ async def _document_response(
     return response
 
 
-def service(request: Request) -> IndexService:
+def index_of(request: Request) -> IndexService:
     """The index that was asked."""
     found = request.state.index
     assert isinstance(found, IndexService)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -13,7 +13,7 @@ from proxyindex.publish.form import boundary_of
 from proxyindex.publish.rejection import UploadRejected
 from proxyindex.publish.service import Publisher, Receiving, too_large
 from proxyindex.web.access import exchange_of
-from proxyindex.web.body import ClientDisconnect, declared_size, pieces, want
+from proxyindex.web.body import declared_size, pieces, want
 from proxyindex.web.changes import changed_index, note
 
 

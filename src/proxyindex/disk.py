@@ -1,9 +1,12 @@
-"""How the stores write and open files: whole or not at all, below their own root, never a link."""
+"""How files are opened, written whole or not at all, and told apart from what they were before.
+
+Shared by all rooms that do I/O themselves. All of it blocks.
+"""
 
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from proxyindex.errors import StoreError
@@ -47,6 +50,16 @@ def is_settled(stamp: Signature, looked_ns: int) -> bool:
     return looked_ns - max(mtime_ns, ctime_ns) > RACY_NS
 
 
+def at_once(path: str, flags: int) -> int:
+    """An opener for `open`: a named pipe put in a file's place does not hang us."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def no_link(path: str, flags: int) -> int:
+    """As `at_once`, and raises `OSError` for a link."""
+    return at_once(path, flags | os.O_NOFOLLOW)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and what is missing above it, for us alone. Raises `OSError`."""
     try:
@@ -60,21 +73,41 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, *parts: bytes, what: str) -> None:
-    """Write the parts to a temporary name and rename it to `path`.
+    """Put the parts in the place of the file at `path`, whose folder is made where need be.
 
     Raises `StoreError`, which names `what`, when the disk refuses; then nothing has changed.
     """
-    temporary = ""
     try:
         make_folder(path.parent)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
+        replace(path, *parts)
+    except OSError as problem:
+        raise StoreError(f"keep {what}", problem.strerror or str(problem)) from problem
+
+
+def replace(path: Path, *parts: bytes, settle: Callable[[int], None] = lambda fd: None) -> None:
+    """Write the parts to a temporary file (0600) and rename that to `path`.
+
+    `settle` is given its descriptor before. Raises `OSError`; then nothing has changed.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
+    try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)
+            stream.flush()
+            settle(handle)
         os.replace(temporary, path)
-    except OSError as problem:
-        if temporary:
-            remove(Path(temporary))
-        raise StoreError(f"keep {what}", problem.strerror or str(problem)) from problem
+    except OSError:
+        remove(Path(temporary))
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder are on the disk when this returns. Raises `OSError`."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove(path: Path) -> bool:
@@ -89,7 +122,7 @@ def remove(path: Path) -> bool:
 def open_regular(path: Path) -> tuple[int, os.stat_result] | None:
     """A read-only descriptor of a regular file, links not followed, or `None`."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = no_link(str(path), os.O_RDONLY)
     except OSError:
         return None
     found = os.fstat(fd)
