@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from proxyindex.server.heads import head_fault, reason_phrase
+from proxyindex.server.heads import head_fault, reason_phrase, with_path
 from proxyindex.server.protocol import (
     HEAD_LIMIT,
     QUEUE_LIMIT,
@@ -241,6 +241,23 @@ def test_trailer_fields_do_not_become_headers(server: Running) -> None:
     answer = server.ask(head, b"1\r\nx\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n" + LAST)
     assert answer.count(OK) == 2
     assert not any(k == b"x-forwarded-for" for s in server.app.scopes for k, _ in s["headers"])
+
+
+@pytest.mark.parametrize(
+    ("target", "whole"),
+    [
+        (b"http://a.example", b"http://a.example/"),
+        (b"http://a.example:80?b=/c", b"http://a.example:80/?b=/c"),
+        (b"http://[::1]", b"http://[::1]/"),
+        (b"http://a.example/b", b"http://a.example/b"),
+        (b"file:///b", b"file:///b"),
+        (b"/b?c=http://a.example", b"/b?c=http://a.example"),
+        (b"b?c=http://a.example", b"b?c=http://a.example"),
+        (b"*", b"*"),
+    ],
+)
+def test_only_an_absolute_target_without_path_gets_one(target: bytes, whole: bytes) -> None:
+    assert with_path(target) == whole
 
 
 # Sizes

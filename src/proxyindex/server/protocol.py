@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from proxyindex.server.heads import head_fault, reason_phrase
+from proxyindex.server.heads import head_fault, reason_phrase, with_path
 from proxyindex.server.statuslines import StatusLines
 from proxyindex.web.access import PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
@@ -140,6 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop(400, fault)
         if len(self.pipeline) >= QUEUE_LIMIT:
             self._stop(400, "Too many requests wait for their answers.")
+        self.url = with_path(self.url)
         self._begin()
         self._enter(_Phase.BODY)
 
