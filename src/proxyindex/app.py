@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import TaskGroup
@@ -194,6 +195,7 @@ async def open_house(
             indexes=indexes,
             default=settings.default.name,
             select_by_user=settings.select_by_user,
+            public_host=urlsplit(settings.public_url or "").netloc,
             landing=_landing_pages(settings),
             health=health.Health(settings.cache_dir, settings.every_folder, metrics),
             express=express,

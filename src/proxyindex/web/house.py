@@ -30,12 +30,14 @@ class House:
     """Indexes by name, the `default` one among them, and what else a configuration decides.
 
     `landing` has the page for people of each index, and under no name the one of all.
+    `public_host`: what clients call us, as `name` or `name:port`, empty where that is not told.
     `transfers` tells how many downloads are under way, `idle` waits until there is none.
     """
 
     indexes: Mapping[str, IndexService]
     default: str
     select_by_user: bool
+    public_host: str
     landing: Mapping[str, bytes]
     health: Health
     express: Express[Any]
