@@ -176,8 +176,9 @@ async def test_the_express_way_keeps_indexes_apart(house: House, index: str) -> 
     assert (b"six-1.15" in given.body) is (index != "/dev")
 
 
-def basic(user: str) -> dict[str, str]:
-    return {"authorization": "Basic " + base64.b64encode(f"{user}:x".encode()).decode()}
+def basic(user: str, password: str = "x", encoding: str = "utf-8") -> dict[str, str]:
+    pair = f"{user}:{password}".encode(encoding)
+    return {"authorization": "Basic " + base64.b64encode(pair).decode()}
 
 
 async def test_the_user_name_selects_the_index_where_that_is_wanted(house: House) -> None:
@@ -187,6 +188,9 @@ async def test_the_user_name_selects_the_index_where_that_is_wanted(house: House
         (basic("dev"), ["1.0", "2.0.dev1"]),
         (basic("prod"), ["1.0"]),
         (basic("nobody"), ["1.0"]),
+        (basic("dev", "pä"), ["1.0", "2.0.dev1"]),
+        (basic("dev", "pä", "latin-1"), ["1.0", "2.0.dev1"]),
+        (basic("dev", "x" * 3000), ["1.0", "2.0.dev1"]),
         ({"authorization": "Basic !"}, ["1.0"]),
         ({"authorization": "Bearer dev"}, ["1.0"]),
     ):
