@@ -92,7 +92,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
                 ground.tasks.start_soon(_keep_house, ground, open_now)
                 yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
-    return Starlette(
+    made = Starlette(
         routes=[
             *upload.also_upload(*landing.ROUTES, *simple.LIST_ROUTES),
             *simple.ROUTES,
@@ -111,6 +111,9 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
         },
         lifespan=lifespan,
     )
+    # it would answer before anybody's rights are looked at, with a place made of the client's Host
+    made.router.redirect_slashes = False
+    return made
 
 
 @dataclass(frozen=True, slots=True)
