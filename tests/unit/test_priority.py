@@ -12,7 +12,9 @@ from proxyindex.errors import (
 )
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
-from proxyindex.repository.priority import Priority
+from proxyindex.policy.verdict import Policy
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.priority import Joined, Priority
 
 DEMO = NormalizedName("demo")
 ABSENT = ProjectNotFound("demo")
@@ -176,6 +178,19 @@ async def test_what_an_earlier_source_has_withdrawn_no_later_one_denies() -> Non
 async def test_merged_or_not_a_project_gone_everywhere_is_gone() -> None:
     gone = One(page("a", is_gone=True))
     assert await ask(gone, One(page("b", is_gone=True)), merged=True) is gone.answer
+
+
+async def test_own_sources_are_asked_once_unless_a_policy_refuses_the_name() -> None:
+    refusal = Denied("demo", "rule", "reason")
+    own, base, other = One(page("a", "1")), One(page("b", "2")), One(ABSENT)
+    joined = Joined([(own, own), (base, Filtered(base, Policy()))])
+    assert sources(await joined.project(DEMO, Inquiry())) == [("1", "a"), ("2", "b")]
+    assert (own.asked, base.asked) == (1, 1)
+    with pytest.raises(ProjectNotFound):
+        await Joined([(other, One(refusal))]).project(DEMO, Inquiry())
+    with pytest.raises(Denied):
+        await Joined([(other, One(refusal)), (base, One(refusal))]).project(DEMO, Inquiry())
+    assert (await Joined([(base, One(refusal)), (own, own)]).project(DEMO, Inquiry())) is own.answer
 
 
 async def test_the_list_is_the_union() -> None:

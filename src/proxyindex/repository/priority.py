@@ -86,12 +86,13 @@ class Joined:
         denial: Denied | None = None
         for source, seen in self._sources:
             try:
-                page = await source.project(name, inquiry)
-                pages.append(page if seen is source else await seen.project(name, inquiry))
+                pages.append(await seen.project(name, inquiry))
             except ProjectNotFound:
                 continue
             except Denied as problem:
-                denial = denial or problem
+                # its folders are looked into a second time for that only
+                if await _page(source, name, inquiry, is_there=False) is not None:
+                    denial = denial or problem
         if pages:
             return pages[0] if len(pages) == 1 else _merge(pages)
         raise denial or ProjectNotFound(name)
