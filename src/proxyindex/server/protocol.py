@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxyindex.server.heads import head_fault, reason_phrase, with_path
 from proxyindex.server.statuslines import StatusLines
-from proxyindex.web.access import PEER_KEY
+from proxyindex.web.access import LEFT_KEY, PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
 
 if TYPE_CHECKING:
@@ -276,9 +276,11 @@ class BoundedProtocol(HttpToolsProtocol):
         # before a front's X-Forwarded-For takes its place
         cast(Any, scope)[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
         own = self._running = cast(Any, send).__self__
+        cast(Any, scope)[LEFT_KEY] = lambda: own.disconnected
 
         async def send_with_reason(message: "ASGISendEvent") -> None:
             nonlocal is_begun, is_ended
+            own.disconnected |= self.transport.is_closing()
             if message["type"] == "http.response.start":
                 is_begun = True
                 message = self._with_reason(message)
