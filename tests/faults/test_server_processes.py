@@ -226,9 +226,12 @@ def test_stop_signals_to_the_very_end_leave_the_stop_orderly(tmp_path: Path, wor
 
 
 @both
-def test_second_interrupt_ends_everything_at_once(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_after_a_stop_ends_everything_at_once(
+    tmp_path: Path, workers: int, first: int
+) -> None:
     with started(tmp_path, workers=workers, grace=600.0) as server, server.slow():
-        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(first)
         wait_until_refused(server.port)
         assert server.stop(signal.SIGINT) == 130
 

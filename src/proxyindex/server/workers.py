@@ -198,8 +198,8 @@ class Supervisor:
         deadline = time.monotonic() + self.grace + CLOSE_SECONDS
         is_forced = False
         while self._workers and (left := deadline - time.monotonic()) > 0:
-            if not is_forced and self._signals.count(signal.SIGINT) > 1:
-                # uvicorn's workers drop everything at an interrupt that follows a stop
+            if not is_forced and signal.SIGINT in self._signals[1:]:
+                # uvicorn drops everything at an interrupt that follows a stop of whatever kind
                 self._send(signal.SIGINT)
                 is_forced, deadline = True, min(deadline, time.monotonic() + FORCE_SECONDS)
                 continue
