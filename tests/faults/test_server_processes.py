@@ -288,6 +288,38 @@ def test_replacements_that_never_get_ready_end_the_server(tmp_path: Path) -> Non
     assert ended.stdout == "started\n" * (1 + GIVE_UP_AFTER)
 
 
+STUCK = """
+import logging, os, signal
+from proxyindex.server.reload import take_hangups
+from proxyindex.server.workers import Supervisor
+
+logging.basicConfig()
+
+def work(lifeline):
+    signal.signal(signal.SIGHUP, lambda *_: os.write(1, b"told\\n"))
+    take_hangups()
+    lifeline.announce()
+    while True:
+        signal.pause()
+
+ready = lambda: os.write(1, b"ready\\n")
+Supervisor(work, 1, [], 1.0, ready, renew=lambda: True, renew_seconds=0.1).run()
+"""
+
+
+def test_a_worker_that_never_finishes_a_reload_does_not_keep_others_from_the_next() -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", STUCK]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert out(process).readline() == "ready\n"
+        for _ in range(3):
+            process.send_signal(signal.SIGHUP)
+            assert out(process).readline() == "told\n"
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert "did not reload the configuration within" in said
+
+
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     with started(tmp_path, workers=2) as server:
         server.process.kill()
