@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import TaskGroup
@@ -91,7 +92,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
                 site.tasks.start_soon(_keep_house, site, open_now)
                 yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
-    return Starlette(
+    made = Starlette(
         routes=[
             *upload.also_upload(*landing.ROUTES, *simple.LIST_ROUTES),
             *simple.ROUTES,
@@ -110,6 +111,9 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
         },
         lifespan=lifespan,
     )
+    # it would answer before anybody's rights are looked at, with a place made of the client's Host
+    made.router.redirect_slashes = False
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,7 @@ async def open_house(
             indexes=indexes,
             default=settings.default.name,
             select_by_user=settings.select_by_user,
+            public_host=urlsplit(settings.public_url or "").netloc,
             landing=_landing_pages(settings),
             health=health.Health(settings.cache_dir, settings.every_folder, metrics),
             express=express,

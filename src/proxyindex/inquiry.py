@@ -68,7 +68,9 @@ class Inquiry:
 
     `deadline` is a `time.monotonic()` instant: whoever waits for an upstream on behalf of this
     request stops then and answers with what it has. It bounds page look-ups, never the transfer
-    of a file's bytes. `accepts_stale`: an expired page will do, if it has what is looked for.
+    of a file's bytes. `accepts_stale`: an expired page will do, if it has what is looked for;
+    `insists`: even one that is just stale will not, while upstream can be asked; `met_stale` tells
+    that one was served, of whichever source.
     `via`: the servers of our kind it came through, passed on so that each knows itself in a ring.
     Without `may_fetch` nothing is asked for its sake: what is stored is the answer, of any age.
     """
@@ -76,9 +78,11 @@ class Inquiry:
     revalidate: bool = False
     may_fetch: bool = True
     accepts_stale: bool = False
+    insists: bool = False
     deadline: float = math.inf
     via: str = ""
     outcome: Outcome | None = None
+    met_stale: bool = False
     ground: Ground = field(default_factory=Ground)
 
     def remaining(self) -> float:

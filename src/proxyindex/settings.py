@@ -78,6 +78,11 @@ class UpstreamSettings:
     forbidden_is_missing: bool = False
     policy: PolicySettings = PolicySettings()
 
+    @property
+    def knows_us(self) -> bool:
+        """Whether it is shown who we are: it may say "not found" to whom it does not know."""
+        return any((self.username, self.password, self.client_cert))
+
 
 FOLDERS = "folders"  # as target of a route: the own folders, and no upstream
 
@@ -217,3 +222,31 @@ class Settings(IndexKeys):
                 targets = (route.to for route in one.routes)
                 names += [name for name in (*one.bases, *one.upstreams, *targets) if name in known]
         return tuple(dict.fromkeys(names))
+
+    def followed(self) -> frozenset[str]:
+        """Names of the upstreams behind which, in some index, another may be asked."""
+        found: set[str] = set()
+        for index in self.indexes:
+            reached = self.reaches(index)
+            # routes change the order by name: then any may be followed by another
+            is_routed = len(reached) > 1 and any(one.routes for one in self.lineage(index))
+            found.update(reached if is_routed else self._asked(index)[:-1])
+        return frozenset(found)
+
+    def _asked(self, index: IndexSettings) -> tuple[str, ...]:
+        """Names of the upstreams of an index in the order they are asked where no route tells."""
+        by_name = {one.name: one for one in self.indexes}
+        known = {upstream.name for upstream in self.upstreams}
+        found, visited = dict[str, None](), {index.name}
+
+        def visit(one: IndexSettings) -> None:
+            for target in (*one.bases, *one.upstreams):
+                if target in known:
+                    found[target] = None
+                elif target in by_name and target not in visited:
+                    visited.add(target)
+                    if by_name[target].fallback != "none":
+                        visit(by_name[target])
+
+        visit(index)
+        return tuple(found)

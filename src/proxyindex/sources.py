@@ -59,6 +59,7 @@ def mirrors(
         negative_ttl=settings.negative_ttl,
     )
     found: dict[str, Repository] = {}
+    followed = settings.followed()
     for configured in settings.upstreams:
         key = upstream_id(configured)
         terms = Terms(
@@ -69,6 +70,7 @@ def mirrors(
             freshness_rules,
             metrics,
             is_offline=settings.offline,
+            doubts_absence=configured.name in followed or configured.knows_us,
         )
         found[configured.name] = Mirror(
             terms,

@@ -19,7 +19,7 @@ from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
 from tests.support.readers import SMALL_BUFFER, Reader, answering, memory, need_descriptors
-from tests.support.reply import Generated
+from tests.support.reply import BEFORE_HEADERS, Generated
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
@@ -99,6 +99,26 @@ def test_a_large_file_is_fetched_to_its_end_when_its_only_client_leaves_at_a_ten
     with Reader(running.url, path_of(file)) as late:
         assert late.begin().read_all() == digest
     assert upstream.count(file.path) == 1
+
+
+@pytest.mark.parametrize("is_half_closed", [False, True])
+def test_a_client_that_leaves_before_its_answer_is_logged_as_such(
+    server: ServerFactory, upstream: FakeUpstream, is_half_closed: bool
+) -> None:
+    running = server(upstream=upstream)
+    file = FileSpec(filename="awaited-1.0.tar.gz", body=b"x")
+    upstream.project("awaited", file, hold_at=BEFORE_HEADERS)
+    with running.connect() as leaving:
+        leaving.start("/simple/awaited/")
+        upstream.wait_held()
+        if is_half_closed:  # taken for one that has left, as by other servers
+            leaving.socket.shutdown(socket.SHUT_WR)
+            assert leaving.receive(1) == b""
+    assert running.get("/health").status == 200  # so the server has seen that it left
+    upstream.release()
+    wait_until(lambda: "GET /simple/awaited/ " in running.logs or None, "the access line")
+    (line,) = (line for line in running.logs.splitlines() if "GET /simple/awaited/ " in line)
+    assert line.endswith(" aborted")
 
 
 # Dawdling

@@ -226,9 +226,12 @@ def test_stop_signals_to_the_very_end_leave_the_stop_orderly(tmp_path: Path, wor
 
 
 @both
-def test_second_interrupt_ends_everything_at_once(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_after_a_stop_ends_everything_at_once(
+    tmp_path: Path, workers: int, first: int
+) -> None:
     with started(tmp_path, workers=workers, grace=600.0) as server, server.slow():
-        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(first)
         wait_until_refused(server.port)
         assert server.stop(signal.SIGINT) == 130
 
@@ -283,6 +286,38 @@ def test_replacements_that_never_get_ready_end_the_server(tmp_path: Path) -> Non
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "gave up: The worker processes cannot start" in ended.stderr
     assert ended.stdout == "started\n" * (1 + GIVE_UP_AFTER)
+
+
+STUCK = """
+import logging, os, signal
+from proxyindex.server.reload import take_hangups
+from proxyindex.server.workers import Supervisor
+
+logging.basicConfig()
+
+def work(lifeline):
+    signal.signal(signal.SIGHUP, lambda *_: os.write(1, b"told\\n"))
+    take_hangups()
+    lifeline.announce()
+    while True:
+        signal.pause()
+
+ready = lambda: os.write(1, b"ready\\n")
+Supervisor(work, 1, [], 1.0, ready, renew=lambda: True, renew_seconds=0.1).run()
+"""
+
+
+def test_a_worker_that_never_finishes_a_reload_does_not_keep_others_from_the_next() -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", STUCK]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert out(process).readline() == "ready\n"
+        for _ in range(3):
+            process.send_signal(signal.SIGHUP)
+            assert out(process).readline() == "told\n"
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert "did not reload the configuration within" in said
 
 
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The HTTP protocol's bounds, spoken to over raw sockets by clients that mean no good."""
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,13 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from proxyindex.server.heads import head_fault, reason_phrase
-from proxyindex.server.protocol import HEAD_LIMIT, TARGET_LIMIT, BoundedProtocol
+from proxyindex.server.heads import head_fault, reason_phrase, with_path
+from proxyindex.server.protocol import (
+    HEAD_LIMIT,
+    QUEUE_LIMIT,
+    TARGET_LIMIT,
+    BoundedProtocol,
+)
 from tests.support.hermetic import wait_until
 
 BIG = 8 * 1024**2
@@ -236,6 +242,23 @@ def test_trailer_fields_do_not_become_headers(server: Running) -> None:
     assert not any(k == b"x-forwarded-for" for s in server.app.scopes for k, _ in s["headers"])
 
 
+@pytest.mark.parametrize(
+    ("target", "whole"),
+    [
+        (b"http://a.example", b"http://a.example/"),
+        (b"http://a.example:80?b=/c", b"http://a.example:80/?b=/c"),
+        (b"http://[::1]", b"http://[::1]/"),
+        (b"http://a.example/b", b"http://a.example/b"),
+        (b"file:///b", b"file:///b"),
+        (b"/b?c=http://a.example", b"/b?c=http://a.example"),
+        (b"b?c=http://a.example", b"b?c=http://a.example"),
+        (b"*", b"*"),
+    ],
+)
+def test_only_an_absolute_target_without_path_gets_one(target: bytes, whole: bytes) -> None:
+    assert with_path(target) == whole
+
+
 # Sizes
 
 
@@ -410,3 +433,32 @@ def test_partial_next_request_does_not_cut_the_answer_under_way(hasty: Running) 
         answer = read_all(sock)
     assert answer.startswith(OK)
     assert b"\r\n\r\n/waitHTTP/1.1 408 " in answer
+
+
+# Pipelined requests
+
+
+def test_of_pipelined_requests_a_bounded_number_waits(hasty: Running) -> None:
+    with hasty.connect() as sock:
+        sock.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n" + GET * 2000)
+        assert hasty.app.entered.wait(10)
+        hasty.app.release.set()
+        answers = read_all(sock)
+    assert answers.count(OK) == answers.count(b"HTTP/1.1") == 1 + QUEUE_LIMIT
+    assert len(hasty.app.calls) == 1 + QUEUE_LIMIT
+
+
+def test_pipelined_requests_of_a_client_that_left_are_forgotten(hasty: Running) -> None:
+    with hasty.connect() as sock:
+        sock.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n" + GET * 20)
+        assert hasty.app.entered.wait(10)
+        assert len(queued()) == 20
+    wait_until(lambda: not queued(), "the end of the connection")
+    hasty.app.release.set()
+    assert hasty.app.calls == ["/wait"]
+
+
+def queued() -> list[object]:
+    """What waits in any connection, or is only kept."""
+    protocols = [one for one in gc.get_objects() if isinstance(one, Hasty)]
+    return [waiting for one in protocols for waiting in one.pipeline]

@@ -205,6 +205,8 @@ TARGETS: dict[str, bytes] = {
 FORMS: dict[str, Ask] = {
     "absolute-form": Ask(get(b"http://other.example/simple/foo-bar/"), (200,)),
     "absolute-form-of-our-own": Ask(get(b"http://a/simple/foo-bar/"), (200,)),
+    "absolute-form-without-path": Ask(get(b"http://a"), (200,)),
+    "absolute-form-with-a-query-only": Ask(get(b"HTTP://a:80?x=/y"), (200,)),
     "absolute-form-https": Ask(get(b"https://other.example:443/nothing/"), (404,)),
     "absolute-form-file": Ask(get(b"file:///etc/passwd"), (400,)),
     "absolute-form-userinfo": Ask(get(b"http://u:p@other.example/nothing/"), (400, 404)),

@@ -119,7 +119,13 @@ class Workplace:
     breaker: Breaker
     events: Recorder
 
-    def terms(self, *, rules: FreshnessRules = RULES, is_offline: bool = False) -> Terms:
+    def terms(
+        self,
+        *,
+        rules: FreshnessRules = RULES,
+        is_offline: bool = False,
+        doubts_absence: bool = False,
+    ) -> Terms:
         cache = self.cache
         stores = Stores(
             cache.pages, cache.absent, cache.doubts, cache.worker, cache.locks, cache.trouble
@@ -132,6 +138,7 @@ class Workplace:
             rules,
             self.events,
             is_offline=is_offline,
+            doubts_absence=doubts_absence,
             clock=self.clock,
         )
 

@@ -256,3 +256,12 @@ def test_lineage_and_reach_are_told_once_each_and_in_order() -> None:
     assert [one.name for one in settings.lineage(top)] == ["top", "left", "deep", "right"]
     assert set(settings.reaches(top)) == {"u", "v", "w"}
     assert settings.reaches(left) == ()
+
+
+def test_the_last_upstream_of_all_is_followed_by_nobody() -> None:
+    two = tuple(UpstreamSettings(name, "https://x.example") for name in "uv")
+    assert Settings(upstreams=two[:1]).followed() == frozenset()
+    assert Settings(upstreams=two).followed() == {"u"}
+    base = IndexSettings("base", upstreams=("v",))
+    top = IndexSettings("top", bases=("base",), upstreams=("u",))
+    assert Settings(upstreams=two, index_tables=(top, base)).followed() == {"v"}, "bases come first"

@@ -203,6 +203,19 @@ async def test_a_stale_page_is_answered_at_once_and_refreshed_behind(tmp_path: P
         assert await ask(pages) == ("two", Outcome.HIT)
 
 
+async def test_a_stale_page_will_not_do_for_those_who_insist(tmp_path: Path) -> None:
+    bodies = [b"one", b"two"]
+    async with workplace(tmp_path, Source(lambda request: answer(200, bodies.pop(0)))) as place:
+        pages = kept(place)
+        await ask(pages)
+        assert await ask(pages, insists=True) == ("one", Outcome.HIT), "it is fresh"
+        place.clock.now += 601
+        assert await ask(pages, insists=True) == ("two", Outcome.FETCHED)
+        place.source.reply = failing
+        place.clock.now += 601
+        assert await ask(pages, insists=True) == ("two", Outcome.STALE)
+
+
 async def test_an_expired_page_is_asked_for_first(tmp_path: Path) -> None:
     bodies = [b"one", b"two"]
     async with workplace(tmp_path, Source(lambda request: answer(200, bodies.pop(0)))) as place:

@@ -12,7 +12,9 @@ from proxyindex.errors import (
 )
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
-from proxyindex.repository.priority import Priority
+from proxyindex.policy.verdict import Policy
+from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.priority import Joined, Priority
 
 DEMO = NormalizedName("demo")
 ABSENT = ProjectNotFound("demo")
@@ -147,6 +149,48 @@ async def test_withdrawn_files_of_all_owners_can_be_had() -> None:
     )
     assert merged.file("demo-3.tar.gz").origin == LocalOrigin("a")
     assert merged.file("demo-4.tar.gz").origin == LocalOrigin("b")
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_withdrawn_name_is_not_the_later_source_s(is_gone: bool) -> None:
+    listed = () if is_gone else ("1",)
+    merged = await ask(
+        One(page("a", *listed, withdrawn=(file("a", "3"),), is_gone=is_gone)),
+        One(page("b", "2", "3", status=Status("archived"))),
+        merged=True,
+    )
+    assert [source for _, source in sources(merged)] == ["a"] * len(listed) + ["b"]
+    assert merged.file("demo-3.tar.gz").origin == LocalOrigin("a")
+    assert not merged.is_gone
+    assert merged.status == Status("archived" if is_gone else "active")
+
+
+async def test_what_an_earlier_source_has_withdrawn_no_later_one_denies() -> None:
+    merged = await ask(
+        One(page("a", "1", withdrawn=(file("a", "3"),))),
+        One(page("b", "2", denied=denial("3"))),
+        merged=True,
+    )
+    assert "demo-3.tar.gz" not in merged.denied
+    assert merged.file("demo-3.tar.gz.asc").filename == "demo-3.tar.gz.asc"
+
+
+async def test_merged_or_not_a_project_gone_everywhere_is_gone() -> None:
+    gone = One(page("a", is_gone=True))
+    assert await ask(gone, One(page("b", is_gone=True)), merged=True) is gone.answer
+
+
+async def test_own_sources_are_asked_once_unless_a_policy_refuses_the_name() -> None:
+    refusal = Denied("demo", "rule", "reason")
+    own, base, other = One(page("a", "1")), One(page("b", "2")), One(ABSENT)
+    joined = Joined([(own, own), (base, Filtered(base, Policy()))])
+    assert sources(await joined.project(DEMO, Inquiry())) == [("1", "a"), ("2", "b")]
+    assert (own.asked, base.asked) == (1, 1)
+    with pytest.raises(ProjectNotFound):
+        await Joined([(other, One(refusal))]).project(DEMO, Inquiry())
+    with pytest.raises(Denied):
+        await Joined([(other, One(refusal)), (base, One(refusal))]).project(DEMO, Inquiry())
+    assert (await Joined([(base, One(refusal)), (own, own)]).project(DEMO, Inquiry())) is own.answer
 
 
 async def test_the_list_is_the_union() -> None:

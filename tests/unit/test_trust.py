@@ -17,6 +17,7 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, ProjectPage, Status, UpstreamOrigin
 from proxyindex.repository.kept import Kept
 from proxyindex.repository.trust import shrinkage
+from proxyindex.store.doubts import Doubts
 from tests.support.mirrors import Clock, Source, Workplace, answer, workplace
 
 DAY = 86_400.0
@@ -70,9 +71,9 @@ class Changing:
         return answer(200, self.body, **{name: value for name, value in tags.items() if value})
 
 
-def kept(place: Workplace) -> Kept[list[str]]:
+def kept(place: Workplace, *, doubts_absence: bool = False) -> Kept[list[str]]:
     return Kept(
-        place.terms(rules=RULES),
+        place.terms(rules=RULES, doubts_absence=doubts_absence),
         place.tasks,
         parse=lambda body, content_type, url, key: body.decode().split(),
         weigh=len,
@@ -218,3 +219,45 @@ async def test_a_redirect_elsewhere_does_not_remove_what_is_stored(
         assert place.events.alarms == ["invalid-page"]
         with pytest.raises(ProjectNotFound):
             await ask(place, pages, DAY)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_absence_is_doubted_where_another_would_take_the_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    source = Source(lambda request: answer(200, FULL, etag='"1"'))
+    async with workplace(tmp_path, source) as place:
+        pages = kept(place, doubts_absence=True)
+        await ask(place, pages)
+        source.reply = lambda request: answer(status)
+        with told(caplog, 1):
+            assert await ask(place, pages) == (4, Outcome.STALE)
+            assert await ask(place, pages, 5.0) == (4, Outcome.HIT), "not asked each time"
+            assert await ask(place, pages) == (4, Outcome.STALE)
+        assert place.events.alarms == ["lost-project"]
+        with pytest.raises(ProjectNotFound):
+            await ask(place, pages, DAY)
+
+
+async def test_absence_that_an_operator_accepts_is_believed_at_once(tmp_path: Path) -> None:
+    source = Source(lambda request: answer(200, FULL))
+    async with workplace(tmp_path, source) as place:
+        pages = kept(place, doubts_absence=True)
+        await ask(place, pages)
+        source.reply = lambda request: answer(404)
+        await ask(place, pages)
+        assert Doubts(place.cache.doubts).accept("up-1", "demo")
+        with pytest.raises(ProjectNotFound):
+            await ask(place, pages)
+
+
+async def test_a_project_that_comes_back_ends_the_doubt_of_its_absence(tmp_path: Path) -> None:
+    source = Source(lambda request: answer(200, FULL))
+    async with workplace(tmp_path, source) as place:
+        pages = kept(place, doubts_absence=True)
+        await ask(place, pages)
+        for _ in range(2):
+            source.reply = lambda request: answer(404)
+            assert await ask(place, pages, DAY - 1000) == (4, Outcome.STALE)
+            source.reply = lambda request: answer(200, FULL)
+            assert await ask(place, pages) == (4, Outcome.FETCHED)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import closing
 from dataclasses import replace
 
 import anyio
 import httpx
 import pytest
 
-from proxyindex.settings import PolicySettings
+from proxyindex.settings import PolicySettings, UpstreamSettings
+from proxyindex.store.cache import Cache
 from tests.support.builders import make_wheel, metadata, noise, put, put_wheel, wheel_name
-from tests.support.mirrors import answer
+from tests.support.mirrors import Recorder, answer
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
 from tests.web.conftest import UPSTREAM, House
@@ -421,6 +423,58 @@ async def test_a_file_withdrawn_upstream_is_served_from_the_cache(house: House) 
 async def test_a_new_file_is_found_although_the_page_is_old(house: House) -> None:
     house.project("demo", SDIST)
     client = await house.client(page_ttl=0)
+    await client.get("/simple/demo/")
+    house.project("demo", SDIST, DEMO)
+    assert (await client.get(URL)).content == BODY
+
+
+def grow_old(house: House, name: str, seconds: float) -> None:
+    """Let so much time pass for a stored page."""
+    cache = Cache.open(house.root / "cache", file_limit=10**9, page_limit=10**9, events=Recorder())
+    with closing(cache):
+        (upstream,) = cache.pages.upstreams()
+        stored = cache.pages.read(upstream, name)
+        assert stored is not None
+        head = replace(stored.head, validated_at=stored.head.validated_at - seconds)
+        cache.pages.write(upstream, name, head, stored.body)
+
+
+async def test_a_new_file_is_found_although_the_page_is_just_stale(house: House) -> None:
+    house.project("demo", SDIST)
+    client = await house.client()
+    await client.get("/simple/demo/")
+    house.project("demo", SDIST, DEMO)
+    grow_old(house, "demo", 700)
+    assert (await client.get(URL)).content == BODY
+
+
+async def test_a_herd_for_files_that_do_not_exist_renews_a_stale_page_once(house: House) -> None:
+    house.project("demo", SDIST)
+    client = await house.client()
+    await client.get("/simple/demo/")
+    grow_old(house, "demo", 700)
+    before = counted(house, "/simple/demo/")
+    for _ in range(3):
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(missing, client, f"/simple/demo/demo-9.{number}.tar.gz")
+    assert counted(house, "/simple/demo/") == before + 1
+
+
+async def missing(client: httpx.AsyncClient, url: str) -> None:
+    assert (await client.get(url)).status_code == 404
+
+
+async def test_a_new_file_of_one_source_is_found_although_the_last_has_none(house: House) -> None:
+    house.project("demo", SDIST)
+    house.router.get("http://other.example/simple/demo/").mock(
+        side_effect=lambda request: answer(404)
+    )
+    upstreams = [
+        UpstreamSettings(name, f"http://{name}.example/simple", retries=0)
+        for name in ("up", "other")
+    ]
+    client = await house.client(upstreams=tuple(upstreams), merge=("demo",), page_ttl=0)
     await client.get("/simple/demo/")
     house.project("demo", SDIST, DEMO)
     assert (await client.get(URL)).content == BODY

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from packaging.utils import NormalizedName
 
+from proxyindex.repository.acceptance import accept
 from proxyindex.settings import IndexSettings, PolicySettings, Route, UpstreamSettings
+from proxyindex.store.cache import Cache
 from tests.support.builders import put_wheel
-from tests.support.mirrors import answer
+from tests.support.mirrors import Recorder, answer
 from tests.support.pages import JSON_TYPE, json_page, wheel_spec
 from tests.web.conftest import House
 
@@ -172,8 +176,9 @@ async def test_the_express_way_keeps_indexes_apart(house: House, index: str) -> 
     assert (b"six-1.15" in given.body) is (index != "/dev")
 
 
-def basic(user: str) -> dict[str, str]:
-    return {"authorization": "Basic " + base64.b64encode(f"{user}:x".encode()).decode()}
+def basic(user: str, password: str = "x", encoding: str = "utf-8") -> dict[str, str]:
+    pair = f"{user}:{password}".encode(encoding)
+    return {"authorization": "Basic " + base64.b64encode(pair).decode()}
 
 
 async def test_the_user_name_selects_the_index_where_that_is_wanted(house: House) -> None:
@@ -183,6 +188,9 @@ async def test_the_user_name_selects_the_index_where_that_is_wanted(house: House
         (basic("dev"), ["1.0", "2.0.dev1"]),
         (basic("prod"), ["1.0"]),
         (basic("nobody"), ["1.0"]),
+        (basic("dev", "pä"), ["1.0", "2.0.dev1"]),
+        (basic("dev", "pä", "latin-1"), ["1.0", "2.0.dev1"]),
+        (basic("dev", "x" * 3000), ["1.0", "2.0.dev1"]),
         ({"authorization": "Basic !"}, ["1.0"]),
         ({"authorization": "Bearer dev"}, ["1.0"]),
     ):
@@ -241,6 +249,23 @@ async def test_the_first_matching_route_tells_who_is_asked(
         assert await versions(client, f"/{index}/simple/{name}/") == by_source[expected]
     assert up.called is (expected == "up")
     assert wheels.called is (expected == "wheels")
+
+
+async def test_a_project_that_vanishes_upstream_is_not_the_next_one_s(house: House) -> None:
+    house.project("acme-tool", wheel_spec("acme-tool", "1.0"))
+    other = json_page("acme-tool", [wheel_spec("acme-tool", "99.0")])
+    route = house.router.get("http://other.example/simple/acme-tool/")
+    route.mock(side_effect=lambda request: answer(200, other, content_type=JSON_TYPE))
+    upstreams = (_upstream("up"), _upstream("other"))
+    client = await house.client(folders=(), upstreams=upstreams, page_ttl=0)
+    assert await versions(client, "/simple/acme-tool/") == ["1.0"]
+    house.serves("/simple/acme-tool/", status=404)  # as to whom its credentials have expired
+    assert await versions(client, "/simple/acme-tool/") == ["1.0"]
+    assert not route.called
+    cache = Cache.open(house.root / "cache", file_limit=10**9, page_limit=10**9, events=Recorder())
+    with closing(cache):
+        accept(cache, NormalizedName("acme-tool"))
+    assert await versions(client, "/simple/acme-tool/") == ["99.0"]
 
 
 def _upstream(name: str) -> UpstreamSettings:

@@ -93,6 +93,43 @@ async def test_a_herd_is_one_upstream_request(house: House) -> None:
 
 
 @pytest.mark.parametrize(
+    "target",
+    [
+        "/health/",
+        "/metrics/",
+        "/simple/demo/demo-1.0.tar.gz/",
+        "/api/push/",
+        "/api/projects/demo/",
+        "/api/projects/demo/refresh/",
+    ],
+)
+async def test_no_redirect_is_made_of_what_the_client_calls_us(house: House, target: str) -> None:
+    client = await house.client(read=("@users",))
+    for method in ("GET", "POST", "DELETE"):
+        reply = await client.request(method, target, headers={"host": "evil.example"})
+        assert reply.status_code in (404, 405), method
+        assert "location" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("GET", "/simple", (301, "/simple/")),
+        ("GET", "/simple/demo", (301, "/simple/demo/")),
+        ("POST", "/legacy", (403, None)),
+        ("POST", "/legacy/", (403, None)),
+        ("POST", "/simple", (405, None)),
+    ],
+)
+async def test_addresses_without_their_slash_are_known(
+    house: House, method: str, target: str, expected: tuple[int, str | None]
+) -> None:
+    client = await house.client()
+    reply = await client.request(method, target)
+    assert (reply.status_code, reply.headers.get("location")) == expected
+
+
+@pytest.mark.parametrize(
     ("asked", "location"),
     [
         ("/simple", "/simple/"),

@@ -195,9 +195,9 @@ def accept(
 ) -> None:
     """Accept what upstream says now of a project, where that was not believed.
 
-    That is a page which lost most of its files, and files whose bytes changed under the same
-    name. Everything else of the project stays. Name the file to accept that one only, or one of
-    which the page tells no digest.
+    That is a page which lost most of its files, that there is no such project any more, and files
+    whose bytes changed under the same name. Everything else of the project stays. Name the file to
+    accept that one only, or one of which the page tells no digest.
 
     \b
     Examples:

@@ -49,6 +49,7 @@ class Terms:
 
     `id` names the upstream in the stores (its configured name and a digest of its URL). With
     `is_offline` the network step is left out: what is stored is served whatever its age.
+    `doubts_absence`: that a stored project is no more is not believed at once.
     """
 
     upstream: Upstream
@@ -58,6 +59,7 @@ class Terms:
     rules: FreshnessRules
     events: Events
     is_offline: bool = False
+    doubts_absence: bool = False
     clock: Callable[[], float] = time.time
 
 
@@ -76,6 +78,7 @@ class Asking(Generic[T]):
         self._stores = terms.stores
         self._rules = terms.rules
         self._events = terms.events
+        self._doubts_absence = terms.doubts_absence
         self._clock = terms.clock
         self._copies = copies
         self._suspect = suspect
@@ -151,9 +154,8 @@ class Asking(Generic[T]):
             case Fetched():
                 document = await self._keep(key, copy, answer, doubted, tell)
             case Absent():
-                if answer.is_elsewhere and self._is_worth_keeping(copy):
-                    phrase = "redirects to another server instead of answering"
-                    await self._trust.check(key, doubted, phrase, "invalid-page")
+                if self._is_worth_keeping(copy):
+                    await self._check_absence(key, answer, doubted)
                 await self._forget(key)
             case _:
                 name = self._upstream.name
@@ -239,6 +241,14 @@ class Asking(Generic[T]):
             log.info("%s: upstream %r %s, by a later serial", key, self._upstream.name, phrase)
             return
         await self._trust.check(key, doubted, phrase, "shrunken-page")
+
+    async def _check_absence(self, key: str, answer: Absent, doubted: float | None) -> None:
+        if answer.is_elsewhere:
+            phrase = "redirects to another server instead of answering"
+            await self._trust.check(key, doubted, phrase, "invalid-page")
+        elif self._doubts_absence:
+            phrase = "says that there is no such project any more"
+            await self._trust.check(key, doubted, phrase, "lost-project")
 
     def _is_worth_keeping(self, copy: Copy[T] | None) -> bool:
         """Whether it may ever be served again: what is too old must not stop what replaces it,

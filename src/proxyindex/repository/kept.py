@@ -106,7 +106,8 @@ class Kept(Generic[T]):
             self._flight(key), partial(self._refresh, key, path, seen, inquiry.via)
         )
         self._events.flight("page", "led" if led else "joined")
-        will_do = state is Freshness.STALE or inquiry.accepts_stale
+        is_stale = state is Freshness.STALE
+        will_do = inquiry.accepts_stale or (is_stale and not inquiry.insists)
         if copy is not None and will_do and not forced:
             return self._served(key, copy, inquiry, Outcome.STALE)
         return await self._wait(key, flight, led, copy, state, inquiry)
@@ -142,6 +143,7 @@ class Kept(Generic[T]):
 
     def _served(self, key: str, copy: Copy[T], inquiry: Inquiry, outcome: Outcome) -> T:
         inquiry.outcome = outcome
+        inquiry.met_stale |= outcome is Outcome.STALE
         self._used(
             key,
             copy.signature and copy.signature[2],

@@ -17,7 +17,7 @@ class Priority:
 
     An earlier source that fails never promotes a later one. `merges(name)` names the projects
     whose files are joined from all sources, by explicit setting only; then an equal file name
-    belongs to the earlier source.
+    belongs to the earlier source, also once that lists it no more.
     """
 
     def __init__(
@@ -36,33 +36,30 @@ class Priority:
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of the first owner, or of all owners where the name is merged."""
         pages: list[ProjectPage] = []
-        gone: ProjectPage | None = None
+        is_there = False
         for source in self._sources:
-            page = await _page(source, name, inquiry, others=len(pages))
+            page = await _page(source, name, inquiry, is_there=is_there)
             if page is None:
                 continue
-            if page.is_gone:  # served only if nobody has the project any more
-                gone = gone or page
-            elif not self._merges(name):
+            if not page.is_gone and not self._merges(name):
                 return page
-            else:
-                pages.append(page)
-        if pages:
-            return pages[0] if len(pages) == 1 else _merge(pages)
-        if gone:
-            return gone
-        raise ProjectNotFound(name)
+            pages.append(page)
+            is_there |= not page.is_gone
+        if not pages:
+            raise ProjectNotFound(name)
+        # one that is gone is served only if nobody has the project any more
+        return _merge(pages) if is_there and len(pages) > 1 else pages[0]
 
 
 async def _page(
-    source: Repository, name: NormalizedName, inquiry: Inquiry, *, others: int
+    source: Repository, name: NormalizedName, inquiry: Inquiry, *, is_there: bool
 ) -> ProjectPage | None:
     try:
         return await source.project(name, inquiry)
     except ProjectNotFound:
         return None
     except NotHeld:
-        if not others:
+        if not is_there:
             raise
         return None  # a joined page is made of what may be seen
 
@@ -89,12 +86,13 @@ class Joined:
         denial: Denied | None = None
         for source, seen in self._sources:
             try:
-                page = await source.project(name, inquiry)
-                pages.append(page if seen is source else await seen.project(name, inquiry))
+                pages.append(await seen.project(name, inquiry))
             except ProjectNotFound:
                 continue
             except Denied as problem:
-                denial = denial or problem
+                # its folders are looked into a second time for that only
+                if await _page(source, name, inquiry, is_there=False) is not None:
+                    denial = denial or problem
         if pages:
             return pages[0] if len(pages) == 1 else _merge(pages)
         raise denial or ProjectNotFound(name)
@@ -107,14 +105,15 @@ def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:
     for page in pages:
         for offered, known in ((page.files, files), (page.withdrawn, withdrawn)):
             for file in offered:
-                # a name denied by an earlier source is that source's to refuse
-                if file.filename not in denied:
-                    known.setdefault(file.filename, file)
+                filename = file.filename
+                # the name is the earlier source's: to list, to serve unlisted, or to refuse
+                if filename not in files and filename not in withdrawn and filename not in denied:
+                    known[filename] = file
         for name, denial in page.denied.items():
-            if name not in files:
+            if name not in files and name not in withdrawn:
                 denied.setdefault(name, denial)
     versions = {version for page in pages for version in page.versions}
-    first = pages[0]
+    first = next(page for page in pages if not page.is_gone)
     return ProjectPage(
         name=first.name,
         files=order_files(files.values()),

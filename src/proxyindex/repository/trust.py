@@ -1,4 +1,5 @@
-"""Whether a new answer may take the place of a stored page: not at once, if it loses most of it.
+"""Whether a new answer may take the place of a stored page: not at once, if it loses most or all
+of it.
 
 See docs/decisions/0018.
 """

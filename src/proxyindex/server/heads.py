@@ -1,8 +1,11 @@
 """Judging the head of a request, and making the reason phrase of an answer: pure."""
 
+import re
 from collections.abc import Sequence
 
 REASON_LIMIT = 200  # bytes; more than one line of a terminal helps nobody
+
+_WITHOUT_PATH = re.compile(rb"\A([a-z][a-z0-9+.-]*://[^/?#]+)(?![^?#])", re.IGNORECASE)
 
 Header = tuple[bytes, bytes]
 
@@ -34,3 +37,11 @@ def reason_phrase(text: bytes) -> bytes:
     """
     line = b" ".join(text[: 4 * REASON_LIMIT].split())
     return bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in line[:REASON_LIMIT])
+
+
+def with_path(target: bytes) -> bytes:
+    """The target of a request; in absolute form always with a path, which may be left out there and
+    is "/" then (RFC 9112 §3.2.2, RFC 9110 §4.2.3)."""
+    if target.startswith(b"/"):
+        return target
+    return _WITHOUT_PATH.sub(rb"\1/", target)

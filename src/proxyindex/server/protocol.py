@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxyindex.access import UNIX_PEER
-from proxyindex.server.heads import head_fault, reason_phrase
+from proxyindex.server.heads import head_fault, reason_phrase, with_path
 from proxyindex.server.statuslines import StatusLines
-from proxyindex.web.access import PEER_KEY
+from proxyindex.web.access import LEFT_KEY, PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
 from proxyindex.web.responses import REASON_HEADER
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _REASON = REASON_HEADER.encode()
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
+# Requests that wait for earlier answers. One read brings up to 256 KiB, 9,000 requests of 2 KiB of
+# memory each, and each answer begun has the next read follow.
+QUEUE_LIMIT = 128
 SLOWEST = 1024  # bytes a second of a body that an endpoint waits for
 LINGER_SECONDS = 2.0
 UNWANTED_SECONDS = 5.0
@@ -62,7 +65,9 @@ class BoundedProtocol(HttpToolsProtocol):
     A request whose head is not complete within `head_seconds` of its first byte (or of the
     connection) is answered 408, a head over `HEAD_LIMIT` bytes 400, a target over `TARGET_LIMIT`
     414, an unsent body 408, contradictory framing and a missing or second `Host` 400
-    (RFC 9112 §3.2, §6.1, §6.3). None of this touches a client that reads its response slowly.
+    (RFC 9112 §3.2, §6.1, §6.3). Of pipelined requests `QUEUE_LIMIT` may wait: they are answered,
+    and then the connection ends, so that the client sends the others anew (RFC 9112 §9.3.2).
+    None of this touches a client that reads its response slowly.
 
     `x-proxyindex-reason` in an `http.response.start` becomes the reason phrase: for a refused
     file installers show only that (measured with pip and uv).
@@ -99,6 +104,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._running is not None:  # uvicorn tells the newest only: others were pipelined
             self._running.disconnected = True
             self._running.message_event.set()
+        if self.pipeline:  # its requests, the newest included, have cycles that refer to us
+            self.pipeline.clear()
+            self.cycle = self._running
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -138,6 +146,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if fault := head_fault(self.headers, self.parser.get_http_version()):
             self._stop(400, fault)
+        if len(self.pipeline) >= QUEUE_LIMIT:
+            self._stop(400, "Too many requests wait for their answers.")
+        self.url = with_path(self.url)
         self._begin()
         self._enter(_Phase.BODY)
 
@@ -273,9 +284,11 @@ class BoundedProtocol(HttpToolsProtocol):
         # before a front's X-Forwarded-For takes its place
         cast(Any, scope)[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
         own = self._running = cast(Any, send).__self__
+        cast(Any, scope)[LEFT_KEY] = lambda: own.disconnected
 
         async def send_with_reason(message: "ASGISendEvent") -> None:
             nonlocal is_begun, is_ended
+            own.disconnected |= self.transport.is_closing()
             if message["type"] == "http.response.start":
                 is_begun = True
                 message = self._with_reason(message)

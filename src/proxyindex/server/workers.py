@@ -5,6 +5,7 @@ runs no event loop and no thread, and imports nothing that would make a copy of 
 """
 
 import logging
+import math
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ STABLE_SECONDS = 60.0  # a worker that lived so long died of something new
 # clients 5 s of it; killed in the middle of that, an orderly stop would end with 130.
 CLOSE_SECONDS = 10.0
 FORCE_SECONDS = 1.0
+RENEW_SECONDS = 60.0  # for all workers to read the configuration again
 FORCED = 128 + signal.SIGINT
 
 _PIPE = 64 * 1024  # bytes: all that a pipe holds, so that no line is read in two
@@ -74,7 +76,8 @@ class Supervisor:
     after `first_delay` seconds, or up to `LONGEST_DELAY` if that keeps happening.
 
     At SIGHUP `renew` tells whether there is a sound configuration, which further workers will be
-    started with; then those that run are told. It ends everything if `is_abandoned`.
+    started with; then those that run are told, and waited for `renew_seconds`. It ends everything
+    if `is_abandoned`.
     """
 
     work: Work
@@ -85,6 +88,7 @@ class Supervisor:
     first_delay: float = FIRST_DELAY
     renew: Callable[[], bool] = lambda: False
     is_abandoned: Callable[[], bool] = lambda: False
+    renew_seconds: float = RENEW_SECONDS
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _start_at: list[float] = field(default_factory=list)
     _misses: int = 0  # workers in a row that never became ready
@@ -93,6 +97,7 @@ class Supervisor:
     _signals: list[int] = field(default_factory=list)
     _is_hung_up: bool = False
     _renewing: set[int] = field(default_factory=set)  # workers that have yet to say so
+    _renewed_by: float = math.inf  # when those are waited for no more
     _keepers: int = 0  # workers that stayed with the old configuration
 
     def run(self) -> int:
@@ -127,8 +132,9 @@ class Supervisor:
             self._workers[pid] = _Worker(time.monotonic())
 
     def _pause(self) -> float | None:
-        """Seconds until the next worker is to be started; `None`: until something happens."""
-        return max(0.0, min(self._start_at) - time.monotonic()) if self._start_at else None
+        """Seconds until a worker is to be started or given up; `None`: until something happens."""
+        moment = min([*self._start_at, self._renewed_by])
+        return None if moment == math.inf else max(0.0, moment - time.monotonic())
 
     def _wait(self, fds: list[int], timeout: float | None) -> None:
         readable, _, _ = select.select(fds, [], [], timeout)
@@ -160,6 +166,10 @@ class Supervisor:
 
     def _renew(self) -> None:
         """Have all workers read the configuration again; one such round at a time."""
+        if self._renewed_by <= time.monotonic():
+            stuck, seconds = ", ".join(map(str, sorted(self._renewing))), self.renew_seconds
+            logger.error("workers %s did not reload the configuration within %d s", stuck, seconds)
+            self._renewing, self._renewed_by = set(), math.inf
         if not self._is_hung_up or self._renewing:
             return
         self._is_hung_up = False
@@ -167,6 +177,7 @@ class Supervisor:
             self._signals.append(signal.SIGHUP)
         elif self.renew():
             self._renewing, self._keepers = set(self._workers), 0
+            self._renewed_by = time.monotonic() + self.renew_seconds
             self._send(signal.SIGHUP)
 
     def _settle(self, pid: int, *, is_renewed: bool) -> None:
@@ -176,6 +187,7 @@ class Supervisor:
         self._keepers += not is_renewed
         if self._renewing:
             return
+        self._renewed_by = math.inf
         if self._keepers:
             logger.error("%d workers stay with the old configuration", self._keepers)
         else:
@@ -198,8 +210,8 @@ class Supervisor:
         deadline = time.monotonic() + self.grace + CLOSE_SECONDS
         is_forced = False
         while self._workers and (left := deadline - time.monotonic()) > 0:
-            if not is_forced and self._signals.count(signal.SIGINT) > 1:
-                # uvicorn's workers drop everything at an interrupt that follows a stop
+            if not is_forced and signal.SIGINT in self._signals[1:]:
+                # uvicorn drops everything at an interrupt that follows a stop of whatever kind
                 self._send(signal.SIGINT)
                 is_forced, deadline = True, min(deadline, time.monotonic() + FORCE_SECONDS)
                 continue

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SCOPE_KEY = "proxyindex"
 PEER_KEY = "proxyindex.peer"  # where the scope has the socket's peer, whatever was forwarded
+LEFT_KEY = "proxyindex.left"  # where it has what tells, when called, that the client has left
 PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
 LINE = f"%(client)s %(user)s{MIDDLE}%(milliseconds).1fms"
@@ -64,7 +65,8 @@ class AccessLog:
             return
         exchange = Exchange()
         scope[SCOPE_KEY] = exchange
-        answer = _Answer(receive, send, has_body=scope["method"] != "HEAD")
+        has_left = scope.get(LEFT_KEY, bool)
+        answer = _Answer(receive, send, has_left, has_body=scope["method"] != "HEAD")
         started = time.perf_counter()
         try:
             await self._app(scope, answer.receive, answer.send)
@@ -111,11 +113,14 @@ def line_fields(
 class _Answer:
     """Watches the messages of one answer."""
 
-    def __init__(self, receive: Receive, send: Send, *, has_body: bool) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, has_left: Callable[[], bool], *, has_body: bool
+    ) -> None:
         self._receive = receive
         self._send = send
+        self._has_left = has_left
         self._has_body = has_body
-        self._has_left = False
+        self._is_disconnected = False
         self.status = 500  # what the server sends if the application sends nothing
         self.size = 0
         self.is_complete = False
@@ -123,7 +128,7 @@ class _Answer:
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._has_left = True
+            self._is_disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
@@ -131,6 +136,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         elif message["type"] == "http.response.body":
-            self.size += len(message.get("body", b"")) if self._has_body else 0
             # uvicorn drops what is sent to a client that has left without an error
-            self.is_complete = not message.get("more_body", False) and not self._has_left
+            is_sent = not self._is_disconnected and not self._has_left()
+            self.size += len(message.get("body", b"")) if self._has_body and is_sent else 0
+            self.is_complete = not message.get("more_body", False) and is_sent

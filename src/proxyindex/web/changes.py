@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from packaging.utils import NormalizedName
 from starlette.requests import Request
 
@@ -13,15 +15,34 @@ from proxyindex.publish.service import Publisher
 from proxyindex.web.simple import IndexService, index_of
 
 _FOREIGN = frozenset({"cross-site", "same-site"})
+_PORTS = {"http": ":80", "https": ":443"}
+
+
+def refuse_foreign(request: Request) -> None:
+    """Raises `UploadRejected` for what a page of another site has a browser send.
+
+    It would send the password it knows along. `Sec-Fetch-Site` tells over TLS and on loopback only
+    (Fetch Metadata, 2); `Origin` (RFC 6454, 7.3) comes with each POST and DELETE of a page, `null`
+    from where it is nobody's to know.
+    """
+    own = [request.headers.get("host", ""), request.state.house.public_host]
+    is_foreign = not _FOREIGN.isdisjoint(request.headers.getlist("sec-fetch-site"))
+    if is_foreign or not all(_is_of(o, own) for o in request.headers.getlist("origin")):
+        raise UploadRejected(403, "This is not taken from pages of other sites.")
+
+
+def _is_of(origin: str, hosts: Sequence[str]) -> bool:
+    """Whether it is a page of one of these hosts (`name` or `name:port`); which of HTTP and HTTPS
+    it came by is not known behind a front."""
+    scheme, _, authority = origin.lower().partition("://")
+    usual = _PORTS.get(scheme, "")
+    mine = {host.lower().removesuffix(usual) for host in hosts if host}
+    return bool(usual) and authority.removesuffix(usual) in mine
 
 
 def changed_index(request: Request) -> tuple[IndexService, Publisher]:
-    """The index that is to be changed. Raises `UploadRejected`.
-
-    A browser sends the password it knows with requests that pages of others make it send.
-    """
-    if request.headers.get("sec-fetch-site") in _FOREIGN:
-        raise UploadRejected(403, "This is not taken from pages of other sites.")
+    """The index that is to be changed. Raises `UploadRejected`."""
+    refuse_foreign(request)
     index = index_of(request)
     if index.publisher is None:
         raise no_folder()

@@ -4,8 +4,6 @@ A house is replaced as a whole when the configuration is read again; a request s
 has entered.
 """
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ import anyio
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from proxyindex.web.credentials import basic
 from proxyindex.web.express import Express
 from proxyindex.web.health import Health
 from proxyindex.web.simple import IndexService
@@ -22,7 +21,6 @@ from proxyindex.web.simple import IndexService
 HOUSES_KEY = "houses"  # where the application's state has them
 # what there is below the name of an index; `/metrics`, for one, is there only once
 _PARTS = frozenset({"", "simple", "legacy", "api"})
-_LONGEST = 1000  # characters of credentials that may name an index
 
 
 @dataclass(slots=True, eq=False)
@@ -30,12 +28,14 @@ class House:
     """Indexes by name, the `default` one among them, and what else a configuration decides.
 
     `landing` has the page for people of each index, and under no name the one of all.
+    `public_host`: what clients call us, as `name` or `name:port`, empty where that is not told.
     `transfers` tells how many downloads are under way, `idle` waits until there is none.
     """
 
     indexes: Mapping[str, IndexService]
     default: str
     select_by_user: bool
+    public_host: str
     landing: Mapping[str, bytes]
     health: Health
     express: Express
@@ -113,13 +113,8 @@ class Reception:
 
 
 def basic_user(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """The user name of Basic credentials (RFC 7617), believed or not."""
+    """The user name of Basic credentials, believed or not."""
     for name, value in headers:
-        scheme, _, credentials = value.strip().partition(b" ")
-        if name == b"authorization" and scheme.lower() == b"basic" and len(value) < _LONGEST:
-            try:
-                text = base64.b64decode(credentials.strip(), validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError):
-                return None
-            return text.partition(":")[0]
+        if name == b"authorization" and (pair := basic(value)):
+            return pair[0]
     return None

@@ -5,8 +5,6 @@ wrong are refused (401) and none at all, or a user name with an empty password, 
 sends that first where its URL has a user name only, and asks its keyring after the 401 (measured).
 """
 
-import base64
-import binascii
 import hashlib
 import ipaddress
 import logging
@@ -30,6 +28,7 @@ from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import TokenFile, is_token
 from proxyindex.web.access import PEER_KEY
+from proxyindex.web.credentials import as_text, basic
 from proxyindex.web.given import Asker, Header, Looks, Verified, stands
 
 CHALLENGE = 'Basic realm="proxyindex", charset="UTF-8"'  # RFC 7617, 2.1
@@ -113,7 +112,7 @@ class Identities:
         if self._front is not None and self._front.speaks(asker.peer):
             named = [value for name, value in headers if name == self._front.header]
             if named:
-                return self._from_front.get(_text(named[0])) if len(named) == 1 else None
+                return self._from_front.get(as_text(named[0])) if len(named) == 1 else None
         if not authorization:
             return ANONYMOUS
         verified = asker.verified
@@ -126,7 +125,7 @@ class Identities:
         return verified.identity
 
     def _named_by_front(self, named: Sequence[bytes]) -> Identity:
-        user = _text(named[0])
+        user = as_text(named[0])
         if len(named) > 1 or not is_user_name(user):
             # a front that adds its field to the client's own would believe anybody
             log.warning("the front names no user, or several: %s", named)
@@ -208,28 +207,15 @@ class Identities:
 def _credentials(authorization: bytes) -> tuple[str, str, str]:
     """Scheme in lower case, user and secret. Raises `LoginRequired`.
 
-    RFC 7617 Basic, in UTF-8 as we ask for; requests, and so pip, sends Latin-1 all the same.
-    RFC 6750 Bearer, which uv can send.
+    RFC 7617 Basic; RFC 6750 Bearer, which uv can send.
     """
     scheme, _, value = authorization.strip().partition(b" ")
-    value = value.strip()
-    if scheme.lower() == b"bearer" and is_token(_text(value)):
-        return "bearer", "", _text(value)
-    if scheme.lower() == b"basic":
-        try:
-            user, colon, secret = _text(base64.b64decode(value, validate=True)).partition(":")
-        except binascii.Error:
-            colon = ""
-        if colon:
-            return "basic", user, secret
+    token = as_text(value.strip())
+    if scheme.lower() == b"bearer" and is_token(token):
+        return "bearer", "", token
+    if pair := basic(authorization):
+        return "basic", *pair
     raise LoginRequired("The log-in cannot be understood")
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 @lru_cache(1024)

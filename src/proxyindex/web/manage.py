@@ -17,7 +17,7 @@ from proxyindex.publish import changes, promotion
 from proxyindex.publish.rejection import no_other_index
 from proxyindex.web.access import exchange_of
 from proxyindex.web.body import json_body
-from proxyindex.web.changes import changed_index, note, project_of
+from proxyindex.web.changes import changed_index, note, project_of, refuse_foreign
 from proxyindex.web.simple import PAGE_SECONDS, index_of
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -85,6 +85,7 @@ async def push(request: Request) -> Response:
 
 async def refresh(request: Request) -> Response:
     """`POST api/projects/NAME/refresh`: ask the upstream now, whatever the age of its page."""
+    refuse_foreign(request)
     index = index_of(request)
     project = _project(request, index.name)
     for action in (Action.READ, Action.FETCH):

@@ -21,7 +21,7 @@ from proxyindex.errors import (
     ServedElsewhere,
 )
 from proxyindex.files.service import FileService
-from proxyindex.inquiry import Ground, Inquiry, Outcome
+from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
 from proxyindex.publish.service import Publisher
@@ -153,9 +153,10 @@ async def _listed(
     try:
         return page.file(filename)
     except FileNotOnPage:
-        if hasty.outcome is not Outcome.STALE:
+        if not hasty.met_stale:
             raise
-    patient = replace(inquiry, revalidate=False, ground=Ground())
+    # nothing is asked twice for it: it joins what the first look has begun
+    patient = replace(inquiry, revalidate=False, insists=True, ground=Ground())
     page = await repository.project(name, patient)
     return page.file(filename)
 
