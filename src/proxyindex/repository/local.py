@@ -25,6 +25,7 @@ from proxyindex.store.disk import is_settled
 __all__ = ["DerivedStore", "FolderUnavailable", "Local"]
 
 _PAGES = 256
+_MOST_LOOKS = 8  # at a project whose files are being replaced
 
 
 class Local:
@@ -74,29 +75,39 @@ class Local:
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
-        catalogue, witnesses = await self._catalogue()
-        found = catalogue.projects.get(name)
-        if witnesses is None:
-            inquiry.ground.is_fleeting()
-        else:
-            inquiry.ground.rests_on(*witnesses)
-        if found is None:
-            raise ProjectNotFound(name)
+        for _ in range(_MOST_LOOKS):
+            catalogue, witnesses = await self._catalogue()
+            if name not in catalogue.projects:
+                _rest_on(witnesses, inquiry.ground)
+                raise ProjectNotFound(name)
+            found = catalogue.projects[name]
+            looked_ns = self._clock()
+            sightings = await anyio.to_thread.run_sync(sight, found)
+            if name in self._pages and self._pages[name][0] == sightings:
+                page, will_stay = self._pages[name][1], True
+                break
+            page, will_stay = await self._made(name, sightings)
+            if not await self._was_replaced(name, found, sightings):
+                break
         inquiry.outcome = Outcome.LOCAL
-        looked_ns = self._clock()
-        sightings = await anyio.to_thread.run_sync(sight, found)
-        if name in self._pages:
-            known, page = self._pages[name]
-            if known == sightings:
-                _speak_for(found, sightings, looked_ns, inquiry.ground)
-                return page
-        page, will_stay = await self._made(name, sightings)
+        _rest_on(witnesses, inquiry.ground)
         if will_stay:
             self._pages[name] = (sightings, page)
             _speak_for(found, sightings, looked_ns, inquiry.ground)
         else:
             inquiry.ground.is_fleeting()
         return page
+
+    async def _was_replaced(
+        self, name: NormalizedName, found: Sequence[Found], sightings: Sequence[Sighting]
+    ) -> bool:
+        """Whether files or records were put in the places of others since they were looked at: a
+        page made meanwhile may join what never was together, or lack a file."""
+        catalogue, _ = await self._catalogue()
+        if catalogue.projects.get(name) != found:
+            return True
+        again = await anyio.to_thread.run_sync(sight, found)
+        return [(s.inode, s.record) for s in again] != [(s.inode, s.record) for s in sightings]
 
     async def _made(
         self, name: NormalizedName, sightings: Sequence[Sighting]
@@ -120,8 +131,7 @@ class Local:
         self, name: NormalizedName, sighting: Sighting, derived: Derived, record: Record | None
     ) -> File:
         found = sighting.found
-        if record is not None and record.sha256 != derived.sha256:
-            record = None  # of other bytes that lay here before
+        record = record.about(derived.sha256) if record is not None else None
         provenance = None
         if found.beside.provenance and self._public_url:
             provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"
@@ -153,6 +163,13 @@ class Local:
     def _look(self) -> tuple[Catalogue, list[Witness] | None]:
         """Both of the same scan: the next one may run in another thread at any time."""
         return self._scanner.scan(), self._scanner.witnesses()
+
+
+def _rest_on(witnesses: Sequence[Witness] | None, ground: Ground) -> None:
+    if witnesses is None:
+        ground.is_fleeting()
+    else:
+        ground.rests_on(*witnesses)
 
 
 def _speak_for(
