@@ -137,7 +137,12 @@ class Local:
             provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"
         return File(
             filename=found.filename,
-            origin=LocalOrigin(found.path, found.beside.provenance, self._is_volatile),
+            origin=LocalOrigin(
+                found.path,
+                found.beside.provenance,
+                self._is_volatile,
+                (sighting.inode, sighting.mtime_ns),
+            ),
             hashes={"sha256": derived.sha256},
             version=found.version,
             size=sighting.size,
