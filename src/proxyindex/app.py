@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,6 +32,7 @@ from proxyindex.metrics import Metrics
 from proxyindex.publish.rejection import FolderRefused, UploadRejected
 from proxyindex.publish.shelf import Shelves
 from proxyindex.repository.local import FolderUnavailable
+from proxyindex.repository.looking import Looker
 from proxyindex.server.reload import RENEW_KEY
 from proxyindex.settings import Settings
 from proxyindex.simple import NotAcceptable
@@ -89,6 +91,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
             async with houses.opened(opens, settings) as open_now:
                 metrics.gauge("transfers_running", "Downloads under way", open_now.transfers)
                 ground.tasks.start_soon(_keep_house, ground, open_now)
+                ground.tasks.start_soon(_keep_shelves, ground)
                 yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
     return Starlette(
@@ -195,7 +198,9 @@ async def open_house(
             default=settings.default.name,
             select_by_user=settings.select_by_user,
             landing=_landing_pages(settings),
-            health=health.Health(settings.cache_dir, settings.every_folder, metrics),
+            health=health.Health(
+                settings.cache_dir, settings.every_folder, metrics, Looker("all folders")
+            ),
             express=express,
             transfers=downloads.__len__,
             idle=downloads.idle,
@@ -244,7 +249,6 @@ async def _keep_house(ground: Ground, open_now: Houses) -> None:
     cache = ground.cache
 
     async def recover() -> None:
-        await cache.worker.run(ground.shelves.sweep)
         pieces = cache.recovering()
         while not await cache.worker.run(next, pieces, True):  # requests come in between
             pass
@@ -254,7 +258,6 @@ async def _keep_house(ground: Ground, open_now: Houses) -> None:
 
     async def sweep() -> None:
         await cache.worker.run(cache.sweep)
-        await cache.worker.run(ground.shelves.sweep)
 
     chores = itertools.chain([recover], itertools.cycle([*[trim] * _SWEEP_ROUNDS, sweep]))
     for chore in chores:
@@ -264,6 +267,18 @@ async def _keep_house(ground: Ground, open_now: Houses) -> None:
             log.exception("keeping the cache in order failed")
         open_now.express.sweep()
         await anyio.sleep(_TRIM_SECONDS)
+
+
+async def _keep_shelves(ground: Ground) -> None:
+    """Finish or remove what killed processes left in our folders, which may not answer."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(
+                ground.shelves.sweep, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        except Exception:  # let loose, it would end every download, too
+            log.exception("sweeping package folders failed")
+        await anyio.sleep(_TRIM_SECONDS * _SWEEP_ROUNDS)
 
 
 async def _finish_fills(downloads: Downloads) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import anyio
-import anyio.to_thread
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProjectNotFound
@@ -17,6 +17,7 @@ from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
 from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Memo, Sighting, sight
+from proxyindex.repository.looking import PATIENCE_SECONDS, Looker
 from proxyindex.repository.recorded import Records, vouched
 from proxyindex.repository.scan import Catalogue, FolderUnavailable, Found, Scanner
 from proxyindex.simple import order_files
@@ -37,7 +38,8 @@ class Local:
 
     `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. `public_url`
     is that of the project list, as clients have it; provenance is advertised below it only, for
-    its links must be absolute and of a secure origin (PEP 740).
+    its links must be absolute and of a secure origin (PEP 740). Folders that do not answer for
+    `patience` seconds are unavailable, and so they are until they do.
     """
 
     def __init__(
@@ -48,12 +50,15 @@ class Local:
         is_volatile: bool = False,
         public_url: str | None = None,
         clock: Callable[[], int] = time.time_ns,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._is_volatile = is_volatile
         is_secure = public_url is not None and public_url.startswith("https://")
         self._public_url = public_url if is_secure else None
         self._records = Records(clock=clock)
         self._scanner = Scanner(folders, clock=clock)
+        self._scanning = threading.Lock()  # a look whose request is gone may still be under way
+        self._looker = Looker(", ".join(map(str, folders)), patience)
         self._examiner = Examiner(remembered, clock=clock)
         self._clock = clock
         self._pages: Memo[tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
@@ -82,7 +87,7 @@ class Local:
                 raise ProjectNotFound(name)
             found = catalogue.projects[name]
             looked_ns = self._clock()
-            sightings = await anyio.to_thread.run_sync(sight, found)
+            sightings = await self._looker.run(sight, found)
             if name in self._pages and self._pages[name][0] == sightings:
                 page, will_stay = self._pages[name][1], True
                 break
@@ -106,7 +111,7 @@ class Local:
         catalogue, _ = await self._catalogue()
         if catalogue.projects.get(name) != found:
             return True
-        again = await anyio.to_thread.run_sync(sight, found)
+        again = await self._looker.run(sight, found)
         return [(s.inode, s.record) for s in again] != [(s.inode, s.record) for s in sightings]
 
     async def _made(
@@ -114,7 +119,7 @@ class Local:
     ) -> tuple[ProjectPage, bool]:
         """The page, and whether it will be the same while the files' states are."""
         is_settled = all(map(self._records.is_settled, sightings))  # asked before reading
-        recorded = await anyio.to_thread.run_sync(self._records.read, sightings)
+        recorded = await self._looker.run(self._records.read, sightings)
         known = {s: vouched(s, record) for s, record in zip(sightings, recorded, strict=True)}
         others = [sighting for sighting, derived in known.items() if derived is None]
         known |= zip(others, await self._examiner.examine(others), strict=True)
@@ -161,13 +166,14 @@ class Local:
             if self._ended < wanted:
                 self._begun += 1
                 begun = self._begun
-                self._latest = await anyio.to_thread.run_sync(self._look)
+                self._latest = await self._looker.run(self._look)
                 self._ended = begun
             return self._latest
 
     def _look(self) -> tuple[Catalogue, list[Witness] | None]:
         """Both of the same scan: the next one may run in another thread at any time."""
-        return self._scanner.scan(), self._scanner.witnesses()
+        with self._scanning:
+            return self._scanner.scan(), self._scanner.witnesses()
 
 
 def _rest_on(witnesses: Sequence[Witness] | None, ground: Ground) -> None:
