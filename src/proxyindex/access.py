@@ -125,7 +125,7 @@ class Rights:
         self._index = index
         admins = tuple(grants.get(Action.ADMIN, ()))
         self._grants = {action: (*grants.get(action, ()), *admins) for action in Action}
-        self._serves: dict[tuple[Identity, NormalizedName], bool] = {}
+        self._serves: dict[tuple[Identity, NormalizedName, bool], bool] = {}
 
     def decide(
         self, identity: Identity, action: Action, project: NormalizedName | None
@@ -144,15 +144,17 @@ class Rights:
         granted = any(grant.covers(project) for grant in self._reaching(identity, action))
         return Decision.ALLOWED if is_within and granted else Decision.FORBIDDEN
 
-    def serves(self, identity: Identity, project: NormalizedName) -> bool:
-        """Whether the identity may read the project and have it fetched; remembered."""
-        key = identity, project
+    def serves(self, identity: Identity, project: NormalizedName, *, is_own: bool) -> bool:
+        """Whether the identity may read the project and, if an upstream may be asked, have it
+        fetched; remembered. `is_own`: all of it is ours."""
+        key = identity, project, is_own
         known = self._serves.get(key)
         if known is None:
             if len(self._serves) >= _MOST_REMEMBERED:
                 self._serves.clear()
+            needed = (Action.READ,) if is_own else (Action.READ, Action.FETCH)
             known = self._serves[key] = all(
-                self.allows(identity, action, project) for action in (Action.READ, Action.FETCH)
+                self.allows(identity, action, project) for action in needed
             )
         return known
 

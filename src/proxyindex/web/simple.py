@@ -127,7 +127,7 @@ async def project_file(request: Request) -> Response:
     response = await file_response(request, filename, content, file.upload_time)
     _stamp(request, response, inquiry, exchange)
     _confine(response, index, name)
-    gate = index.admission.gate(name)
+    gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
     index.express.remember_file(request.scope, inquiry, response, content, exchange, gate)
     return response
 
@@ -202,7 +202,7 @@ async def _document_response(
     _confine(response, index, name)
     if name is not None:
         # also for who has it already: many clients ask for nothing but whether it changed
-        gate = index.admission.gate(name)
+        gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
         index.express.remember(request.scope, inquiry, response, rendered.body, exchange, gate)
     if is_not_modified(request.headers, rendered.etag):
         response = Response(status_code=304, headers=short)
