@@ -95,7 +95,7 @@ CHANGES: dict[str, tuple[tuple[Act, ...], Act, bool]] = {
     "a push": ((TWO[1],), push, True),
     "a push over others": ((other_bytes, TWO[1]), push, False),
 }
-BY_FOUR = ("another file", "other bytes", "a deletion", "a yank", "a push", "a push over others")
+BY_FOUR = ("another file", "a deletion", "a yank", "a push", "a push over others")
 
 
 class Site:
