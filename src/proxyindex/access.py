@@ -145,12 +145,13 @@ class Rights:
         granted = any(grant.covers(project) for grant in self._reaching(identity, action))
         return Decision.ALLOWED if is_within and granted else Decision.FORBIDDEN
 
-    def may_get(self, identity: Identity, project: NormalizedName) -> bool:
-        """Whether the identity may read the project and have it fetched; remembered."""
-        return self._may_get(identity, project)
+    def may_get(self, identity: Identity, project: NormalizedName, *, is_own: bool) -> bool:
+        """Whether the identity may read the project and, if an upstream may be asked, have it
+        fetched; remembered. `is_own`: all of it is ours."""
+        return self._may_get(identity, project, is_own)
 
-    def _judge_get(self, identity: Identity, project: NormalizedName) -> bool:
-        wanted = (Action.READ, Action.FETCH)
+    def _judge_get(self, identity: Identity, project: NormalizedName, is_own: bool) -> bool:
+        wanted = (Action.READ,) if is_own else (Action.READ, Action.FETCH)
         return all(self.allows(identity, action, project) for action in wanted)
 
     def allows(self, identity: Identity, action: Action, project: NormalizedName | None) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,6 +32,7 @@ from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
 from proxyindex.publish.rejection import FolderRefused, UploadRejected
 from proxyindex.publish.shelf import Shelves
+from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
 from proxyindex.settings import Settings
@@ -90,6 +92,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
             async with houses.opened(opens, settings) as open_now:
                 metrics.gauge("transfers_running", "Downloads under way", open_now.transfers)
                 site.tasks.start_soon(_keep_house, site, open_now)
+                site.tasks.start_soon(_keep_shelves, site)
                 yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
 
     made = Starlette(
@@ -200,7 +203,9 @@ async def open_house(
             select_by_user=settings.select_by_user,
             public_host=urlsplit(settings.public_url or "").netloc,
             landing=_landing_pages(settings),
-            health=health.Health(settings.cache_dir, settings.every_folder, metrics),
+            health=health.Health(
+                settings.cache_dir, settings.every_folder, metrics, Looker("all folders")
+            ),
             express=express,
             transfers=downloads.__len__,
             idle=downloads.idle,
@@ -249,7 +254,6 @@ async def _keep_house(site: Site, open_now: Houses) -> None:
     cache = site.cache
 
     async def recover() -> None:
-        await cache.worker.run(site.shelves.sweep)
         pieces = cache.recovering()
         while not await cache.worker.run(next, pieces, True):  # requests come in between
             pass
@@ -259,7 +263,6 @@ async def _keep_house(site: Site, open_now: Houses) -> None:
 
     async def sweep() -> None:
         await cache.worker.run(cache.sweep)
-        await cache.worker.run(site.shelves.sweep)
 
     chores = itertools.chain([recover], itertools.cycle([*[trim] * _SWEEP_ROUNDS, sweep]))
     for chore in chores:
@@ -269,6 +272,18 @@ async def _keep_house(site: Site, open_now: Houses) -> None:
             log.exception("keeping the cache in order failed")
         open_now.express.sweep()
         await anyio.sleep(_TRIM_SECONDS)
+
+
+async def _keep_shelves(site: Site) -> None:
+    """Finish or remove what killed processes left in our folders, which may not answer."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(
+                site.shelves.sweep, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        except Exception:  # let loose, it would end every download, too
+            log.exception("sweeping package folders failed")
+        await anyio.sleep(_TRIM_SECONDS * _SWEEP_ROUNDS)
 
 
 async def _finish_fills(downloads: Downloads) -> None:

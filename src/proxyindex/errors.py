@@ -164,6 +164,13 @@ class FileUnreadable(ProxyindexError):
         self.filename = filename
 
 
+class FileReplaced(FileUnreadable):
+    """It is not what was listed any more; looked up again it may be."""
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(filename, "is being changed")
+
+
 class StoreError(ProxyindexError):
     """The cache could not be written (full, read-only, vanished)."""
 

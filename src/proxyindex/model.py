@@ -34,12 +34,14 @@ RECORD_SUFFIX = ".json"  # what an upload noted of a file in our folders: `recor
 class LocalOrigin:
     """A file in one of our own folders.
 
-    `is_volatile`: other bytes may replace it under its name.
+    `is_volatile`: other bytes may replace it under its name. `state`: inode and mtime in ns it had
+    when it was listed, where that is known.
     """
 
     path: str
     has_provenance: bool = False
     is_volatile: bool = False
+    state: tuple[int, int] | None = field(default=None, compare=False)
 
 
 class UpstreamOrigin(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,8 @@
 """What an upload notes of a file: a small JSON record beside it, `<filename>.json`.
 
 A file without a record is served all the same, so folders can be filled and copied by hand. A
-record speaks of the bytes with its digest only; beside other bytes it is ignored.
+record speaks of the bytes with its digest only; beside other bytes it is ignored. Where a file is
+replaced, its record comes first, and says what is noted of the bytes before as well.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, rename="kebab"):
 
     `upload_time` is aware UTC; `core_metadata` is the sha256 of a wheel's METADATA. `examined`
     saves reading the file again: while it is in this very state, what the record says of its
-    content is believed.
+    content is believed. `before` is what was noted of the bytes that these replaced.
     """
 
     sha256: str
@@ -46,6 +47,14 @@ class Record(msgspec.Struct, frozen=True, rename="kebab"):
     requires_python: str | None = None
     core_metadata: str | None = None
     examined: Examined | None = None
+    before: Record | None = None
+
+    def about(self, sha256: str | None) -> Record | None:
+        """What is noted of these bytes, and of none before them."""
+        for one in (self, self.before):
+            if one is not None and one.sha256 == sha256:
+                return msgspec.structs.replace(one, before=None)
+        return None
 
     def vouches_for(self, *, size: int, mtime_ns: int, inode: int) -> bool:
         """Whether the file in this state is the one that was examined."""
@@ -79,18 +88,26 @@ def decode(body: bytes) -> Record | None:
     """The record these bytes are, its texts made fit for any page; `None` if they are none."""
     try:
         told = msgspec.json.decode(body, type=Record)
-        upload_time = told.upload_time.astimezone(UTC)
+        record = _sound(told)
+        if record is not None and told.before is not None:
+            record = msgspec.structs.replace(record, before=_sound(told.before))
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
+    return record
+
+
+def _sound(told: Record) -> Record | None:
+    """Raises `ValueError`, `OverflowError`."""
     digests = (told.sha256, told.core_metadata or told.sha256)
     if told.upload_time.tzinfo is None or told.size < 0 or not all(map(is_sha256, digests)):
         return None
     return msgspec.structs.replace(
         told,
-        upload_time=upload_time,
+        upload_time=told.upload_time.astimezone(UTC),
         yanked=None if told.yanked is None else plain(told.yanked, MAX_REASON),
         uploader=plain(told.uploader or "", _MAX_TEXT) or None,
         requires_python=plain(told.requires_python or "", _MAX_TEXT) or None,
+        before=None,
     )
 
 

@@ -1,10 +1,14 @@
-"""Random changes of two indexes, restarts and kills leave exactly what a plain model says."""
+"""Random changes of two indexes, restarts and kills leave exactly what a plain model says.
+
+Kills strike a change at a chosen step; it is there as a whole then, or not at all.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
-import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from hypothesis.stateful import (
 from tests.support import http
 from tests.support.builders import make_sdist, make_wheel, sdist_name, wheel_name
 from tests.support.fixtures import start_server
+from tests.support.hermetic import wait_until
 from tests.support.pages import JSON_TYPE
 from tests.support.stores import sha256
 from tests.support.uploads import two_indexes, upload_form
@@ -39,6 +44,11 @@ FILES: dict[tuple[str, str, int], tuple[str, bytes]] = {
     },
     ("1.0", "sdist", 0): (sdist_name(PROJECT), make_sdist(PROJECT)),
 }
+HOOK = Path(__file__).parents[1] / "support" / "killing"
+INDEX = strategies.sampled_from(INDEXES)
+KEY = strategies.sampled_from(list(FILES))
+VERSION = strategies.sampled_from(VERSIONS)
+REASON = strategies.sampled_from(["broken", "", None])
 State = dict[str, tuple[str, str | None]]  # file name → sha256, reason of a yank
 
 
@@ -75,14 +85,28 @@ class Model:
         return 200 if gone else 404
 
 
+def expected(models: dict[str, Model]) -> dict[str, State]:
+    """What the pages of all indexes say."""
+    prod = models["prod"].files
+    return {"prod": prod, "dev": {**prod, **models["dev"].files}}
+
+
+class Unanswered(Exception):
+    """The process was killed amid a change."""
+
+
 class Indexes(RuleBasedStateMachine):
     """`dev` may be overwritten and inherits from `prod`, which may not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        home = Path(self.folder.name)
+        home = Path(self.folder.name, "home")
+        self.order = Path(self.folder.name, "order")
+        self.shelves = [home / name for name in INDEXES]
         self.server = start_server(home / "server", "--config", two_indexes(home), workers=2)
+        self.server.env |= {"PYTHONPATH": str(HOOK), "TEST_KILL_BELOW": f"{home}/"}
+        self.server.env |= {"TEST_KILL_ORDER": str(self.order)}
         self.server.start()
         self.models = {name: Model(is_volatile=name == VOLATILE) for name in INDEXES}
 
@@ -90,31 +114,27 @@ class Indexes(RuleBasedStateMachine):
         self.server.kill()
         self.folder.cleanup()
 
-    @rule(index=strategies.sampled_from(INDEXES), key=strategies.sampled_from(list(FILES)))
+    @rule(index=INDEX, key=KEY)
     def upload(self, index: str, key: tuple[str, str, int]) -> None:
         filename, content = FILES[key]
         form = upload_form(filename, content, name=PROJECT)
         expected = self.models[index].put(filename, sha256(content))
-        assert form.post(self.server, f"/{index}/legacy/").status == expected
+        assert self.status(lambda: form.post(self.server, f"/{index}/legacy/")) == expected
 
-    @rule(index=strategies.sampled_from(INDEXES), version=strategies.sampled_from(VERSIONS))
+    @rule(index=INDEX, version=VERSION)
     def delete(self, index: str, version: str) -> None:
         expected = self.models[index].drop(version)
         target = f"/{index}/api/projects/{PROJECT}/{version}"
-        assert self.server.get(target, method="DELETE").status == expected
+        assert self.status(lambda: self.server.get(target, method="DELETE")) == expected
 
-    @rule(index=strategies.sampled_from(INDEXES), key=strategies.sampled_from(list(FILES)))
+    @rule(index=INDEX, key=KEY)
     def bring_back(self, index: str, key: tuple[str, str, int]) -> None:
         """Chance alone would rarely do this."""
         self.upload(index, key)
         self.delete(index, key[0])
         self.upload(index, key)
 
-    @rule(
-        index=strategies.sampled_from(INDEXES),
-        version=strategies.sampled_from(VERSIONS),
-        reason=strategies.sampled_from(["broken", "", None]),
-    )
+    @rule(index=INDEX, version=VERSION, reason=REASON)
     def yank(self, index: str, version: str, reason: str | None) -> None:
         files = self.models[index].files
         meant = [name for name in files if f"-{version}" in name]
@@ -123,58 +143,84 @@ class Indexes(RuleBasedStateMachine):
         target = f"/{index}/api/projects/{PROJECT}/{version}/yank"
         body = b"" if reason is None else json.dumps({"reason": reason}).encode()
         method = "DELETE" if reason is None else "POST"
-        answer = self.server.get(target, method=method, body=body)
-        assert answer.status == (200 if meant else 404)
+        status = self.status(lambda: self.server.get(target, method=method, body=body))
+        assert status == (200 if meant else 404)
 
-    @rule(version=strategies.sampled_from(VERSIONS), is_up=strategies.booleans())
+    @rule(version=VERSION, is_up=strategies.booleans())
     def push(self, version: str, is_up: bool) -> None:
         source, target = INDEXES if is_up else INDEXES[::-1]
         meant = {n: one for n, one in self.models[source].files.items() if f"-{version}" in n}
         model = self.models[target]
         verdicts = {model.verdict(name, digest) for name, (digest, _) in meant.items()}
-        body = json.dumps({"project": PROJECT, "version": version, "to": target}).encode()
-        status = self.server.get(f"/{source}/api/push", method="POST", body=body).status
-        if not meant:
-            assert status == 404
-        elif verdicts == {200}:
-            assert status == 200
+        if verdicts == {200}:
             for name, (digest, yanked) in meant.items():
                 model.put(name, digest, yanked)
+        body = json.dumps({"project": PROJECT, "version": version, "to": target}).encode()
+        path = f"/{source}/api/push"
+        status = self.status(lambda: self.server.get(path, method="POST", body=body))
+        if not meant:
+            assert status == 404
         else:
-            assert status in verdicts - {200}
+            assert status in (verdicts - {200} or {200})
+
+    def status(self, send: Callable[[], http.Response]) -> int:
+        """Of the answer. Raises `Unanswered`."""
+        with suppress(OSError, http.NoAnswerError, http.ShortBodyError):
+            return send().status
+        raise Unanswered
 
     @rule()
     def restart(self) -> None:
         self.server.restart()
 
-    @rule(index=strategies.sampled_from(INDEXES), key=strategies.sampled_from(list(FILES)))
-    def kill_amid_an_upload(self, index: str, key: tuple[str, str, int]) -> None:
-        filename, content = FILES[key]
-        if index != "prod" and filename in self.models["prod"].files:
-            return  # its page would not tell whose file it shows
-        form = upload_form(filename, content, name=PROJECT)
-        statuses: list[int] = []
+    @rule(
+        change=strategies.sampled_from(["upload", "delete", "yank", "push"]),
+        step=strategies.integers(1, 25),
+        **{"index": INDEX, "key": KEY, "reason": REASON, "is_all": strategies.booleans()},
+    )
+    def kill_amid_a_change(
+        self,
+        change: str,
+        step: int,
+        index: str,
+        key: tuple[str, str, int],
+        reason: str | None,
+        is_all: bool,
+    ) -> None:
+        acts: dict[str, Callable[[], None]] = {
+            "upload": lambda: self.upload(index, key),
+            "delete": lambda: self.delete(index, key[0]),
+            "yank": lambda: self.yank(index, key[0], reason),
+            "push": lambda: self.push(key[0], index == "dev"),
+        }
+        before = copy.deepcopy(self.models)
+        self.order.write_text(str(step))
+        try:
+            acts[change]()
+        except Unanswered:
+            self.recover(before, acts[change], is_all=is_all)
+        finally:
+            self.order.unlink(missing_ok=True)
 
-        def send() -> None:
-            with suppress(OSError, http.NoAnswerError, http.ShortBodyError):
-                statuses.append(form.post(self.server, f"/{index}/legacy/").status)
+    def recover(self, before: dict[str, Model], again: Callable[[], None], *, is_all: bool) -> None:
+        """Either of two states is right, and the one that is stays."""
+        if is_all:
+            self.server.kill()
+            self.server.start()
+        wait_until(self.is_swept, "the sweep")
+        after, pages = self.models, {name: self.seen(name) for name in INDEXES}
+        assert pages in (expected(before), expected(after))
+        if pages == expected(before):
+            self.models = before
+        if expected(before) == expected(after):  # the pages do not tell
+            again()
 
-        sending = threading.Thread(target=send)
-        sending.start()
-        self.server.kill()
-        sending.join()
-        self.server.start()
-        model = self.models[index]
-        after = self.seen(index).get(filename)
-        # without an answer either of the two states is right, and the one that is stays
-        if statuses or (after is not None and after[0] == sha256(content)):
-            model.put(filename, sha256(content))
+    def is_swept(self) -> bool:
+        return not any(path.is_dir() for own in self.shelves for path in own.glob(".incoming/*"))
 
     @invariant()
     def the_pages_say_what_the_model_says(self) -> None:
-        own = {name: self.models[name].files for name in INDEXES}
-        assert self.seen("prod") == own["prod"]
-        assert self.seen("dev") == {**own["prod"], **own["dev"]}
+        assert {name: self.seen(name) for name in INDEXES} == expected(self.models)
 
     def seen(self, index: str) -> State:
         page = self.server.get(f"/{index}/simple/{PROJECT}/", {"Accept": JSON_TYPE})

@@ -142,6 +142,7 @@ _RECORD = (
     '"upload-time":"',
     '"yanked":"',
     '"examined":{',
+    '"before":{',
     "9999-12-31T23:59:59-14:00",
 )
 

@@ -53,7 +53,8 @@ def record(data: bytes) -> None:
     """A record: none, or one that is fit for any page and for another reading."""
     if (read := records.decode(data)) is None:
         return
-    for text in (read.yanked, read.uploader, read.requires_python):
+    both = [one for one in (read, read.before) if one is not None]
+    for text in (text for one in both for text in (one.yanked, one.uploader, one.requires_python)):
         assert text is None or text.isprintable() or not any(ord(c) < 32 for c in text)
     assert records.decode(records.encode(read)) == read
 

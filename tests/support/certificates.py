@@ -20,9 +20,9 @@ class Certificates:
     client_key: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Self:
+    def make(cls, folder: Path, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Self:
         authority = trustme.CA()
-        server = authority.issue_cert("localhost", "127.0.0.1")
+        server = authority.issue_cert("localhost", "127.0.0.1", key_type=key_type)
         client = authority.issue_cert("reader@px.example")
         made = cls(*(folder / name for name in ("ca.pem", "s.pem", "s.key", "c.pem", "c.key")))
         authority.cert_pem.write_to_path(made.authority)

@@ -13,6 +13,7 @@ from proxyindex.errors import (
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
 from proxyindex.policy.verdict import Policy
+from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.priority import Joined, Priority
 
@@ -202,3 +203,20 @@ async def test_a_source_that_cannot_tell_makes_the_list_fail() -> None:
     broken = One(UpstreamUnavailable("up", "slept"))
     with pytest.raises(UpstreamUnavailable):
         await Priority([One(ABSENT, "a"), broken]).projects(Inquiry())
+
+
+@pytest.mark.parametrize("kind", ["upstreams", "folders"])
+async def test_the_same_pages_are_joined_once(kind: str) -> None:
+    first, second = One(page("a", "1")), One(page("b", "1", "2"))
+    joined: Repository = (
+        Priority([first, second], lambda name: True)
+        if kind == "upstreams"
+        else Joined([(first, first), (second, second)])
+    )
+    whole = await joined.project(DEMO, Inquiry())
+    assert sources(whole) == [("1", "a"), ("2", "b")]
+    assert await joined.project(DEMO, Inquiry()) is whole
+    second.answer = page("b", "3")
+    assert sources(await joined.project(DEMO, Inquiry())) == [("1", "a"), ("3", "b")]
+    second.answer = ABSENT
+    assert await joined.project(DEMO, Inquiry()) is first.answer

@@ -300,6 +300,36 @@ async def test_answers_to_who_may_not_fetch_are_not_given_to_who_may(home: Home)
     assert home.given(page, asked(client, JSON)) == (0, "-")
 
 
+async def test_own_answers_are_also_given_to_who_may_not_have_anything_fetched(home: Home) -> None:
+    client = await home.client(read=("@staff", "ci"), fetch=("ci",))
+    alice, bob = basic("alice", "wonderland"), basic("bob", "pässwörd")
+    targets = ["/simple/mine/", f"/simple/mine/{LOCAL}", f"/simple/mine/{LOCAL}.metadata"]
+    for target in targets:
+        with anyio.fail_after(20):  # until what was written just now has settled
+            while home.given(target, asked(client, alice)) != (200, "alice"):
+                assert (await client.get(target, headers=alice)).status_code == 200
+                await anyio.sleep(0.05)
+        for headers, status in ((bob, 403), ({}, 401)):
+            assert home.given(target, asked(client, headers)) == (0, "-")
+            assert (await client.get(target, headers=headers)).status_code == status
+
+
+async def test_own_answers_that_are_merged_are_for_who_may_have_it_fetched(home: Home) -> None:
+    home.house.project("mine", wheel_spec("mine", "2.0"))
+    client = await home.client(read=("alice", "ci"), fetch=("ci",), merge=("mine",))
+    alice, page = basic("alice", "wonderland"), "/simple/mine/"
+    ci = basic("__token__", home.accounts.token("ci"))
+    with anyio.fail_after(20):
+        while home.given(page, asked(client, JSON | ci)) != (200, "ci"):
+            answer = await client.get(page, headers=JSON | ci)
+            assert len(answer.json()["files"]) == 2
+            await anyio.sleep(0.05)
+    assert (await client.get(page, headers=JSON | alice)).status_code == 200
+    assert home.given(page, asked(client, JSON | alice)) == (0, "-")
+    (file,) = (await client.get(page, headers=JSON | alice)).json()["files"]
+    assert file["filename"] == LOCAL
+
+
 async def test_public_answers_are_given_whoever_asks(home: Home) -> None:
     client = await home.client(**NO_FOLDER)
     for target in await remembered(home, client, {}):

@@ -14,7 +14,14 @@ from anyio.abc import TaskGroup
 
 from proxyindex import disk
 from proxyindex.disk import Signature
-from proxyindex.errors import FileGone, FileUnreadable, NotHeld, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import (
+    FileGone,
+    FileReplaced,
+    FileUnreadable,
+    NotHeld,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
@@ -193,20 +200,21 @@ def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
         raise FileGone(file.filename) from problem
     except OSError as problem:
         raise FileUnreadable(file.filename, f"cannot be read: {problem.strerror}") from problem
-    is_volatile = isinstance(file.origin, LocalOrigin) and file.origin.is_volatile
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         raise FileGone(file.filename)
-    if file.size is not None and found.st_size != file.size:
-        os.close(fd)  # replaced since it was listed: its digest is not the one we promised
-        raise FileUnreadable(file.filename, "is being changed")
+    own = file.origin if isinstance(file.origin, LocalOrigin) else LocalOrigin(path)
+    state = own.state or (found.st_ino, found.st_mtime_ns)
+    if (found.st_ino, found.st_mtime_ns) != state or file.size not in (None, found.st_size):
+        os.close(fd)  # its digest is not the one we promised
+        raise FileReplaced(file.filename)
     content = Stored(
         fd,
         found.st_size,
         sha256=file.sha256,
         modified=datetime.fromtimestamp(found.st_mtime, UTC),
-        is_immutable=file.sha256 is not None and not is_volatile,
+        is_immutable=file.sha256 is not None and not own.is_volatile,
     )
     return content, disk.signature_of(found)
 

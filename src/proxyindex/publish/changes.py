@@ -6,6 +6,7 @@ folders of the index that are only read, `FolderRefused`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,12 +15,11 @@ from packaging.utils import NormalizedName
 from proxyindex import records
 from proxyindex.errors import FileNotOnPage
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import File, LocalOrigin, ProjectPage
+from proxyindex.model import File, ProjectPage
 from proxyindex.names import is_same_version
 from proxyindex.publish.rejection import UploadRejected, on_disk
 from proxyindex.publish.service import Publisher
 from proxyindex.publish.shelf import Shelf
-from proxyindex.publish.stage import staged
 from proxyindex.records import MAX_REASON, Record, record_path
 
 
@@ -52,7 +52,7 @@ async def yank(
         page = await publisher.own.project(project, Inquiry())
         files = selected(page, version, filename)
         paths = _paths(shelf, files)
-        await on_disk(_write_yanked, shelf, list(zip(files, paths, strict=True)), yanked)
+        await on_disk(_write_yanked, shelf, project, dict(zip(paths, files, strict=True)), yanked)
     return [path.name for path in paths]
 
 
@@ -72,8 +72,8 @@ def selected(page: ProjectPage, version: str | None, filename: str | None) -> li
 def note_of(file: File, path: Path) -> Record:
     """The record of a file, made from its page if it has none (any more). Blocks."""
     record = records.read(record_path(path))
-    if record is not None and record.sha256 == file.sha256:
-        return record
+    if record is not None and (told := record.about(file.sha256)) is not None:
+        return told
     assert file.sha256 is not None
     assert file.upload_time is not None
     return Record(
@@ -86,17 +86,21 @@ def note_of(file: File, path: Path) -> Record:
 
 
 def _paths(shelf: Shelf, files: list[File]) -> list[Path]:
-    paths = [Path(file.origin.path) for file in files if isinstance(file.origin, LocalOrigin)]
-    for path in paths:
-        if not shelf.holds(str(path)):
+    paths = []
+    for file in files:
+        if (path := shelf.place(file)) is None:
             raise UploadRejected(
-                409, f"The file {path.name!r} lies in a folder that this index only reads."
+                409, f"The file {file.filename!r} lies in a folder that this index only reads."
             )
+        paths.append(path)
     return paths
 
 
-def _write_yanked(shelf: Shelf, files: list[tuple[File, Path]], yanked: str | None) -> None:
-    with staged(shelf.root) as stage:
-        for file, path in files:
-            record = msgspec.structs.replace(note_of(file, path), yanked=yanked)
-            shelf.write_record(stage, path, record)
+def _write_yanked(
+    shelf: Shelf, project: NormalizedName, files: Mapping[Path, File], yanked: str | None
+) -> None:
+    noted = {path: note_of(file, path) for path, file in files.items()}
+    shelf.write_records(
+        project,
+        {path: msgspec.structs.replace(note, yanked=yanked) for path, note in noted.items()},
+    )

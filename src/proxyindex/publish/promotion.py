@@ -103,17 +103,15 @@ def _publish(
     copied: Iterable[str],
     there: Mapping[str, File],
 ) -> None:
-    """Blocks. Files that replace others go one by one, all others in one step."""
+    """Blocks. All in one step, or in one change where some replace others."""
     shelf = target.shelf
-    left = 0
-    for name in copied:
-        place = there[name].origin if name in there else None
-        if name not in new:
-            for suffix in ("", *SIDECARS):
-                Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
-        elif isinstance(place, LocalOrigin) and shelf.holds(place.path):
-            shelf.replace(stage, name, Path(place.path))
-        else:
-            left += 1
-    if left:
+    for name in set(copied).difference(new):
+        for suffix in ("", *SIDECARS):
+            Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
+    places = {name: shelf.place(there.get(name)) for name in new}
+    replaced = {name: place for name, place in places.items() if place}
+    if replaced:
+        home = shelf.home(project)
+        shelf.replace(stage, project, {name: home / name for name in new} | replaced)
+    elif new:
         shelf.add_together(stage, project)

@@ -24,7 +24,6 @@ from proxyindex.model import (
     RECORD_SUFFIX,
     SIGNATURE_SUFFIX,
     File,
-    LocalOrigin,
     ProjectPage,
 )
 from proxyindex.names import is_same_version, parse_filename
@@ -210,9 +209,8 @@ class Publisher:
 
     def _put(self, stage: Stage, upload: Upload, existing: File | None) -> Published:
         filename = upload.filename
-        place = existing.origin if existing else None
-        if isinstance(place, LocalOrigin) and self.shelf.holds(place.path):
-            self.shelf.replace(stage, filename, Path(place.path))
+        if place := self.shelf.place(existing):
+            self.shelf.replace(stage, upload.project, {filename: place})
             return Published(filename, is_new=True)
         try:
             self.shelf.add(stage, upload.project, filename)
@@ -222,7 +220,7 @@ class Publisher:
                 return Published(filename, is_new=False)
             if not self.terms.overwrite:
                 raise conflict(filename) from None
-            self.shelf.replace(stage, filename, path)
+            self.shelf.replace(stage, upload.project, {filename: path})
         return Published(filename, is_new=True)
 
 

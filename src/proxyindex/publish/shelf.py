@@ -6,8 +6,9 @@
     <folder>/<project>/.deleted            names of files that were deleted, one a line
     <folder>/.incoming/                    stages and the file of locks
 
-Each step leaves a state that may be served: killed in between, a file is there whole or not at
-all. All of it blocks, and `OSError` passes through; whoever changes a project holds its lock.
+New files come in one step. Changes of several names are written down first and carried out to the
+end, if not by us then by others (`steps.py`). All of it blocks, and `OSError` passes through;
+whoever changes a project holds its lock.
 """
 
 from __future__ import annotations
@@ -15,24 +16,26 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
 from proxyindex.publish.rejection import on_disk
 from proxyindex.publish.stage import (
     INCOMING,
     LOCKS,
     Stage,
     make_incoming,
-    sweep,
+    staged,
     sync_folder,
 )
+from proxyindex.publish.steps import Step, carry_out, finish, sweep
 from proxyindex.records import Record, record_path
 from proxyindex.store.locks import Locks
 
@@ -52,16 +55,19 @@ class Shelf:
     def _locks(self) -> Locks:
         return Locks(self.root / INCOMING / LOCKS)
 
-    def locked(self, project: NormalizedName) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
         """Alone with the project among all processes that share the folder.
 
         Raises `FolderRefused` if there is no folder: an empty one made in its place would give all
         its names away.
         """
-        return self._alone(f"project {project}")
+        async with self._alone(f"project {project}"):
+            await on_disk(finish, self.root, project)  # what a killed process had begun
+            yield
 
     def writing_pages(self) -> AbstractAsyncContextManager[None]:
-        """Alone with the static pages of the folder, as `locked` is with a project."""
+        """Alone with the static pages of the folder."""
         return self._alone("pages")
 
     @asynccontextmanager
@@ -74,9 +80,12 @@ class Shelf:
         """The folder of the project; it need not exist."""
         return self.root / project
 
-    def holds(self, path: str) -> bool:
-        """Whether a file that is listed lies in this folder."""
-        return Path(path).is_relative_to(self.root)
+    def place(self, file: File | None) -> Path | None:
+        """Where a listed file lies, if it is in this folder."""
+        origin = file.origin if file else None
+        if isinstance(origin, LocalOrigin) and Path(origin.path).is_relative_to(self.root):
+            return Path(origin.path)
+        return None
 
     def deleted(self, project: NormalizedName) -> frozenset[str]:
         """Names of the project's files that were deleted."""
@@ -95,6 +104,8 @@ class Shelf:
         if not os.path.lexists(home):
             self._settle(stage, home)
             return
+        if os.path.lexists(home / filename):  # before what belongs to it is replaced
+            raise FileExistsError(home / filename)
         for suffix in SIDECARS:  # first: the file must not be seen without them
             self._move_sidecar(stage, filename, home / filename, suffix)
         _link(stage.path / filename, home / filename)
@@ -108,37 +119,49 @@ class Shelf:
             home /= f"+{secrets.token_hex(4)}"
         self._settle(stage, home)
 
-    def replace(self, stage: Stage, filename: str, path: Path) -> None:
-        """Put the staged file in the place of the one at `path`.
+    def replace(self, stage: Stage, project: NormalizedName, files: Mapping[str, Path]) -> None:
+        """Put staged files in the places of others, all in one change.
 
-        Readers of the old one keep it. The new one may be seen without its record for a moment.
+        Readers of the old ones keep them. A record comes before its file and speaks of the old
+        bytes as well, so that each is seen with what is noted of it and no other.
         """
-        for suffix in (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX):
-            _beside(path, suffix).unlink(missing_ok=True)
-        os.replace(stage.path / filename, path)
-        for suffix in SIDECARS:
-            self._move_sidecar(stage, filename, path, suffix)
-        sync_folder(path.parent)
+        steps: list[Step] = []
+        for filename, path in files.items():
+            _keep_noted(stage, filename, path)
+            steps += self._steps_in(stage, filename, path)
+        carry_out(stage, self.root, project, steps)
 
-    def write_record(self, stage: Stage, path: Path, record: Record) -> None:
-        """Replace what is noted of the file at `path`."""
-        name = record_path(path).name
-        stage.put(name, records.encode(record))
-        os.replace(stage.path / name, record_path(path))
-        sync_folder(path.parent)
+    def write_records(self, project: NormalizedName, found: Mapping[Path, Record]) -> None:
+        """Replace what is noted of these files, all in one change."""
+        with staged(self.root) as stage:
+            steps = []
+            for path, record in found.items():
+                name = record_path(path).name
+                stage.put(name, records.encode(record))
+                steps.append(Step(self._place(record_path(path)), name))
+            carry_out(stage, self.root, project, steps)
 
     def remove(self, project: NormalizedName, paths: Sequence[Path]) -> None:
-        """Delete files; their names and the project's stay taken."""
+        """Delete files, all in one change; their names and the project's stay taken."""
         self._note_deleted(project, [path.name for path in paths])
-        for path in paths:
-            path.unlink(missing_ok=True)
-            for suffix in SIDECARS:
-                _beside(path, suffix).unlink(missing_ok=True)
-        for folder in {path.parent for path in paths}:
-            sync_folder(folder)
-            if folder not in (self.home(project), self.root):
-                with suppress(OSError):  # others lie in it
-                    folder.rmdir()
+        gone = [_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS)]
+        with staged(self.root) as stage:
+            carry_out(stage, self.root, project, [Step(self._place(path)) for path in gone])
+
+    def _steps_in(self, stage: Stage, filename: str, path: Path) -> Iterator[Step]:
+        def moved(*suffixes: str) -> Iterator[Step]:
+            for suffix in suffixes:
+                if os.path.lexists(_beside(stage.path / filename, suffix)):
+                    yield Step(self._place(_beside(path, suffix)), filename + suffix)
+
+        others = (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
+        yield from moved(RECORD_SUFFIX)
+        for suffix in others:  # never beside other bytes
+            yield Step(self._place(_beside(path, suffix)))
+        yield from moved("", *others)
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     def _note_deleted(self, project: NormalizedName, names: Iterable[str]) -> None:
         home = self.home(project)
@@ -202,3 +225,15 @@ def _link(source: Path, place: Path) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
+
+
+def _keep_noted(stage: Stage, filename: str, path: Path) -> None:
+    """Have the staged record of a file tell what is noted of the bytes it replaces, too."""
+    staged_record = record_path(stage.path / filename)
+    noted = records.read(record_path(path))
+    record = records.read(staged_record) if noted else None
+    if noted and record:
+        staged_record.unlink()
+        before = msgspec.structs.replace(noted, before=None)
+        both = msgspec.structs.replace(record, before=before)
+        stage.put(staged_record.name, records.encode(both))

@@ -113,11 +113,6 @@ def staged(root: Path) -> Iterator[Stage]:
         stage.discard()
 
 
-def sweep(root: Path) -> int:
-    """Remove what killed processes have left below `root`; the number of stages removed."""
-    return sum(_remove_if_left(path) for path in _stages(root / INCOMING))
-
-
 def sync_folder(path: Path) -> None:
     """The names in a folder are on the disk when this returns."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -127,23 +122,13 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def _stages(incoming: Path) -> list[Path]:
+def stages(root: Path) -> list[Path]:
+    """All stages below the index's folder `root`, in use or left behind."""
     try:
-        return [path for path in incoming.iterdir() if path.is_dir() and not path.is_symlink()]
+        found = list((root / INCOMING).iterdir())
+        return [path for path in found if path.is_dir() and not path.is_symlink()]
     except OSError:
         return []
-
-
-def _remove_if_left(path: Path) -> bool:
-    with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(fd)
-        return True
-    return False
 
 
 def make_incoming(root: Path) -> Path:

@@ -22,7 +22,8 @@ from proxyindex.publish.service import (
     sha256_of,
 )
 from proxyindex.publish.shelf import Shelf
-from proxyindex.publish.stage import Stage, staged, sweep, sync_folder
+from proxyindex.publish.stage import Stage, staged, sync_folder
+from proxyindex.publish.steps import sweep
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (

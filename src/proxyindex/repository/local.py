@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import anyio
-import anyio.to_thread
 from packaging.utils import NormalizedName
 
 from proxyindex.disk import is_settled
@@ -19,11 +19,13 @@ from proxyindex.memo import Memo
 from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Sighting, sight
+from proxyindex.repository.looking import PATIENCE_SECONDS, Looker
 from proxyindex.repository.recorded import Records, vouched
 from proxyindex.repository.scan import Catalogue, Found, Scanner
 from proxyindex.simple import order_files
 
 _PAGES = 256
+_MOST_LOOKS = 8  # at a project whose files are being replaced
 
 
 class Local:
@@ -35,7 +37,8 @@ class Local:
 
     `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. `public_url`
     is that of the project list, as clients have it; provenance is advertised below it only, for
-    its links must be absolute and of a secure origin (PEP 740).
+    its links must be absolute and of a secure origin (PEP 740). Folders that do not answer for
+    `patience` seconds are unavailable, and so they are until they do.
     """
 
     def __init__(
@@ -46,12 +49,15 @@ class Local:
         is_volatile: bool = False,
         public_url: str | None = None,
         clock: Callable[[], int] = time.time_ns,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._is_volatile = is_volatile
         is_secure = public_url is not None and public_url.startswith("https://")
         self._public_url = public_url if is_secure else None
         self._records = Records(clock=clock)
         self._scanner = Scanner(folders, clock=clock)
+        self._scanning = threading.Lock()  # a look whose request is gone may still be under way
+        self._looker = Looker(", ".join(map(str, folders)), patience)
         self._examiner = Examiner(remembered, clock=clock)
         self._clock = clock
         self._pages: Memo[str, tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
@@ -73,22 +79,23 @@ class Local:
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
-        catalogue, witnesses = await self._catalogue()
-        found = catalogue.projects.get(name)
-        if witnesses is None:
-            inquiry.ground.holds_once()
-        else:
-            inquiry.ground.rests_on(*witnesses)
-        if found is None:
-            raise ProjectNotFound(name)
+        for _ in range(_MOST_LOOKS):
+            catalogue, witnesses = await self._catalogue()
+            if name not in catalogue.projects:
+                _rest_on(witnesses, inquiry.ground)
+                raise ProjectNotFound(name)
+            found = catalogue.projects[name]
+            looked_ns = self._clock()
+            sightings = await self._looker.run(sight, found)
+            known = self._pages.get(name)
+            if known is not None and known[0] == sightings:
+                page, will_stay = known[1], True
+                break
+            page, will_stay = await self._made(name, sightings)
+            if not await self._was_replaced(name, found, sightings):
+                break
         inquiry.outcome = Outcome.LOCAL
-        looked_ns = self._clock()
-        sightings = await anyio.to_thread.run_sync(sight, found)
-        known = self._pages.get(name)
-        if known is not None and known[0] == sightings:
-            _speak_for(found, sightings, looked_ns, inquiry.ground)
-            return known[1]
-        page, will_stay = await self._made(name, sightings)
+        _rest_on(witnesses, inquiry.ground)
         if will_stay:
             self._pages.put(name, (sightings, page))
             _speak_for(found, sightings, looked_ns, inquiry.ground)
@@ -96,12 +103,23 @@ class Local:
             inquiry.ground.holds_once()
         return page
 
+    async def _was_replaced(
+        self, name: NormalizedName, found: Sequence[Found], sightings: Sequence[Sighting]
+    ) -> bool:
+        """Whether files or records were put in the places of others since they were looked at: a
+        page made meanwhile may join what never was together, or lack a file."""
+        catalogue, _ = await self._catalogue()
+        if catalogue.projects.get(name) != found:
+            return True
+        again = await self._looker.run(sight, found)
+        return [(s.inode, s.record) for s in again] != [(s.inode, s.record) for s in sightings]
+
     async def _made(
         self, name: NormalizedName, sightings: Sequence[Sighting]
     ) -> tuple[ProjectPage, bool]:
         """The page, and whether it will be the same while the files' states are."""
         is_settled = all(map(self._records.is_settled, sightings))  # asked before reading
-        recorded = await anyio.to_thread.run_sync(self._records.read, sightings)
+        recorded = await self._looker.run(self._records.read, sightings)
         known = {s: vouched(s, record) for s, record in zip(sightings, recorded, strict=True)}
         others = [sighting for sighting, derived in known.items() if derived is None]
         known |= zip(others, await self._examiner.examine(others), strict=True)
@@ -118,14 +136,18 @@ class Local:
         self, name: NormalizedName, sighting: Sighting, derived: Derived, record: Record | None
     ) -> File:
         found = sighting.found
-        if record is not None and record.sha256 != derived.sha256:
-            record = None  # of other bytes that lay here before
+        record = record.about(derived.sha256) if record is not None else None
         provenance = None
         if found.beside.provenance and self._public_url:
             provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"
         return File(
             filename=found.filename,
-            origin=LocalOrigin(found.path, found.beside.provenance, self._is_volatile),
+            origin=LocalOrigin(
+                found.path,
+                found.beside.provenance,
+                self._is_volatile,
+                (sighting.inode, sighting.mtime_ns),
+            ),
             hashes={"sha256": derived.sha256},
             version=found.version,
             size=sighting.size,
@@ -144,13 +166,21 @@ class Local:
             if self._ended < wanted:
                 self._begun += 1
                 begun = self._begun
-                self._latest = await anyio.to_thread.run_sync(self._look)
+                self._latest = await self._looker.run(self._look)
                 self._ended = begun
             return self._latest
 
     def _look(self) -> tuple[Catalogue, list[Witness] | None]:
         """Both of the same scan: the next one may run in another thread at any time."""
-        return self._scanner.scan(), self._scanner.witnesses()
+        with self._scanning:
+            return self._scanner.scan(), self._scanner.witnesses()
+
+
+def _rest_on(witnesses: Sequence[Witness] | None, ground: Ground) -> None:
+    if witnesses is None:
+        ground.holds_once()
+    else:
+        ground.rests_on(*witnesses)
 
 
 def _speak_for(

@@ -9,6 +9,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
 from proxyindex.repository.base import Repository
+from proxyindex.repository.remembered import Remembered, remembered
 from proxyindex.simple import order_files
 
 
@@ -27,6 +28,7 @@ class Priority:
     ) -> None:
         self._sources = sources
         self._merges = merges
+        self._joins = _Joins()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The union of all sources' names."""
@@ -48,7 +50,7 @@ class Priority:
         if not pages:
             raise ProjectNotFound(name)
         # one that is gone is served only if nobody has the project any more
-        return _merge(pages) if is_there and len(pages) > 1 else pages[0]
+        return self._joins.page(pages) if is_there else pages[0]
 
 
 async def _page(
@@ -74,6 +76,7 @@ class Joined:
     def __init__(self, sources: Iterable[tuple[Repository, Repository]]) -> None:
         """Pairs of a source as it is, and as seen through policies."""
         self._sources = tuple(sources)
+        self._joins = _Joins()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The union of all names."""
@@ -94,8 +97,26 @@ class Joined:
                 if await _page(source, name, inquiry, is_there=False) is not None:
                     denial = denial or problem
         if pages:
-            return pages[0] if len(pages) == 1 else _merge(pages)
+            return self._joins.page(pages)
         raise denial or ProjectNotFound(name)
+
+
+class _Joins:
+    """Makes one page of several. Pages are immutable, so that the same ones give the same."""
+
+    def __init__(self) -> None:
+        self._memo: Remembered[Sequence[ProjectPage]] = remembered()
+
+    def page(self, pages: Sequence[ProjectPage]) -> ProjectPage:
+        """All files of the pages, of which there is at least one."""
+        if len(pages) == 1:
+            return pages[0]
+        known = self._memo.get(pages[0].name)
+        if known is not None and list(map(id, known[0])) == list(map(id, pages)):
+            return known[1]
+        joined = _merge(pages)
+        self._memo.put(joined.name, (pages, joined))
+        return joined
 
 
 def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:

@@ -54,8 +54,9 @@ def vouched(sighting: Sighting, record: Record | None) -> Derived | None:
     Without that the 2 GB that were just uploaded, and hashed on the way, would be read again by
     each worker, at each request of the first two seconds.
     """
-    if record is None or not record.vouches_for(
-        size=sighting.size, mtime_ns=sighting.mtime_ns, inode=sighting.inode
-    ):
-        return None
-    return Derived(record.sha256, record.requires_python, record.core_metadata)
+    for one in (record, record.before) if record is not None else ():
+        if one is not None and one.vouches_for(
+            size=sighting.size, mtime_ns=sighting.mtime_ns, inode=sighting.inode
+        ):
+            return Derived(one.sha256, one.requires_python, one.core_metadata)
+    return None

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -28,6 +28,7 @@ from proxyindex.model import (
     SIGNATURE_SUFFIX,
 )
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
+from proxyindex.store.mounts import remote_devices
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What one directory held when it bore this stamp; `name` is the project it may be of."""
+    """What one directory held when it bore this stamp; `name` is the project it may be of.
+
+    `is_remote`: another machine may have to be asked for it.
+    """
 
     name: NormalizedName | None
     files: tuple[Found, ...]
@@ -83,6 +87,7 @@ class _Listing:
     ignored: frozenset[str]
     stamp: tuple[int, ...] = field(compare=False)
     is_settled: bool = field(compare=False)
+    is_remote: bool = field(compare=False)
 
     @property
     def signature(self) -> Signature:
@@ -101,12 +106,20 @@ class Scanner:
 
     Files may lie flat, in a directory per project, or deeper, up to `MAX_DEPTH`. The file's name
     says which project it belongs to. For equal file names the first folder wins, then the first
-    path in order. Not for use by two threads at once. `clock` tells nanoseconds since the epoch.
+    path in order. Not for use by two threads at once. `clock` tells nanoseconds since the epoch,
+    `remote` the devices that may not answer (`store.mounts`).
     """
 
-    def __init__(self, folders: Sequence[Path], *, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        remote: Callable[[], Container[int]] = remote_devices,
+    ) -> None:
         self._folders = tuple(os.path.abspath(folder) for folder in folders)
         self._clock = clock
+        self._remote = remote
         self._listings: dict[str, _Listing] = {}
         self._empty: frozenset[NormalizedName] = frozenset()
         self._catalogue = Catalogue({})
@@ -138,11 +151,12 @@ class Scanner:
         """Directories with their stamps: while these stay, so does the latest `scan`.
 
         All of them: a file of any project may turn up in any. `None` if they are too many to be
-        looked at each time, or one of them may yet change under its stamp.
+        looked at each time, one of them may yet change under its stamp, or may not answer: the
+        event loop must not wait for it.
         """
         listings = self._listings
         if len(listings) > MOST_WITNESSES or not all(
-            listed.is_settled for listed in listings.values()
+            listed.is_settled and not listed.is_remote for listed in listings.values()
         ):
             return None
         return [(path, listing.signature) for path, listing in listings.items()]
@@ -160,7 +174,8 @@ class Scanner:
         # a configured folder itself may be called anything
         project = _project_of(path) if depth else None
         files, folders, ignored = _read(path, project, known)
-        return _Listing(project, files, folders, ignored, stamp, is_settled)
+        is_remote = stamp[0] in self._remote()
+        return _Listing(project, files, folders, ignored, stamp, is_settled, is_remote)
 
 
 class _Sweep:

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from socket import socket
 from typing import Any
 
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp
 from proxyindex import logs
 from proxyindex.access import UNIX_PEER
 from proxyindex.metrics import MULTIPROCESS_VARIABLE
+from proxyindex.server.certificate import Certificate
 from proxyindex.server.checks import check
 from proxyindex.server.express import ExpressProtocol
 from proxyindex.server.listen import (
@@ -157,7 +157,9 @@ def _work(
     except OSError as error:
         raise StartError(f"The application cannot start: {error}.") from error
     _calm_collector()
-    server = _Server(_config(settings, application), on_started, renewing)
+    certificate = Certificate() if settings.tls_cert else None
+    config = _config(settings, application, certificate)
+    server = _Server(config, on_started, renewing, certificate)
     try:
         server.run(sockets=sockets)
     except SystemExit:  # uvicorn's way to say that the application's start-up failed
@@ -176,7 +178,9 @@ def _build(settings: Settings) -> ASGIApp:
     return build(settings)
 
 
-def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+def _config(
+    settings: Settings, application: ASGIApp, certificate: Certificate | None
+) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         http=ExpressProtocol,
@@ -192,6 +196,7 @@ def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
         forwarded_allow_ips=[*settings.trusted_proxies, UNIX_PEER],
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        ssl_context_factory=certificate.context if certificate else None,
         backlog=BACKLOG,
         limit_concurrency=raise_descriptor_limit() // DESCRIPTORS_PER_CONNECTION,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -263,9 +268,14 @@ class _Server(uvicorn.Server):
     configuration again at SIGHUP."""
 
     def __init__(
-        self, config: uvicorn.Config, on_started: Callable[[], None], renewing: _Renewing
+        self,
+        config: uvicorn.Config,
+        on_started: Callable[[], None],
+        renewing: _Renewing,
+        certificate: Certificate | None,
     ) -> None:
         super().__init__(config)
+        self._certificate = certificate
         self._on_started = on_started
         self._renewing = renewing
 
@@ -289,13 +299,22 @@ class _Server(uvicorn.Server):
         if self._renewing.terminal is not None and self._renewing.terminal.is_gone():
             self.should_exit = True
         elif renew := self.lifespan.state.get(RENEW_KEY):
-            # a parent has told already
-            load = partial(
-                self._renewing.configuration.renewed, is_told=not self._renewing.lifeline
-            )
-            renew(load, self._renewing.told)
+            renew(self._load, self._renewed)
         else:  # an application that knows nothing of it
             self._renewing.told(False)
+
+    def _load(self) -> Settings:
+        """Everything that SIGHUP asks to be read again. In a thread."""
+        # a parent has told already
+        found = self._renewing.configuration.renewed(is_told=not self._renewing.lifeline)
+        if self._certificate is not None:
+            self._certificate.load()
+        return found
+
+    def _renewed(self, is_renewed: bool) -> None:
+        if is_renewed and self._certificate is not None:
+            self._certificate.take()
+        self._renewing.told(is_renewed)
 
     def _on_orphaned(self, parent_fd: int) -> None:
         asyncio.get_running_loop().remove_reader(parent_fd)

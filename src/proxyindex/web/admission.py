@@ -22,15 +22,16 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Who may have an answer that was given before: whoever may read the project and have it
-    fetched. `None` in place of a gate: everybody."""
+    """Who may have an answer that was given before: whoever may read the project and, unless it
+    `is_own` and nothing else, have it fetched. `None` in place of a gate: everybody."""
 
     rights: Rights
     project: NormalizedName
+    is_own: bool
 
     def admits(self, identity: Identity) -> bool:
         """For the event loop: a look-up, most of the time."""
-        return self.rights.may_get(identity, self.project)
+        return self.rights.may_get(identity, self.project, is_own=self.is_own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,12 @@ class Admission:
         is_open = self.rights.is_open
         return is_open(Action.READ, project) and is_open(Action.FETCH, project)
 
-    def gate(self, project: NormalizedName) -> Gate | None:
-        """Who may have a remembered answer about this project; `None` for everybody."""
-        return None if self.is_public(project) else Gate(self.rights, project)
+    def gate(self, project: NormalizedName, *, is_own: bool) -> Gate | None:
+        """Who may have a remembered answer about this project; `None` for everybody.
+
+        `is_own`: nothing of it came from an upstream, and for nobody anything would.
+        """
+        return None if self.is_public(project) else Gate(self.rights, project, is_own)
 
     async def _identity(self, request: Request) -> Identity:
         identity = await self.identities.identify(request.scope)

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from proxyindex.repository.looking import Looker
+from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.web.access import exchange_of
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -31,6 +33,7 @@ class Health:
     cache: Path
     folders: Sequence[Path]
     metrics: Exposition
+    looker: Looker
 
     def problems(self) -> list[str]:
         """What keeps this server from serving; no paths, for anybody may ask."""
@@ -59,7 +62,10 @@ async def ready(request: Request) -> Response:
     """`GET /ready`: 200 if requests can be served, else 503 and why."""
     exchange_of(request.scope).kind = "health"
     state = request.state.house.health
-    problems = await anyio.to_thread.run_sync(state.problems)
+    try:
+        problems = await state.looker.run(state.problems)
+    except FolderUnavailable:
+        problems = ["A package folder does not answer."]
     complaints = await anyio.to_thread.run_sync(state.complaints)
     text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
     return PlainTextResponse(text + "\n", 503 if problems else 200, _NO_STORE)

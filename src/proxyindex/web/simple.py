@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -14,14 +15,16 @@ from starlette.routing import Route
 from proxyindex.access import ANONYMOUS, NO_NAME, Action, Decision, Identity, Rights
 from proxyindex.errors import (
     FileNotOnPage,
+    FileReplaced,
     LoginRequired,
     NotHeld,
     ProjectNotFound,
     ProxyindexError,
     ServedElsewhere,
 )
+from proxyindex.files.content import Content
 from proxyindex.files.service import FileService
-from proxyindex.inquiry import Ground, Inquiry
+from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
 from proxyindex.publish.service import Publisher
@@ -37,6 +40,7 @@ from proxyindex.web.responses import REVALIDATE, file_response, make_private
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _REDIRECT_AGE = 86400
 _HOP = re.compile(r"1\.1 proxyindex-[\w.-]{1,40}", re.ASCII)
+_MOST_LOOKS = 4  # at a file that is replaced again and again
 _MAX_HOPS = 20  # servers in a ring that is noticed
 _FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
 _HTML_HEADERS = {
@@ -113,9 +117,8 @@ async def project_file(request: Request) -> Response:
     exchange.project, exchange.filename = name, filename
     inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
     try:
-        file = await _listed(index.repository, name, filename, inquiry)
         is_whole = request.method == "GET" and "range" not in request.headers
-        content = await index.files.open(file, inquiry, whole=is_whole)
+        file, content = await _opened(index, name, filename, inquiry, whole=is_whole)
     except ServedElsewhere as problem:  # its page is, and there are the links
         raise ProjectNotFound(name) from problem
     except NotHeld as problem:
@@ -123,7 +126,7 @@ async def project_file(request: Request) -> Response:
     response = await file_response(request, filename, content, file.upload_time)
     _stamp(request, response, inquiry, exchange)
     _confine(response, index, name)
-    gate = index.admission.gate(name)
+    gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
     index.express.remember_file(request.scope, inquiry, response, content, exchange, gate)
     return response
 
@@ -142,6 +145,17 @@ ROUTES = (
     Route("/simple/{name}/", project_page),
     Route("/simple/{name}/{filename}", project_file),
 )
+
+
+async def _opened(
+    index: IndexService, name: NormalizedName, filename: str, inquiry: Inquiry, *, whole: bool
+) -> tuple[File, Content]:
+    """The file as it is listed, and its bytes; looked up again if others took its place between."""
+    for _ in range(_MOST_LOOKS):
+        file = await _listed(index.repository, name, filename, inquiry)
+        with suppress(FileReplaced):
+            return file, await index.files.open(file, inquiry, whole=whole)
+    raise FileReplaced(filename)
 
 
 async def _listed(
@@ -188,7 +202,7 @@ async def _document_response(
     _confine(response, index, name)
     if name is not None:
         # also for who has it already: many clients ask for nothing but whether it changed
-        gate = index.admission.gate(name)
+        gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
         index.express.remember(request.scope, inquiry, response, rendered.body, exchange, gate)
     if is_not_modified(request.headers, rendered.etag):
         response = Response(status_code=304, headers=short)

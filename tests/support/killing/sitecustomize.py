@@ -1,7 +1,9 @@
 """Has a child interpreter killed, as by `kill -9`, right before its Nth change below one folder.
 
 Python imports a module of this name at start: put this folder on `PYTHONPATH`, the folder that is
-changed into `TEST_KILL_BELOW`, and N into `TEST_KILL_AT`. Each process counts for itself.
+changed into `TEST_KILL_BELOW`, and into `TEST_KILL_ORDER` the path of a file, elsewhere, which may
+come at any time and holds N. Changes are counted while it is there, by each process for itself; the
+first that comes to N removes the file and dies, and the others live on.
 """
 
 import os
@@ -12,7 +14,7 @@ _CHANGES = {"os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.uti
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def _begin(below: str, at: int) -> None:
+def _begin(below: str, order: str) -> None:
     seen = 0
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
@@ -21,13 +23,26 @@ def _begin(below: str, at: int) -> None:
         if event == "open":
             flags = arguments[2] if len(arguments) > 2 else 0
             is_change = isinstance(flags, int) and bool(flags & _WRITING)
-        if is_change and any(below in str(one) for one in arguments):
-            seen += 1
-            if seen == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if not is_change or not any(below in str(one) for one in arguments):
+            return
+        seen = seen + 1 if (at := _ordered(order)) else 0
+        if at and seen >= at:
+            try:
+                os.unlink(order)
+            except FileNotFoundError:  # another was the first
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
 
 
-if "TEST_KILL_AT" in os.environ:
-    _begin(os.environ["TEST_KILL_BELOW"], int(os.environ["TEST_KILL_AT"]))
+def _ordered(order: str) -> int:
+    try:
+        with open(order) as source:
+            return int(source.read() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+if "TEST_KILL_ORDER" in os.environ:
+    _begin(os.environ["TEST_KILL_BELOW"], os.environ["TEST_KILL_ORDER"])
