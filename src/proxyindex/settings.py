@@ -133,7 +133,8 @@ class Settings(IndexKeys):
     """Everything `proxyindex serve` can be told. Sizes in bytes, times in seconds.
 
     Without `index_tables` the keys of `IndexKeys` describe the one index there is. `groups`: names
-    and their users. `remote_user_from`: addresses, networks, or `unix`.
+    and their users. `tokens`: `None` for a user who has no home. `remote_user_from`: addresses,
+    networks, or `unix`.
     """
 
     upstreams: tuple[UpstreamSettings, ...] = ()
@@ -164,7 +165,7 @@ class Settings(IndexKeys):
     max_upload_size: int = 5 * GIGABYTE
     project_list: Literal["local", "all"] = "local"
     htpasswd: tuple[Path, ...] = ()
-    tokens: Path = Path()
+    tokens: Path | None = None
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     remote_user_header: str | None = None
     remote_user_from: tuple[str, ...] = ()

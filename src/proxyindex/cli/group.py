@@ -54,10 +54,13 @@ def options(*keys: str) -> Callable[[Callback], Callback]:
     return add
 
 
-def loaded(parameters: Mapping[str, object]) -> Loaded:
-    """The effective configuration of a command called with these click parameters."""
+def loaded(parameters: Mapping[str, object], *, is_ready: bool = True) -> Loaded:
+    """The effective configuration of a command called with these click parameters.
+
+    Without `is_ready` the folders and files it names need not be there.
+    """
     flags = {option.key: parameters.get(_parameter(option)) for option in OPTIONS}
-    return load(flags, os.environ)
+    return load(flags, os.environ, is_ready=is_ready)
 
 
 def _parameter(option: Option) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from proxyindex.access import is_user_name
+from proxyindex.access import TOKEN_USER, is_user_name
 from proxyindex.cli.group import loaded, options
 from proxyindex.users import htpasswd
 from proxyindex.users.hashes import PasswordHashes
@@ -26,7 +26,8 @@ config_option = options("config")
 
 def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not is_user_name(value):
-        raise click.BadParameter("expected a name without blanks, colons and commas.", ctx, param)
+        expected = f"expected a name without blanks, colons and commas, other than {TOKEN_USER}."
+        raise click.BadParameter(expected, ctx, param)
     return value
 
 
@@ -106,7 +107,7 @@ def list_users(*, path: Path | None, **parameters: Any) -> None:
 def _file(path: Path | None, parameters: dict[str, Any]) -> Path:
     if path is not None:
         return path
-    configured = loaded(parameters).settings.htpasswd
+    configured = loaded(parameters, is_ready=False).settings.htpasswd
     if not configured:
         raise click.UsageError(
             "no password file: give --htpasswd, or --config with htpasswd in it."

@@ -73,7 +73,7 @@ class Identities:
     def __init__(
         self,
         passwords: Htpasswd,
-        tokens: TokenFile,
+        tokens: TokenFile | None,
         groups: Mapping[str, frozenset[str]],
         front: Front | None,
         attempts: Attempts,
@@ -198,6 +198,8 @@ class Identities:
 
     async def _by_token(self, text: str) -> Verified | None:
         now = time.time()
+        if self._tokens is None:
+            return None
         found = await anyio.to_thread.run_sync(self._tokens.find, text, now)
         if found is None:
             return None
