@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -241,3 +242,38 @@ def test_the_push_api_asks_for_the_rights_of_both_sides(
     body = json.dumps({"project": "px-shut", "version": "1.0", "to": "prod"}).encode()
     assert running.get("/dev/api/push", method="POST", body=body).status == 403
     assert not entries(running, "prod", "px-shut")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_what_root_changes_stays_with_the_owner_of_the_folder(tmp_path: Path) -> None:
+    """A server that runs as that user would be locked out, and refuse every upload."""
+    owner = 54321
+    config = two_indexes(tmp_path)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for version in ("1.0", "2.0"):
+        put_wheel(tmp_path / "dev" / "owned", "owned", version)
+    for path in [cache, *(tmp_path / "dev").rglob("*"), tmp_path / "dev", tmp_path / "prod"]:
+        os.chown(path, owner, owner)
+    where = ["--config", str(config), "--cache-dir", str(cache)]
+    for command in (
+        ["yank", "owned==1.0", "--index", "dev"],
+        ["push", "owned==1.0", "dev", "prod"],
+        ["push", "owned==2.0", "dev", "prod"],
+        ["delete", "owned==2.0", "--index", "prod", "--yes"],
+        ["refresh", "owned"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", *command, *where],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0 or command[0] == "refresh", done.stdout
+    folders = [tmp_path / "dev", tmp_path / "prod", cache]
+    made = [path for folder in folders for path in folder.rglob("*")]
+    assert {path.name for path in made} >= {".incoming", "locks", ".deleted"}
+    assert [path for path in made if path.stat().st_uid != owner] == []

@@ -29,6 +29,7 @@ from proxyindex.publish.service import Publisher, Shown
 from proxyindex.publish.shelf import SIDECARS
 from proxyindex.publish.stage import Stage
 from proxyindex.records import Examined
+from proxyindex.store.disk import hand_over
 
 _STEP = 1024**2
 
@@ -81,7 +82,7 @@ def _copy(file: File, stage: Stage) -> None:
     )
     for suffix in (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX):
         with suppress(FileNotFoundError):
-            shutil.copyfile(f"{path}{suffix}", f"{copied}{suffix}")
+            hand_over(shutil.copyfile(f"{path}{suffix}", Path(f"{copied}{suffix}")))
 
 
 def _copy_hashed(path: Path, copied: Path) -> str:
@@ -92,6 +93,7 @@ def _copy_hashed(path: Path, copied: Path) -> str:
             target.write(data)
         target.flush()
         os.fsync(target.fileno())
+    hand_over(copied)
     return digest.hexdigest()
 
 

@@ -33,6 +33,7 @@ from proxyindex.publish.stage import (
     sync_folder,
 )
 from proxyindex.records import Record, record_path
+from proxyindex.store.disk import hand_over
 from proxyindex.store.locks import Locks
 
 DELETED = ".deleted"
@@ -135,9 +136,11 @@ class Shelf:
         home = self.home(project)
         if not home.is_dir():
             home.mkdir()
+            hand_over(home)
             sync_folder(self.root)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(home / DELETED, flags, 0o666)
+        hand_over(home / DELETED)
         try:
             os.write(fd, "".join(f"\n{name}" for name in names).encode())
             os.fsync(fd)

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxyindex.store.disk import hand_over
+
 INCOMING = ".incoming"  # the scanner enters no hidden folder
 LOCKS = "locks"
 _CONTENT = ".content"
@@ -42,6 +44,7 @@ class Content:
         # as the umask has it: people and their backups are to read it
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(path, flags, 0o666)
+        hand_over(path)
         self._hashes = (
             hashlib.sha256(),
             hashlib.blake2b(digest_size=32),
@@ -91,6 +94,7 @@ class Stage:
             target.write(data)
             target.flush()
             os.fsync(target.fileno())
+        hand_over(self.path / name)
 
     def sync(self) -> None:
         """The names in it are on the disk when this returns."""
@@ -149,13 +153,21 @@ def make_incoming(root: Path) -> Path:
     """The folder of stages below the index's folder `root`, which must be there."""
     incoming = root / INCOMING
     incoming.mkdir(mode=0o700, exist_ok=True)
+    hand_over(incoming)  # also one that root has made before
     return incoming
+
+
+def is_changeable(root: Path) -> bool:
+    """Whether this process may put files into the index's folder `root`. Blocks."""
+    needed = [path for path in (root, root / INCOMING) if os.path.exists(path)]
+    return bool(needed) and all(os.access(path, os.W_OK | os.X_OK) for path in needed)
 
 
 def _locked_folder(incoming: Path) -> tuple[Path, int]:
     while True:
         path = incoming / secrets.token_hex(8)
         path.mkdir()
+        hand_over(path)
         with suppress(FileNotFoundError):  # a sweep may come between any two of these steps
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -4,6 +4,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from proxyindex.errors import StoreError
@@ -57,6 +58,18 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         if not path.is_dir():
             raise
+        return
+    hand_over(path)
+
+
+def hand_over(path: Path) -> None:
+    """Give what root has made to the owner of the folder it lies in: a server that runs as that
+    user must be able to use what a command made. For anybody else nothing changes."""
+    if os.geteuid() != 0:
+        return
+    with suppress(OSError):  # a container's root may not, nor may we on some file systems
+        above = os.stat(path.parent)
+        os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def write_whole(path: Path, *parts: bytes, what: str) -> None:
@@ -70,6 +83,7 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)
+        hand_over(Path(temporary))
         os.replace(temporary, path)
     except OSError as problem:
         if temporary:
