@@ -37,7 +37,7 @@ class Record(msgspec.Struct, frozen=True, rename="kebab"):
 
     `upload_time` is aware UTC; `core_metadata` is the sha256 of a wheel's METADATA. `examined`
     saves reading the file again: while it is in this very state, what the record says of its
-    content is believed.
+    content is believed. Without it the file came by other ways than an upload.
     """
 
     sha256: str

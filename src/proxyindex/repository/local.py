@@ -34,9 +34,11 @@ class Local:
     empty directory bears its name. Every method raises `FolderUnavailable` while any folder cannot
     be read: its private names are unknown then, and must not be asked for elsewhere.
 
-    `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. `public_url`
-    is that of the project list, as clients have it; provenance is advertised below it only, for
-    its links must be absolute and of a secure origin (PEP 740).
+    `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. Nor may they
+    one that no upload has put there: whoever copies files into a folder may replace them, and pip
+    does not recover from other bytes in its own cache. `public_url` is that of the project list,
+    as clients have it; provenance is advertised below it only, for its links must be absolute and
+    of a secure origin (PEP 740).
     """
 
     def __init__(
@@ -122,12 +124,13 @@ class Local:
         found = sighting.found
         if record is not None and record.sha256 != derived.sha256:
             record = None  # of other bytes that lay here before
+        is_volatile = self._is_volatile or record is None or record.examined is None
         provenance = None
         if found.beside.provenance and self._public_url:
             provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"
         return File(
             filename=found.filename,
-            origin=LocalOrigin(found.path, found.beside.provenance, self._is_volatile),
+            origin=LocalOrigin(found.path, found.beside.provenance, is_volatile),
             hashes={"sha256": derived.sha256},
             version=found.version,
             size=sighting.size,
