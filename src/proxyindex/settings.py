@@ -193,6 +193,16 @@ class Settings(IndexKeys):
         """The folders of all indexes, each once."""
         return tuple(dict.fromkeys(folder for one in self.indexes for folder in one.folders))
 
+    @property
+    def changed_folders(self) -> tuple[Path, ...]:
+        """The folders in which the configuration lets somebody change something, each once."""
+        changed = (
+            one.folders[0]
+            for one in self.indexes
+            if one.folders and (one.upload or one.delete or one.yank or one.admin)
+        )
+        return tuple(dict.fromkeys(changed))
+
     def lineage(self, index: IndexSettings) -> tuple[IndexSettings, ...]:
         """The index and all it inherits from, each once, in the order they are asked."""
         by_name = {one.name: one for one in self.indexes}
