@@ -218,12 +218,24 @@ class Settings(IndexKeys):
         visit(index)
         return tuple(found.values())
 
-    def reaches(self, index: IndexSettings) -> tuple[str, ...]:
-        """Names of the upstreams an index may ask, its own and inherited ones, each once."""
-        names: list[str] = []
+    def asks(self, index: IndexSettings) -> tuple[str, ...]:
+        """Names of the upstreams that are asked, in order, for a name of which no folder and no
+        route tells, each once."""
         known = {upstream.name for upstream in self.upstreams}
-        for one in self.lineage(index) if index.fallback != "none" else ():
-            if one.fallback != "none":
-                targets = (route.to for route in one.routes)
-                names += [name for name in (*one.bases, *one.upstreams, *targets) if name in known]
-        return tuple(dict.fromkeys(names))
+        names = (name for one in self._asking(index) for name in (*one.bases, *one.upstreams))
+        return tuple(dict.fromkeys(name for name in names if name in known))
+
+    def routes_of(self, index: IndexSettings) -> tuple[Route, ...]:
+        """The routes of the index and of what it inherits from."""
+        return tuple(route for one in self._asking(index) for route in one.routes)
+
+    def reaches(self, index: IndexSettings) -> tuple[str, ...]:
+        """Names of the upstreams an index may ask, by routes as well, each once."""
+        known = {upstream.name for upstream in self.upstreams}
+        targets = (route.to for route in self.routes_of(index) if route.to in known)
+        return tuple(dict.fromkeys((*self.asks(index), *targets)))
+
+    def _asking(self, index: IndexSettings) -> tuple[IndexSettings, ...]:
+        """Those of the lineage that ask anything at all."""
+        line = self.lineage(index) if index.fallback != "none" else ()
+        return tuple(one for one in line if one.fallback != "none")

@@ -215,3 +215,17 @@ def test_a_token_is_for_indexes_that_there_are(tmp_path: Path, tokens: Path) -> 
     assert "there is no index 'nope'; there are: dev, prod" in refused.stderr
     assert not tokens.exists()
     assert run(*create, "--index", "d*").exit_code == 0
+
+
+def test_a_token_comes_with_lines_for_what_it_may_do_only(tokens: Path) -> None:
+    create = ("token", "create", "--user", "ci", "--tokens", tokens)
+    upload = run(*create, "--action", "upload").stderr
+    assert "PIP_INDEX_URL" not in upload
+    for line in ("PROXYINDEX_PUBLISH_TOKEN=pxi_", "uv publish", "twine upload", "poetry publish"):
+        assert line in upload
+    read = run(*create, "--action", "read").stderr
+    assert "PIP_INDEX_URL" in read
+    assert "publish" not in read
+    everything = run(*create, "--action", "admin").stderr
+    assert "PIP_INDEX_URL" in everything
+    assert "twine upload" in everything

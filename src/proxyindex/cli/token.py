@@ -157,7 +157,10 @@ def _usage(made: Token, text: str, hints: ClientHints, path: Path) -> Iterator[s
     end = "does not expire" if made.expires is None else f"expires on {_day(made.expires)}"
     yield f"Token {made.id} of {made.user}, kept in {path}; it {end}."
     yield "It is shown this once. To use it:"
-    for snippet in token_snippets(hints, text):
+    may = frozenset(made.actions) or frozenset(Action)
+    reads = not may.isdisjoint((Action.READ, Action.ADMIN))
+    uploads = not may.isdisjoint((Action.UPLOAD, Action.ADMIN))
+    for snippet in token_snippets(hints, text, reads=reads, uploads=uploads):
         yield f"{snippet.client} ({snippet.where})"
         yield from (f"    {line}" for line in snippet.text.splitlines())
 
