@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.builders import make_sdist, make_wheel, put_wheel, sdist_name, wheel_name
 from tests.support.fixtures import ServerFactory, start_server
-from tests.support.hermetic import wait_until
+from tests.support.hermetic import environment, wait_until
 from tests.support.pages import JSON_TYPE, wheel_spec
 from tests.support.server import ProxyIndex
 from tests.support.uploads import UploadForm, two_indexes, upload_form
@@ -242,6 +242,47 @@ def test_the_push_api_asks_for_the_rights_of_both_sides(
     body = json.dumps({"project": "px-shut", "version": "1.0", "to": "prod"}).encode()
     assert running.get("/dev/api/push", method="POST", body=body).status == 403
     assert not entries(running, "prod", "px-shut")
+
+
+def test_a_refresh_that_brought_nothing_exits_with_1(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.project("px-public", wheel_spec("px-public", "1.0"))
+    own = tmp_path / "own"
+    put_wheel(own, "px-own", "1.0")
+
+    def refresh(name: str, **variables: str) -> tuple[int, str]:
+        env = environment(tmp_path, {"PROXYINDEX_UPSTREAM": upstream.simple_url, **variables})
+        command = ["refresh", name, "--folder", str(own), "--cache-dir", str(tmp_path / "cache")]
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", *command],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert refresh("px-public") == (0, "px-public: fetched\n")
+    for (code, told), reason in (
+        (refresh("px-public", PROXYINDEX_OFFLINE="1"), "the upstream was not asked"),
+        (refresh("px-own"), "no upstream is asked for it"),
+        (refresh("px-missing"), "no source has it"),
+    ):
+        assert code == 1
+        assert reason in told
+        assert "Traceback" not in told
+
+
+def test_a_version_that_is_not_there_is_called_one(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    wheel(name).post(running, "/dev/legacy/")
+    code, told = run("yank", f"{name}==9", "--index", "dev")
+    assert code == 1
+    assert f"Project '{name}' has no version '9' on this index." in told
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")

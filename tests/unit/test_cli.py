@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -154,3 +155,31 @@ def test_a_key_that_is_nothing_like_another_gets_no_guess(tmp_path: Path) -> Non
     assert "serve: unknown key; known are admin," in result.stderr
     config.write_text("page-tl = '1m'\n")
     assert "did you mean 'page-ttl'?" in run("config", "check", "--config", str(config)).stderr
+
+
+def _groups(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _groups(command, *path, name)
+
+
+@pytest.mark.parametrize("path", [*_groups(main)], ids=" ".join)
+def test_lists_of_commands_have_whole_sentences(path: tuple[str, ...]) -> None:
+    listed = run(*path, "--help").output.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
+def test_a_command_without_folders_says_what_to_give() -> None:
+    for command in (("yank", "a==1"), ("delete", "a==1", "--yes"), ("push", "a==1", "b", "c")):
+        result = run(*command)
+        assert result.exit_code == 2
+        for way in ("--folder", "--config", "--server"):
+            assert way in result.stderr
+
+
+def test_variables_are_told_where_they_count() -> None:
+    assert "PROXYINDEX_PUBLISH_TO;" in run("publish", "--help").output
+    for command in ("delete", "yank", "unyank", "push", "refresh"):
+        assert "PROXYINDEX_PUBLISH_TOKEN" in run(command, "--help").output

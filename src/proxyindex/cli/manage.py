@@ -45,7 +45,8 @@ def _arguments(metavar: str, *, indexed: bool = True) -> Callable[[Callback], Ca
         command = click.option(
             "--server",
             metavar="URL",
-            help="Let this running server do it, instead of working on its folders.",
+            help="Let this running server do it, instead of working on its folders; who asks is "
+            "told by PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and …_PASSWORD.",
         )(command)
         command = click.option(
             "--folder",
@@ -144,25 +145,48 @@ def push(*, release: Release, source: str, target: str, **where: Any) -> None:
 
 @click.command(short_help="Ask the upstream for a project's page now.")
 @_arguments("NAME")
-def refresh(*, release: Release, index: str | None, **where: Any) -> None:
+@click.pass_context
+def refresh(ctx: click.Context, /, *, release: Release, index: str | None, **where: Any) -> None:
     """Ask the upstream for the page of a project now, whatever the age of the one that is kept.
+
+    Exits with 1 if the page was not brought up to date.
 
     \b
     Example:
       proxyindex refresh numpy --server https://index.example
     """
     project, _ = release
-    click.echo(f"{project}: {_place(where).refresh(index, project)}")
+    outcome = _place(where, changes_files=False).refresh(index, project)
+    if outcome in _ASKED:
+        click.echo(f"{project}: {outcome}")
+        return
+    click.echo(f"Error: {project}: {_NOT_ASKED.get(outcome, outcome)}.", err=True)
+    ctx.exit(1)
 
 
-def _place(where: dict[str, Any]) -> Place:
+_ASKED = frozenset({"fetched", "joined"})
+_NOT_ASKED = {
+    "hit": "the upstream was not asked, by an offline server or for it was asked a moment ago",
+    "local": "it is in a folder, and no upstream is asked for it",
+    "missing": "no source has it",
+    "stale": "the upstream did not answer; the page that is kept stays",
+}
+
+
+def _place(where: dict[str, Any], *, changes_files: bool = True) -> Place:
     from proxyindex.cli.places import Folders, Server  # noqa: PLC0415 - loads what serves
 
     server = where.pop("server")
     if server is not None:
         return Server(server)
     where["folders"] = where["folders"] or None
-    return Folders(loaded(where).settings)
+    settings = loaded(where).settings
+    if changes_files and not settings.every_folder:
+        raise click.UsageError(
+            "no folders to work on: say --folder FOLDER or --config FILE, as told to serve, or "
+            "--server URL to let a running server do it."
+        )
+    return Folders(settings)
 
 
 def _tell(done: str, names: list[str]) -> None:

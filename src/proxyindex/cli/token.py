@@ -117,7 +117,7 @@ def list_tokens(*, as_json: bool, **parameters: Any) -> None:
     print_table(headings, (_row(one) for one in tokens), right=set())
 
 
-@token.command()
+@token.command(short_help="Revoke tokens by their ids, as `token list` shows them.")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @file_options
 @click.pass_context

@@ -71,7 +71,7 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
     click.echo(f"{name} has {'another' if was_there else 'a'} password in {path}.")
 
 
-@user.command()
+@user.command(short_help="Remove a user from the file.")
 @name_argument
 @file_option
 @config_option

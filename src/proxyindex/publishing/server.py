@@ -107,7 +107,7 @@ class Server:
             elif answer.status >= 400 and self._listed(each) == each.sha256:
                 yield each, Outcome.THERE  # somebody else was faster, or our first attempt arrived
             else:
-                raise PublishError(self._refusal(each, answer))
+                raise PublishError(self._refusal(each, answer, overwrite=overwrite))
 
     def finish(self, projects: Sequence[NormalizedName]) -> Sequence[str]:
         """Nothing: an index makes its own pages."""
@@ -200,7 +200,7 @@ class Server:
             raise PublishError(f"The page {url} cannot be compared with: {problem}.")
         return None
 
-    def _refusal(self, each: Distribution, answer: Answer) -> str:
+    def _refusal(self, each: Distribution, answer: Answer, *, overwrite: bool) -> str:
         said = answer.body.decode("utf-8", "replace")
         if "html" in answer.headers.get("content-type", ""):
             said = _TAG.sub(" ", said)
@@ -214,6 +214,11 @@ class Server:
             return f"{sentence}. It redirects to {leads!r}; publish there, if that is meant."
         if answer.status == 401:
             return f"{sentence}. {self._login_hint()}"
+        if answer.status == 409 and overwrite:
+            return (
+                f"{sentence}. Whether files may be replaced is for the index to say; a proxyindex "
+                "lets them with `overwrite = true`."
+            )
         return sentence + "."
 
     def _login_hint(self) -> str:
