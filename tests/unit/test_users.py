@@ -381,3 +381,13 @@ def test_memory_is_bounded(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) 
     held = [attempts._tried, attempts._proven]
     held += [buckets._buckets for buckets in (attempts._addresses, attempts._users)]
     assert max(len(one) for one in held) <= 50
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_file_that_root_makes_is_the_server_s_if_its_folder_is(tmp_path: Path) -> None:
+    os.chown(tmp_path, 54321, 54321)
+    TokenFile(tmp_path / "tokens.json").create("ci", Scope())
+    htpasswd_module.put(tmp_path / "users", "alice", quick("one"))
+    for name in ("tokens.json", "users"):
+        found = (tmp_path / name).stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (54321, 0o600)
