@@ -29,16 +29,19 @@ LABEL org.opencontainers.image.title="proxyindex" \
 COPY --from=build /opt/proxyindex /opt/proxyindex
 # A number, so that "must not be root" can be checked without reading the image's user list.
 # New volumes take over the owner of the folder they cover.
-RUN mkdir /packages /cache && chown 10001:10001 /packages /cache
+RUN mkdir /packages /cache /state && chown 10001:10001 /packages /cache /state
+# the path of a file, not a token
+# hadolint ignore=DL3064
 ENV PATH=/opt/proxyindex/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PROXYINDEX_HOST=0.0.0.0 \
     PROXYINDEX_PORT=8080 \
-    PROXYINDEX_CACHE_DIR=/cache
+    PROXYINDEX_CACHE_DIR=/cache \
+    PROXYINDEX_TOKENS=/state/tokens.json
 USER 10001:10001
 WORKDIR /
-VOLUME ["/packages", "/cache"]
+VOLUME ["/packages", "/cache", "/state"]
 EXPOSE 8080
 # Not urllib: it would send the question through the proxy of HTTP_PROXY.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \

@@ -17,6 +17,7 @@ from proxyindex.names import matches_pattern
 UNIX_PEER = "unix"  # what whoever comes by our Unix socket is called: he has no address
 EVERYBODY = "*"
 LOGGED_IN = "@users"
+TOKEN_USER = "__token__"  # noqa: S105 - whose password is a token (PyPI)
 _LONGEST_USER = 100
 _MOST_REMEMBERED = 20_000  # decisions per index; clients choose the names they ask for
 NO_NAME = NormalizedName("")  # stands for a text that is no project name: only `*` covers it
@@ -184,12 +185,14 @@ class Rights:
 
 def is_user_name(text: str) -> bool:
     """Whether this may be the name of a user: printable, without blanks, colons, commas, quotes
-    and control characters, at most 100 characters, and none of the words that mean several."""
+    and control characters, at most 100 characters, none of the words that mean several, and not
+    the one beside which clients send a token."""
     return (
         0 < len(text) <= _LONGEST_USER
         and text.isprintable()
         and not set(text) & set(" :,;\"'")
         and text[0] not in "@#*"
+        and text != TOKEN_USER
     )
 
 

@@ -18,7 +18,7 @@ def identities(settings: Settings) -> Identities:
     header = settings.remote_user_header
     return Identities(
         Htpasswd(settings.htpasswd, PasswordHashes()),
-        TokenFile(settings.tokens),
+        TokenFile(settings.tokens) if settings.tokens else None,
         {user: frozenset(groups) for user, groups in members.items()},
         Front(header.lower().encode(), settings.remote_user_from) if header else None,
         Attempts(),

@@ -41,8 +41,8 @@ from proxyindex.store.cache import Cache, instance_id
 from proxyindex.trees import Trees
 from proxyindex.upstream.client import Transport
 from proxyindex.upstream.index import Upstream
-from proxyindex.web import health, landing, manage, simple, upload
-from proxyindex.web.access import AccessLog, exchange_of
+from proxyindex.web import changes, health, landing, manage, simple, upload
+from proxyindex.web.access import OUTCOME_HEADER, AccessLog, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.express import EXPRESS_KEY, Express
 from proxyindex.web.house import HOUSES_KEY, House, Reception
@@ -77,6 +77,8 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
     NotAcceptable: 406,
     errors.ProxyindexError: 500,  # one that nobody expected here
 }
+# twine shows nothing but the reason phrase, and so do installers for a file
+_TOLD = (errors.Denied, errors.NotAdmitted, UploadRejected, FolderRefused)
 _OUTCOMES = {302: "redirected", 401: "denied", 403: "denied", 404: "missing", 429: "denied"}
 
 
@@ -203,9 +205,7 @@ async def open_house(
             select_by_user=settings.select_by_user,
             public_host=urlsplit(settings.public_url or "").netloc,
             landing=_landing_pages(settings),
-            health=health.Health(
-                settings.cache_dir, settings.every_folder, metrics, Looker("all folders")
-            ),
+            health=_health(settings, metrics),
             express=express,
             transfers=downloads.__len__,
             idle=downloads.idle,
@@ -246,6 +246,16 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         max_file_size=settings.max_file_size,
         events=metrics,
         trouble=cache.trouble,
+    )
+
+
+def _health(settings: Settings, metrics: Metrics) -> health.Health:
+    return health.Health(
+        settings.cache_dir,
+        settings.every_folder,
+        settings.changed_folders,
+        metrics,
+        Looker("all folders"),
     )
 
 
@@ -299,14 +309,15 @@ async def _on_error(request: Request, problem: Exception) -> Response:
         status = problem.status
     if status == 500:
         log.error("no status for %s", type(problem).__name__, exc_info=problem)
+    if isinstance(problem, FolderRefused):
+        changes.tell_refused(request, problem)
     exchange = exchange_of(request.scope)
-    exchange.outcome = _OUTCOMES.get(status, "failed")
-    # twine shows nothing but the reason phrase, and so do installers for a file
-    is_told = isinstance(problem, errors.Denied | errors.Forbidden | UploadRejected)
-    reason = str(problem) if is_told else None
+    exchange.outcome = _OUTCOMES.get(status, "failed" if status >= 500 else "refused")
+    reason = str(problem) if isinstance(problem, _TOLD) else None
     retry_after = getattr(problem, "retry_after", 2) if status in (429, 503) else 0
     response = error_response(status, problem, reason=reason, retry_after=retry_after)
     response.headers["Vary"] = "Accept"
+    response.headers[OUTCOME_HEADER] = exchange.outcome
     if status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(problem, errors.ServedElsewhere):

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from proxyindex import __version__
+from proxyindex.access import EVERYBODY, Grant
 from proxyindex.logs import JsonFormatter
-from proxyindex.settings import IndexSettings, Settings
+from proxyindex.settings import FOLDERS, IndexSettings, Route, Settings
 from proxyindex.units import format_size
 from proxyindex.web.clients import PLACEHOLDER_HOST, ClientHints, snippets
 
@@ -27,14 +28,29 @@ def client_hints(
     """
     named = f"/{index.name}" if index else ""
     shown = index or settings.default
+    is_open = _is_open(shown)
     return ClientHints(
         base_url=_base_url(settings, urls) + named,
         has_own_packages=any(one.folders for one in settings.lineage(shown)),
-        upstreams=settings.reaches(shown),
+        upstreams=settings.asks(shown),
         version=__version__,
         is_offline=settings.offline,
         indexes=() if index else tuple(one.name for one in settings.index_tables),
+        # names that stay inside are nothing for everybody
+        routes=tuple(_told(route) for route in settings.routes_of(shown) if route.to != FOLDERS)
+        if is_open
+        else (),
+        needs_login=not is_open,
+        takes_uploads=bool(shown.folders and (shown.upload or shown.admin)),
     )
+
+
+def _is_open(index: IndexSettings) -> bool:
+    return Grant(EVERYBODY) in map(Grant.parse, (*index.read, *index.admin))
+
+
+def _told(route: Route) -> str:
+    return f"{route.match} from {'folders only' if route.to == FOLDERS else route.to}"
 
 
 def _base_url(settings: Settings, urls: Sequence[str]) -> str:
@@ -78,9 +94,10 @@ def _facts(settings: Settings, urls: Sequence[str]) -> Iterator[str]:
     for index in settings.indexes:
         owners = settings.lineage(index)
         sources = [os.fspath(folder) for one in owners for folder in one.folders]
-        sources += [f"{name} ({urls_of[name]})" for name in settings.reaches(index)]
+        sources += [f"{name} ({urls_of[name]})" for name in settings.asks(index)]
         where = f"/{index.name}/simple/: " if settings.index_tables else ""
-        yield f"  serves  {where}{', then '.join(sources)}"
+        routes = "".join(f"; {_told(route)}" for route in settings.routes_of(index))
+        yield f"  serves  {where}{', then '.join(sources)}{routes}"
     limit = f"at most {format_size(settings.cache_size)}"
     mode = "; offline, no upstream is asked" if settings.offline else ""
     yield f"  caches  in {settings.cache_dir}, {limit}{mode}"

@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from proxyindex.errors import StoreError
@@ -70,6 +71,18 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         if not path.is_dir():
             raise
+        return
+    hand_over(path)
+
+
+def hand_over(path: Path) -> None:
+    """Give what root has made to the owner of the folder it lies in: a server that runs as that
+    user must be able to use what a command made. For anybody else nothing changes."""
+    if os.geteuid() != 0:
+        return
+    with suppress(OSError):  # a container's root may not, nor may we on some file systems
+        above = os.stat(path.parent)
+        os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def write_whole(path: Path, *parts: bytes, what: str) -> None:
@@ -95,6 +108,7 @@ def replace(path: Path, *parts: bytes, settle: Callable[[int], None] = lambda fd
             stream.writelines(parts)
             stream.flush()
             settle(handle)
+        hand_over(Path(temporary))
         os.replace(temporary, path)
     except OSError:
         remove(Path(temporary))

@@ -5,6 +5,7 @@
     ├─ NotFound                  404
     │  ├─ ProjectNotFound        the only error `Priority` falls through on
     │  ├─ FileNotOnPage
+    │  ├─ ReleaseNotFound
     │  ├─ FileGone               listed, but its source no longer has it
     │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
     ├─ ServedElsewhere           302; carries the address of the upstream's own page
@@ -55,6 +56,16 @@ class FileNotOnPage(NotFound):
     def __init__(self, project: str, filename: str) -> None:
         super().__init__(f"Project {project!r} has no file {filename!r} on this index.")
         self.filename = filename
+
+
+class ReleaseNotFound(NotFound):
+    """The project exists, but has no file of this version, or none at all, on this index."""
+
+    def __init__(self, project: str, version: str | None) -> None:
+        what = f"version {version!r}" if version else "files"
+        super().__init__(f"Project {project!r} has no {what} on this index.")
+        self.project = project
+        self.version = version
 
 
 class FileGone(NotFound):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 # Each costs the event loop 1.7 µs, again for every request: half a millisecond at most. Enough for
-# all 256 shelves of stored files, or for an index with some two hundred package directories.
+# all 256 shelves of stored files, or for an index with some 250 package directories.
 MOST_WITNESSES = 300
 
 # The path of a file or directory, and its stamp (`disk.signature`); `None`: nothing is there.

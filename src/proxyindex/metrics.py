@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-KINDS = frozenset({"page", "file", "metadata", "list", "health", "upload", "other"})
+KINDS = frozenset({"page", "file", "metadata", "list", "health", "upload", "change", "other"})
 OUTCOMES = frozenset(
-    {*(outcome.value for outcome in Outcome), "denied", "missing", "redirected", "failed", "-"}
+    {*(outcome.value for outcome in Outcome)}
+    | {"denied", "missing", "redirected", "refused", "failed", "done", "-"}
 )
 OTHER = "other"
 

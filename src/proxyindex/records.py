@@ -36,7 +36,8 @@ class Record(msgspec.Struct, frozen=True, rename="kebab"):
 
     `upload_time` is aware UTC; `core_metadata` is the sha256 of a wheel's METADATA. `examined`
     saves reading the file again: while it is in this very state, what the record says of its
-    content is believed. `before` is what was noted of the bytes that these replaced.
+    content is believed; without it the file came by other ways than an upload. `before` is what
+    was noted of the bytes that these replaced.
     """
 
     sha256: str

@@ -138,7 +138,8 @@ class Settings(IndexKeys):
     """Everything `proxyindex serve` can be told. Sizes in bytes, times in seconds.
 
     Without `index_tables` the keys of `IndexKeys` describe the one index there is. `groups`: names
-    and their users. `remote_user_from`: addresses, networks, or `unix`.
+    and their users. `tokens`: `None` for a user who has no home. `remote_user_from`: addresses,
+    networks, or `unix`.
     """
 
     upstreams: tuple[UpstreamSettings, ...] = ()
@@ -169,7 +170,7 @@ class Settings(IndexKeys):
     max_upload_size: int = 5 * GIGABYTE
     project_list: Literal["local", "all"] = "local"
     htpasswd: tuple[Path, ...] = ()
-    tokens: Path = Path()
+    tokens: Path | None = None
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     remote_user_header: str | None = None
     remote_user_from: tuple[str, ...] = ()
@@ -198,6 +199,16 @@ class Settings(IndexKeys):
         """The folders of all indexes, each once."""
         return tuple(dict.fromkeys(folder for one in self.indexes for folder in one.folders))
 
+    @property
+    def changed_folders(self) -> tuple[Path, ...]:
+        """The folders in which the configuration lets somebody change something, each once."""
+        changed = (
+            one.folders[0]
+            for one in self.indexes
+            if one.folders and (one.upload or one.delete or one.yank or one.admin)
+        )
+        return tuple(dict.fromkeys(changed))
+
     def lineage(self, index: IndexSettings) -> tuple[IndexSettings, ...]:
         """The index and all it inherits from, each once, in the order they are asked."""
         by_name = {one.name: one for one in self.indexes}
@@ -213,15 +224,27 @@ class Settings(IndexKeys):
         visit(index)
         return tuple(found.values())
 
-    def reaches(self, index: IndexSettings) -> tuple[str, ...]:
-        """Names of the upstreams an index may ask, its own and inherited ones, each once."""
-        names: list[str] = []
+    def asks(self, index: IndexSettings) -> tuple[str, ...]:
+        """Names of the upstreams that are asked, in order, for a name of which no folder and no
+        route tells, each once."""
         known = {upstream.name for upstream in self.upstreams}
-        for one in self.lineage(index) if index.fallback != "none" else ():
-            if one.fallback != "none":
-                targets = (route.to for route in one.routes)
-                names += [name for name in (*one.bases, *one.upstreams, *targets) if name in known]
-        return tuple(dict.fromkeys(names))
+        names = (name for one in self._asking(index) for name in (*one.bases, *one.upstreams))
+        return tuple(dict.fromkeys(name for name in names if name in known))
+
+    def routes_of(self, index: IndexSettings) -> tuple[Route, ...]:
+        """The routes of the index and of what it inherits from."""
+        return tuple(route for one in self._asking(index) for route in one.routes)
+
+    def reaches(self, index: IndexSettings) -> tuple[str, ...]:
+        """Names of the upstreams an index may ask, by routes as well, each once."""
+        known = {upstream.name for upstream in self.upstreams}
+        targets = (route.to for route in self.routes_of(index) if route.to in known)
+        return tuple(dict.fromkeys((*self.asks(index), *targets)))
+
+    def _asking(self, index: IndexSettings) -> tuple[IndexSettings, ...]:
+        """Those of the lineage that ask anything at all."""
+        line = self.lineage(index) if index.fallback != "none" else ()
+        return tuple(one for one in line if one.fallback != "none")
 
     def followed(self) -> frozenset[str]:
         """Names of the upstreams behind which, in some index, another may be asked."""
@@ -229,24 +252,6 @@ class Settings(IndexKeys):
         for index in self.indexes:
             reached = self.reaches(index)
             # routes change the order by name: then any may be followed by another
-            is_routed = len(reached) > 1 and any(one.routes for one in self.lineage(index))
-            found.update(reached if is_routed else self._asked(index)[:-1])
+            is_routed = len(reached) > 1 and bool(self.routes_of(index))
+            found.update(reached if is_routed else self.asks(index)[:-1])
         return frozenset(found)
-
-    def _asked(self, index: IndexSettings) -> tuple[str, ...]:
-        """Names of the upstreams of an index in the order they are asked where no route tells."""
-        by_name = {one.name: one for one in self.indexes}
-        known = {upstream.name for upstream in self.upstreams}
-        found, visited = dict[str, None](), {index.name}
-
-        def visit(one: IndexSettings) -> None:
-            for target in (*one.bases, *one.upstreams):
-                if target in known:
-                    found[target] = None
-                elif target in by_name and target not in visited:
-                    visited.add(target)
-                    if by_name[target].fallback != "none":
-                        visit(by_name[target])
-
-        visit(index)
-        return tuple(found)

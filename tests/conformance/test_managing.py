@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.builders import make_sdist, make_wheel, put_wheel, sdist_name, wheel_name
 from tests.support.fixtures import ServerFactory, start_server
-from tests.support.hermetic import wait_until
+from tests.support.hermetic import environment, wait_until
 from tests.support.pages import JSON_TYPE, wheel_spec
 from tests.support.server import ProxyIndex
 from tests.support.uploads import UploadForm, two_indexes, upload_form
@@ -339,3 +339,79 @@ def test_the_push_api_asks_for_the_rights_of_both_sides(
     body = json.dumps({"project": "px-shut", "version": "1.0", "to": "prod"}).encode()
     assert running.get("/dev/api/push", method="POST", body=body).status == 403
     assert not entries(running, "prod", "px-shut")
+
+
+def test_a_refresh_that_brought_nothing_exits_with_1(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.project("px-public", wheel_spec("px-public", "1.0"))
+    own = tmp_path / "own"
+    put_wheel(own, "px-own", "1.0")
+
+    def refresh(name: str, **variables: str) -> tuple[int, str]:
+        env = environment(tmp_path, {"PROXYINDEX_UPSTREAM": upstream.simple_url, **variables})
+        command = ["refresh", name, "--folder", str(own), "--cache-dir", str(tmp_path / "cache")]
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", *command],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert refresh("px-public") == (0, "px-public: fetched\n")
+    for (code, told), reason in (
+        (refresh("px-public", PROXYINDEX_OFFLINE="1"), "the upstream was not asked"),
+        (refresh("px-own"), "no upstream is asked for it"),
+        (refresh("px-missing"), "no source has it"),
+    ):
+        assert code == 1
+        assert reason in told
+        assert "Traceback" not in told
+
+
+def test_a_version_that_is_not_there_is_called_one(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    wheel(name).post(running, "/dev/legacy/")
+    code, told = run("yank", f"{name}==9", "--index", "dev")
+    assert code == 1
+    assert f"Project '{name}' has no version '9' on this index." in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_what_root_changes_stays_with_the_owner_of_the_folder(tmp_path: Path) -> None:
+    """A server that runs as that user would be locked out, and refuse every upload."""
+    owner = 54321
+    config = two_indexes(tmp_path)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for version in ("1.0", "2.0"):
+        put_wheel(tmp_path / "dev" / "owned", "owned", version)
+    for path in [cache, *(tmp_path / "dev").rglob("*"), tmp_path / "dev", tmp_path / "prod"]:
+        os.chown(path, owner, owner)
+    where = ["--config", str(config), "--cache-dir", str(cache)]
+    for command in (
+        ["yank", "owned==1.0", "--index", "dev"],
+        ["push", "owned==1.0", "dev", "prod"],
+        ["push", "owned==2.0", "dev", "prod"],
+        ["delete", "owned==2.0", "--index", "prod", "--yes"],
+        ["refresh", "owned"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", *command, *where],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0 or command[0] == "refresh", done.stdout
+    folders = [tmp_path / "dev", tmp_path / "prod", cache]
+    made = [path for folder in folders for path in folder.rglob("*")]
+    assert {path.name for path in made} >= {".incoming", "locks", ".deleted"}
+    assert [path for path in made if path.stat().st_uid != owner] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -482,6 +483,83 @@ def test_125_what_is_left_of_a_crash_is_swept_and_never_shown(
     assert running.get("/simple/half/").status == 404
     assert wheel_form("half").post(running).status == 200
     wait_until(lambda: not (own / ".incoming" / "0123456789abcdef").exists(), "the sweep")
+
+
+def test_065_only_what_was_uploaded_may_be_kept_for_ever(running: ProxyIndex, folder: Path) -> None:
+    """pip does not recover from other bytes in its own cache, and a copied file may be replaced."""
+    uploaded, copied = wheel_form("kept"), put_wheel(folder / "copied", "copied")
+    assert uploaded.post(running).status == 200
+
+    def cache_control(name: str, filename: str) -> str | None:
+        answer = running.get(f"/simple/{name}/{filename}")
+        assert answer.status == 200
+        return answer.header("cache-control")
+
+    for _ in range(6):  # of any worker
+        kept = cache_control("kept", uploaded.filename)
+        assert kept == "public, max-age=365000000, immutable"
+        for suffix in ("", ".metadata"):
+            target = copied.name + suffix
+            assert cache_control("copied", target) == "max-age=0, must-revalidate"
+    # a yank leaves a record, but nobody has uploaded it
+    assert running.get("/api/projects/copied/1.0/yank", method="POST", body=b"{}").status == 200
+    assert cache_control("copied", copied.name) == "max-age=0, must-revalidate"
+    before = running.get(f"/simple/copied/{copied.name}")
+    copied.write_bytes(make_wheel("copied", payload=500))
+    etag = {"If-None-Match": before.header("etag") or ""}
+    assert running.get(f"/simple/copied/{copied.name}", etag).body == copied.read_bytes()
+    copied.write_bytes(make_wheel("kept", payload=500))
+    (folder / "kept" / uploaded.filename).write_bytes(copied.read_bytes())
+    assert cache_control("kept", uploaded.filename) == "max-age=0, must-revalidate"
+
+
+def test_a_folder_that_cannot_be_written_is_told_to_whoever_can_mend_it(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    put_wheel(own / "there", "there")
+    (own / ".incoming").write_text("in the way, of root as well")
+    running = server(own, *OPEN)
+    assert f"uploads to {own} will be refused (503)" in running.logs
+    ready = running.get("/ready")
+    told = "Package folder 1 cannot be written, so uploads to it are refused."
+    assert (ready.status, ready.text) == (200, f"ready\n{told}\n")
+    assert running.get("/simple/there/").status == 200
+    answer = wheel_form("closed").post(running)
+    assert answer.status == 503
+    assert answer.reason.startswith("The folder of this index could not be written: ")
+    assert str(tmp_path) not in answer.text
+    wait_until(lambda: f"{own}/.incoming" in running.logs, "a line with the path")
+    assert re.search(rf" ERROR .*index root: .*\({re.escape(str(own))}, ", running.logs)
+
+
+def test_a_folder_that_nobody_may_change_need_not_be_writable(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / ".incoming").write_text("in the way")
+    running = server(tmp_path / "own")
+    assert running.get("/ready").text == "ready\n"
+    assert "refused" not in running.logs
+
+
+def test_what_came_of_a_request_is_told_to_client_and_log_alike(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    running = server(tmp_path / "own", "--upload", "@users", "--delete", "*", "--yank", "*")
+    refused = wheel_form("mine").with_(sha256_digest="0" * 64)
+    anonymous = {"Content-Type": refused.headers["Content-Type"]}
+    answers = {
+        "denied": running.get("/legacy/", anonymous, method="POST", body=refused.body),
+        "missing": running.get("/api/projects/nothing", method="DELETE"),
+        "refused": running.get("/api/projects/mine/1/yank", method="POST", body=b"["),
+    }
+    assert [answer.status for answer in answers.values()] == [401, 404, 400]
+    assert answers["denied"].reason.startswith("This needs a log-in: ")
+    for outcome, answer in answers.items():
+        assert answer.header("x-proxyindex") == outcome
+        wait_until(lambda word=outcome: f" {word} " in running.logs, outcome)
 
 
 # Whose a name is

@@ -104,7 +104,7 @@ async def test_a_wheel_is_described_completely(tmp_path: Path) -> None:
     assert found.versions == ("1.0",)
     (file,) = found.files
     assert file.filename == path.name
-    assert file.origin == LocalOrigin(str(path))
+    assert file.origin == LocalOrigin(str(path), is_volatile=True)
     assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert file.size == path.stat().st_size
     assert file.upload_time == datetime.fromtimestamp(1_700_000_000, UTC)
@@ -194,7 +194,7 @@ async def test_files_of_several_folders_are_joined_and_the_first_wins(tmp_path: 
     repository = local(first, second)
     found = await page(repository)
     assert found.versions == ("1.0", "2.0")
-    assert found.file(mine.name).origin == LocalOrigin(str(mine))
+    assert found.file(mine.name).origin == LocalOrigin(str(mine), is_volatile=True)
     assert await names(repository) == ["demo", "only-here"]
 
 

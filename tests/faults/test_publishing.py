@@ -26,7 +26,7 @@ from proxyindex.publishing.target import Outcome, PublishError
 from tests.support.broken import Front
 from tests.support.builders import make_wheel, make_zip, metadata, put, put_sdist, put_wheel
 from tests.support.hermetic import environment, wait_until
-from tests.support.upload_server import CUT, Answer, UploadServer, page, refuses
+from tests.support.upload_server import ACCEPTS, CUT, Answer, UploadServer, page, refuses
 
 WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 SECRET = "pxi_sesame"
@@ -160,6 +160,17 @@ def test_other_bytes_are_refused_before_anything_is_sent(
     assert done.exit_code == 0
     assert f"replaced: {SDIST}" in done.stdout
     assert f"published: {WHEEL}" in done.stdout
+
+
+def test_an_index_that_lets_nothing_be_replaced_is_told_how_it_would(
+    index: UploadServer, dist: Path, publish: Callable[..., Result]
+) -> None:
+    index.pages["/simple/demo/"] = page("demo", {SDIST: "0" * 64})
+    index.answer(ACCEPTS, refuses(409, body=b"File already exists."))
+    done = publish(dist, "--to", f"{index.url}/simple/", "--overwrite")
+    assert done.exit_code == 1
+    assert "409 File already exists. Whether files may be replaced" in done.stderr
+    assert "`overwrite = true`" in done.stderr
 
 
 def test_one_unsound_file_keeps_all_back(

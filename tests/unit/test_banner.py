@@ -8,13 +8,15 @@ import hashlib
 import json
 import re
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxyindex.banner import client_hints, start_lines
-from proxyindex.settings import IndexSettings, Secret, Settings, UpstreamSettings
+from proxyindex.settings import IndexSettings, Route, Secret, Settings, UpstreamSettings
 from proxyindex.web.clients import ClientHints, Snippet, snippets
 from proxyindex.web.landing import content_security_policy, render
 
@@ -132,6 +134,40 @@ def test_several_indexes_are_told_each_with_its_address_and_sources() -> None:
     own = client_hints(settings, index=settings.indexes[2])
     assert own.index_url == "http://127.0.0.1:8080/shut/simple/"
     assert own.serves == "own packages"
+
+
+def test_routes_are_told_as_such_and_not_as_something_that_is_asked_next() -> None:
+    routes = (Route("torch*", "wheels"), Route("acme-*", "folders"))
+    settings = Settings(
+        upstreams=(*SETTINGS.upstreams, UpstreamSettings("wheels", "https://w.example/whl")),
+        index_tables=(
+            IndexSettings("prod", folders=(Path("/srv"),), upstreams=("pypi",), routes=routes),
+        ),
+    )
+    text = "\n".join(start_lines(settings, ["http://127.0.0.1:8080"]))
+    told = "/srv, then pypi (https://other-hidden.example/simple)"
+    assert f"{told}; torch* from wheels; acme-* from folders only\n" in text
+    page = client_hints(settings).serves
+    assert page == "own packages first, then upstream pypi; torch* from wheels"
+    shut = replace(settings.indexes[0], read=("@users",))
+    assert client_hints(settings, index=shut).serves == "own packages first, then upstream pypi"
+
+
+def test_log_in_and_upload_are_told_where_they_are_needed() -> None:
+    def told(**settings: Any) -> dict[str, Snippet]:
+        found = client_hints(replace(SETTINGS, public_url="https://p.example", **settings))
+        return {each.client: each for each in snippets(found)}
+
+    assert not {"Log-in", "Upload"} & told(delete=("*",)).keys()
+    assert "Log-in" not in told(read=("alice secret-*", "*"))
+    assert "Log-in" in told(read=("* public-*", "@users"))
+    login = told(read=("@users",))["Log-in"]
+    assert login.text == "machine p.example login USER password PASSWORD"
+    assert "https://USER:PASSWORD@p.example/simple/" in login.remark
+    upload = told(upload=("alice",))["Upload"]
+    assert "proxyindex publish dist --to https://p.example/simple/" in upload.text
+    assert "https://p.example/legacy/" in upload.remark
+    assert "Upload" not in told(upload=("alice",), folders=())
 
 
 def test_start_lines_explain_the_placeholder() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -78,8 +79,8 @@ def test_mistakes_exit_with_2_one_line_each_on_stderr(command: tuple[str, ...]) 
 def test_missing_folder_is_one_sentence_and_exits_with_1() -> None:
     result = run("serve", "no-such-folder")
     assert result.exit_code == 1
-    expected = "Error: command line: FOLDER = 'no-such-folder': this path does not exist.\n"
-    assert result.stderr == expected
+    expected = "Error: command line: FOLDER = 'no-such-folder': this path does not exist; "
+    assert result.stderr == f"{expected}make it first: mkdir no-such-folder.\n"
 
 
 def test_unknown_flag_exits_with_2() -> None:
@@ -120,3 +121,65 @@ def test_port_in_use_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:
     assert finished.stderr.startswith("Error: ")
     assert str(port) in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_without_a_home_a_sentence_says_what_to_set(tmp_path: Path) -> None:
+    # somebody of whom the system knows nothing, who may read this interpreter all the same
+    as_nobody = "import os; os.setresuid(54321, 0, 0); from proxyindex.cli import main; main()"
+
+    def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", as_nobody, *arguments]
+        return subprocess.run(
+            command, env={}, cwd=tmp_path, text=True, capture_output=True, check=False
+        )
+
+    refused = told("config", "check")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "Error: cache-dir: this user has no home to keep a cache in; "
+        "say where, with --cache-dir or PROXYINDEX_CACHE_DIR.\n",
+    )
+    assert told("config", "check", "--cache-dir", "cache").returncode == 0
+    lost = told("token", "create", "--user", "ci")
+    assert lost.returncode == 2
+    assert "with --tokens" in lost.stderr
+    assert "Traceback" not in lost.stderr
+    assert told("token", "create", "--user", "ci", "--tokens", "tokens.json").returncode == 0
+
+
+def test_a_key_that_is_nothing_like_another_gets_no_guess(tmp_path: Path) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text("[serve]\nport = 81\n")
+    result = run("config", "check", "--config", str(config))
+    assert "serve: unknown key; known are admin," in result.stderr
+    config.write_text("page-tl = '1m'\n")
+    assert "did you mean 'page-ttl'?" in run("config", "check", "--config", str(config)).stderr
+
+
+def _groups(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _groups(command, *path, name)
+
+
+@pytest.mark.parametrize("path", [*_groups(main)], ids=" ".join)
+def test_lists_of_commands_have_whole_sentences(path: tuple[str, ...]) -> None:
+    listed = run(*path, "--help").output.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
+def test_a_command_without_folders_says_what_to_give() -> None:
+    for command in (("yank", "a==1"), ("delete", "a==1", "--yes"), ("push", "a==1", "b", "c")):
+        result = run(*command)
+        assert result.exit_code == 2
+        for way in ("--folder", "--config", "--server"):
+            assert way in result.stderr
+
+
+def test_variables_are_told_where_they_count() -> None:
+    assert "PROXYINDEX_PUBLISH_TO;" in run("publish", "--help").output
+    for command in ("delete", "yank", "unyank", "push", "refresh"):
+        assert "PROXYINDEX_PUBLISH_TOKEN" in run(command, "--help").output

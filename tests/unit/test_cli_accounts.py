@@ -297,3 +297,49 @@ def test_the_first_user_is_added_before_the_file_is_there(users: Path, tmp_path:
     assert done.exit_code == 0, done.output
     assert run("user", "list", "--htpasswd", users).output == "alice\n"
     assert run("user", "list", "--config", tmp_path / "none.toml").exit_code == 2
+
+
+def test_the_first_user_is_added_to_a_file_that_the_configuration_names_already(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text('folders = ["not-there"]\nhtpasswd = ["users.htpasswd"]\n')
+    missing = run("config", "check", "--config", config)
+    assert missing.exit_code == 1
+    assert "proxyindex user add NAME --htpasswd" in missing.stderr
+    added = run("user", "add", "alice", "--password-stdin", "--config", config, stdin="one")
+    assert added.exit_code == 0, added.output
+    assert run("user", "list", "--config", config).output == "alice\n"
+    assert "htpasswd" not in run("config", "check", "--config", config).stderr
+
+
+def test_the_name_beside_a_token_cannot_be_a_user(users: Path, tokens: Path) -> None:
+    added = run("user", "add", "__token__", "--htpasswd", users, "--password-stdin", stdin="one")
+    assert added.exit_code == 2
+    assert not users.exists()
+    assert run("token", "create", "--user", "__token__", "--tokens", tokens).exit_code == 1
+
+
+def test_a_token_is_for_indexes_that_there_are(tmp_path: Path, tokens: Path) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text("[index.dev]\nfolders = ['dev']\n[index.prod]\nfolders = ['prod']\n")
+    create = ("token", "create", "--user", "ci", "--tokens", tokens, "--config", config)
+    refused = run(*create, "--index", "dev", "--index", "nope")
+    assert refused.exit_code == 2
+    assert "there is no index 'nope'; there are: dev, prod" in refused.stderr
+    assert not tokens.exists()
+    assert run(*create, "--index", "d*").exit_code == 0
+
+
+def test_a_token_comes_with_lines_for_what_it_may_do_only(tokens: Path) -> None:
+    create = ("token", "create", "--user", "ci", "--tokens", tokens)
+    upload = run(*create, "--action", "upload").stderr
+    assert "PIP_INDEX_URL" not in upload
+    for line in ("PROXYINDEX_PUBLISH_TOKEN=pxi_", "uv publish", "twine upload", "poetry publish"):
+        assert line in upload
+    read = run(*create, "--action", "read").stderr
+    assert "PIP_INDEX_URL" in read
+    assert "publish" not in read
+    everything = run(*create, "--action", "admin").stderr
+    assert "PIP_INDEX_URL" in everything
+    assert "twine upload" in everything

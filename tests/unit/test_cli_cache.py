@@ -363,3 +363,11 @@ def test_pin_and_unpin(root: Path) -> None:
     assert result.stderr == "Error: The cache has no pin of 'newt'; did you mean 'new'?\n"
     run(root, "clean", "--cache-size", "1B", "--page-cache-size", "1B")
     assert blobs(root) == set()
+
+
+def test_several_projects_are_pinned_and_purged_at_once(root: Path) -> None:
+    assert run(root, "pin", "new", "newer").stdout.count("Pinned new") == 2
+    assert run(root, "unpin", "new", "newer").stdout == "Unpinned new.\nUnpinned newer.\n"
+    done = run_json(root, "purge", "other", "Foo.Bar")
+    assert [one["project"] for one in done] == ["other", "foo-bar"]
+    assert run(root, "pin").exit_code == 2

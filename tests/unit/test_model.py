@@ -4,7 +4,7 @@ import pytest
 from packaging.utils import NormalizedName
 
 from proxyindex import errors
-from proxyindex.errors import Denied, FileNotOnPage
+from proxyindex.errors import Denied, FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
     File,
@@ -114,6 +114,8 @@ def test_patience_is_never_negative() -> None:
     [
         (errors.ConfigError(["one", "two"]), "one\ntwo"),
         (errors.ProjectNotFound("demo"), "There is no project 'demo' on this index."),
+        (ReleaseNotFound("demo", "9"), "Project 'demo' has no version '9' on this index."),
+        (ReleaseNotFound("demo", None), "Project 'demo' has no files on this index."),
         (FileNotOnPage("demo", "f"), "Project 'demo' has no file 'f' on this index."),
         (errors.FileGone("f"), "The source of 'f' says that the file does not exist."),
         (Denied("demo", "deny x", "bad"), "demo is denied by rule deny x: bad"),

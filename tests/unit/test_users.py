@@ -105,7 +105,7 @@ def test_lines_that_cannot_be_used_are_told_without_what_is_in_them(
     users: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     Htpasswd([users], PasswordHashes()).verify("alice", "one")
-    assert "line 5 of a password file is left out" in caplog.text
+    assert f"line 5 of {users} is left out" in caplog.text
     assert "plain" not in caplog.text
 
 
@@ -382,3 +382,13 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     held = [attempts._tried, attempts._proven]
     held += [buckets._buckets for buckets in (attempts._addresses, attempts._users)]
     assert max(len(one) for one in held) <= 50
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_file_that_root_makes_is_the_server_s_if_its_folder_is(tmp_path: Path) -> None:
+    os.chown(tmp_path, 54321, 54321)
+    TokenFile(tmp_path / "tokens.json").create("ci", Scope())
+    htpasswd_module.put(tmp_path / "users", "alice", quick("one"))
+    for name in ("tokens.json", "users"):
+        found = (tmp_path / name).stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (54321, 0o600)

@@ -38,6 +38,17 @@ def _normalized(ctx: click.Context, param: click.Parameter, value: str | None) -
         raise click.BadParameter(f"{problem}.", ctx, param) from problem
 
 
+def _all_normalized(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str | None, ...]:
+    return tuple(_normalized(ctx, param, value) for value in values)
+
+
+names_argument = click.argument(
+    "projects", metavar="NAME...", nargs=-1, required=True, callback=_all_normalized
+)
+
+
 @click.group(short_help="Look into the cache and keep it in order.")
 def cache() -> None:
     """Look into the cache and keep it in order.
@@ -100,7 +111,7 @@ def du(*, as_json: bool, **parameters: Any) -> None:
     print_table(("PART", "SIZE", "COUNT", "BUDGET"), rows, right={1, 2, 3})
 
 
-@cache.command()
+@cache.command(short_help="Hold the budgets, and remove what nothing refers to.")
 @click.option("--all", "everything", is_flag=True, help="Remove every page, file and fact.")
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")
 @json_option
@@ -133,7 +144,7 @@ def clean(*, everything: bool, yes: bool, as_json: bool, **parameters: Any) -> N
     )
 
 
-@cache.command()
+@cache.command(short_help="Hash everything, and remove what is damaged.")
 @click.option("--dry-run", is_flag=True, help="Report damage, and leave it.")
 @json_option
 @cache_options
@@ -163,11 +174,11 @@ def verify(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **parameters:
     ctx.exit(1 if found else 0)
 
 
-@cache.command()
-@click.argument("project", metavar="NAME", callback=_normalized)
+@cache.command(short_help="Forget all of some projects.")
+@names_argument
 @json_option
 @cache_options
-def purge(*, project: str, as_json: bool, **parameters: Any) -> None:
+def purge(*, projects: tuple[str, ...], as_json: bool, **parameters: Any) -> None:
     """Forget all of a project: its pages, its files, and which bytes came first.
 
     The next request fetches it anew. Files that another project has, too, stay. To accept files
@@ -175,17 +186,21 @@ def purge(*, project: str, as_json: bool, **parameters: Any) -> None:
 
     \b
     Example:
-      proxyindex cache purge numpy
+      proxyindex cache purge numpy scipy
     """
+    told: list[dict[str, Any]] = []
     with _opened(loaded(parameters).settings, to_change=True) as opened:
-        done = upkeep.purge(opened, project)
+        for project in projects:
+            done = upkeep.purge(opened, project)
+            told.append({"project": project, **asdict(done)})
+            if not as_json:
+                freed = f"{done.pages} pages, {done.files} files ({decimal(done.bytes)})"
+                click.echo(f"Purged {project}: {freed}.")
     if as_json:
-        print_json({"project": project, **asdict(done)})
-        return
-    click.echo(f"Purged {project}: {done.pages} pages, {done.files} files ({decimal(done.bytes)}).")
+        print_json(told if len(projects) > 1 else told[0])
 
 
-@cache.command()
+@cache.command(short_help="Believe what upstream says now of a project.")
 @click.argument("project", metavar="NAME", callback=_normalized)
 @click.argument("filename", metavar="[FILENAME]", required=False)
 @json_option
@@ -216,34 +231,39 @@ def accept(
 
 
 @cache.command()
-@click.argument("project", metavar="NAME", callback=_normalized)
+@names_argument
 @cache_options
-def pin(*, project: str, **parameters: Any) -> None:
+def pin(*, projects: tuple[str, ...], **parameters: Any) -> None:
     """Never evict a project's pages and files, whatever the budgets.
 
     \b
     Example:
-      proxyindex cache pin numpy
+      proxyindex cache pin numpy scipy
     """
     with _opened(loaded(parameters).settings, to_change=True) as opened:
-        opened.pins.add(project)
-        held = any(project in holdings.projects(opened, one) for one in holdings.upstreams(opened))
-    click.echo(f"Pinned {project}." if held else f"Pinned {project}; nothing of it is held yet.")
+        held = {
+            name for one in holdings.upstreams(opened) for name in holdings.projects(opened, one)
+        }
+        for project in projects:
+            opened.pins.add(project)
+            rest = "." if project in held else "; nothing of it is held yet."
+            click.echo(f"Pinned {project}{rest}")
 
 
 @cache.command()
-@click.argument("project", metavar="NAME", callback=_normalized)
+@names_argument
 @cache_options
-def unpin(*, project: str, **parameters: Any) -> None:
+def unpin(*, projects: tuple[str, ...], **parameters: Any) -> None:
     """Let a pinned project be evicted again.
 
     \b
     Example:
-      proxyindex cache unpin numpy
+      proxyindex cache unpin numpy scipy
     """
     with _opened(loaded(parameters).settings, to_change=True) as opened:
-        upkeep.unpin(opened, project)
-    click.echo(f"Unpinned {project}.")
+        for project in projects:
+            upkeep.unpin(opened, project)
+            click.echo(f"Unpinned {project}.")
 
 
 def _opened(settings: Settings, *, to_change: bool = False) -> AbstractContextManager[Cache]:

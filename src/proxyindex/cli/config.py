@@ -30,7 +30,7 @@ def show(*, as_json: bool, **parameters: object) -> None:
     click.echo(shown.as_json(effective) if as_json else shown.as_toml(effective), nl=False)
 
 
-@config.command()
+@config.command(short_help="Report every mistake in the configuration at once.")
 @setting_options
 def check(**parameters: object) -> None:
     """Report every mistake in the configuration at once; exit with 0 if there is none.

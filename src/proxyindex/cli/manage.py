@@ -64,8 +64,9 @@ def _arguments(form: str, *, has_two: bool = False) -> Callable[[Callback], Call
         command = click.option(
             "--server",
             metavar="URL",
-            help="Let the server that runs there do it, with the credentials that `publish` finds; "
-            "instead of working on folders.",
+            help="Let the server that runs there do it, instead of working on folders; who asks is "
+            "told by PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and …_PASSWORD, or "
+            "netrc or keyring, as for `publish`.",
         )(command)
         if not has_two:
             command = folder_option(index_option(command))
@@ -168,10 +169,11 @@ def push(*, release: Release, source: str, target: str, **where: Any) -> None:
 
 @click.command(short_help="Ask the upstream for a project's page now.")
 @_arguments(NAME)
-def refresh(*, release: Release, index: str | None, **where: Any) -> None:
+@click.pass_context
+def refresh(ctx: click.Context, /, *, release: Release, index: str | None, **where: Any) -> None:
     """Ask the upstream for the page of a project now, whatever the age of the one that is kept.
 
-    For a release that is out and not seen yet. Prints what came of it.
+    For a release that is out and not seen yet. Exits with 1 if the page was not brought up to date.
 
     \b
     Examples:
@@ -179,9 +181,12 @@ def refresh(*, release: Release, index: str | None, **where: Any) -> None:
       proxyindex refresh numpy --server https://index.example
     """
     project, _ = release
-    outcome = _place(where).refresh(index, project)
-    meaning = f" ({_MEANINGS[outcome]})" if outcome in _MEANINGS else ""
-    click.echo(f"{project}: {outcome}{meaning}")
+    outcome = _place(where, changes_files=False).refresh(index, project)
+    if outcome in _ASKED:
+        click.echo(f"{project}: {outcome}")
+        return
+    click.echo(f"Error: {project}: {_NOT_ASKED.get(outcome, outcome)}.", err=True)
+    ctx.exit(1)
 
 
 def _files(index: str | None, release: Release, filename: str | None = None) -> Files:
@@ -191,7 +196,16 @@ def _files(index: str | None, release: Release, filename: str | None = None) -> 
     return Files(index, project, version, filename)
 
 
-def _place(where: dict[str, Any]) -> Place:
+_ASKED = frozenset({"fetched", "joined"})
+_NOT_ASKED = {
+    "hit": "the upstream was not asked, by an offline server or for it was asked a moment ago",
+    "local": "it is in a folder, and no upstream is asked for it",
+    "missing": "no source has it",
+    "stale": "the upstream did not answer; the page that is kept stays",
+}
+
+
+def _place(where: dict[str, Any], *, changes_files: bool = True) -> Place:
     from proxyindex.cli.places import Folders, Server  # noqa: PLC0415 - loads what serves
 
     url, ca_file = where.pop("server"), where.pop("ca_file")
@@ -202,7 +216,13 @@ def _place(where: dict[str, Any]) -> Place:
         return Server(url, ca_file)
     if ca_file is not None:
         raise click.UsageError("--ca-file means nothing without --server.")
-    return Folders(loaded(where).settings)
+    settings = loaded(where).settings
+    if changes_files and not settings.every_folder:
+        raise click.UsageError(
+            "no folders to work on: say --folder FOLDER or --config FILE, as told to serve, or "
+            "--server URL to let a running server do it."
+        )
+    return Folders(settings)
 
 
 def _tell(done: str, names: list[str]) -> None:

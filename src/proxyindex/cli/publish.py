@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Publish wheels and sdists to an index, a folder or another machine.")
 @click.argument("dists", nargs=-1, metavar="DIST...")
 @click.option(
-    "--to", "to", metavar="TARGET", envvar="PROXYINDEX_PUBLISH_TO", required=True,
+    "--to", "to", metavar="TARGET", envvar="PROXYINDEX_PUBLISH_TO", required=True, show_envvar=True,
     help="Where to: an index (URL), a folder, or host:path.",
 )  # fmt: skip
 @click.option(

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+from packaging.utils import NormalizedName
 
 from proxyindex.access import Action, Scope
 from proxyindex.banner import client_hints
 from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
 from proxyindex.cli.printing import print_json, print_table
+from proxyindex.names import matches_pattern
+from proxyindex.settings import Settings
 from proxyindex.units import parse_duration
 from proxyindex.users.tokens import PREFIX, Token, TokenFile
 from proxyindex.web.clients import ClientHints, token_snippets
@@ -84,17 +87,19 @@ def create(
       proxyindex token create --user alice --project 'acme-*' --action upload
       TOKEN=$(proxyindex token create --user ci --index prod)
     """
-    settings = loaded(parameters).settings
+    settings = loaded(parameters, is_ready=False).settings
+    _check_indexes(indexes, settings)
+    path = _path(settings)
     end = math.inf if expires is None else time.time() + expires
     scope = Scope(indexes, projects, frozenset(Action(action) for action in actions), end)
-    text, made = TokenFile(settings.tokens).create(user, scope)
-    audited.note(settings, "create token", **_subject(made, settings.tokens), **_limits(made))
+    text, made = TokenFile(path).create(user, scope)
+    audited.note(settings, "create token", **_subject(made, path), **_limits(made))
     click.echo(text)
     sys.stdout.flush()
     hints = client_hints(settings)
     if len(indexes) == 1 and indexes[0].replace("-", "").isalnum():
         hints = replace(hints, base_url=f"{hints.base_url}/{indexes[0]}")
-    for line in _usage(made, text, hints, settings.tokens):
+    for line in _usage(made, text, hints, path):
         click.echo(line, err=True)
 
 
@@ -108,7 +113,7 @@ def list_tokens(*, as_json: bool, **parameters: Any) -> None:
     Example:
       proxyindex token list
     """
-    tokens = TokenFile(loaded(parameters).settings.tokens).all()
+    tokens = TokenFile(_path(loaded(parameters, is_ready=False).settings)).all()
     if as_json:
         print_json([_document(one) for one in tokens])
         return
@@ -116,7 +121,7 @@ def list_tokens(*, as_json: bool, **parameters: Any) -> None:
     print_table(headings, (_row(one) for one in tokens), right=set())
 
 
-@token.command()
+@token.command(short_help="Revoke tokens by their ids, as `token list` shows them.")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @file_options
 @audit_option
@@ -128,10 +133,11 @@ def revoke(ctx: click.Context, /, *, ids: tuple[str, ...], **parameters: Any) ->
     Example:
       proxyindex token revoke 5e884898
     """
-    settings = loaded(parameters).settings
-    gone = TokenFile(settings.tokens).revoke(frozenset(ids))
+    settings = loaded(parameters, is_ready=False).settings
+    path = _path(settings)
+    gone = TokenFile(path).revoke(frozenset(ids))
     for one in gone:
-        audited.note(settings, "revoke token", **_subject(one, settings.tokens))
+        audited.note(settings, "revoke token", **_subject(one, path))
     for one in gone:
         click.echo(f"Revoked {one.id} of {one.user}.")
     missing = set(ids) - {one.id for one in gone}
@@ -152,11 +158,29 @@ def _limits(one: Token) -> dict[str, str]:
     return shown if one.expires is None else shown | {"expires": _day(one.expires)}
 
 
+def _path(settings: Settings) -> Path:
+    if settings.tokens is None:
+        raise click.UsageError("this user has no home to keep tokens in: say where, with --tokens.")
+    return settings.tokens
+
+
+def _check_indexes(globs: tuple[str, ...], settings: Settings) -> None:
+    """Each means an index there is, where a file tells which there are."""
+    known = [index.name for index in settings.indexes]
+    for glob in globs if settings.config_file else ():
+        if not any(matches_pattern(NormalizedName(name), glob) for name in known):
+            problem = f"there is no index {glob!r}; there are: {', '.join(known)}."
+            raise click.BadParameter(problem, param_hint="--index")
+
+
 def _usage(made: Token, text: str, hints: ClientHints, path: Path) -> Iterator[str]:
     end = "does not expire" if made.expires is None else f"expires on {_day(made.expires)}"
     yield f"Token {made.id} of {made.user}, kept in {path}; it {end}."
     yield "It is shown this once. To use it:"
-    for snippet in token_snippets(hints, text):
+    may = frozenset(made.actions) or frozenset(Action)
+    reads = not may.isdisjoint((Action.READ, Action.ADMIN))
+    uploads = not may.isdisjoint((Action.UPLOAD, Action.ADMIN))
+    for snippet in token_snippets(hints, text, reads=reads, uploads=uploads):
         yield f"{snippet.client} ({snippet.where})"
         yield from (f"    {line}" for line in snippet.text.splitlines())
 

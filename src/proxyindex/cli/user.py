@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from proxyindex.access import is_user_name
+from proxyindex.access import TOKEN_USER, is_user_name
 from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
 from proxyindex.settings import Settings
@@ -29,7 +29,8 @@ audit_option = options("audit_log")
 
 def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not is_user_name(value):
-        raise click.BadParameter("expected a name without blanks, colons and commas.", ctx, param)
+        expected = f"expected a name without blanks, colons and commas, other than {TOKEN_USER}."
+        raise click.BadParameter(expected, ctx, param)
     return value
 
 
@@ -75,7 +76,7 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
     click.echo(f"{name} has {'another' if was_there else 'a'} password in {path}.")
 
 
-@user.command()
+@user.command(short_help="Remove a user from the file.")
 @name_argument
 @file_option
 @config_option

@@ -1,4 +1,4 @@
-"""Checks what the configuration says of users, and knows where tokens are kept unless told."""
+"""Checks what the configuration says of users."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
-
-import platformdirs
 
 from proxyindex.access import LOGGED_IN, Action, Grant
 from proxyindex.config.mistakes import Mistakes, Place, nothing_called
@@ -22,17 +20,13 @@ class Values(Protocol):
     def place(self, key: str) -> Place: ...
 
 
-def default_tokens() -> Path:
-    """The file of API tokens."""
-    return platformdirs.user_data_path("proxyindex", appauthor=False) / "tokens.json"
-
-
 def check(values: Values, mistakes: Mistakes) -> None:
     """Files that are not there, a front nobody is, groups nobody has made."""
     for path in _tuple(values["htpasswd"]):
         assert isinstance(path, Path)
         if not os.path.isfile(path):
-            mistakes.absent(values.place("htpasswd"), path, "a file")
+            remedy = f"make it with `proxyindex user add NAME --htpasswd {path}`"
+            mistakes.absent(values.place("htpasswd"), path, "a file", remedy)
     header, peers = values["remote_user_header"], values["remote_user_from"]
     if header and not peers:
         mistakes.say(values.place("remote_user_header"), "needs remote-user-from beside it")

@@ -12,9 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import platformdirs
-
-from proxyindex.config import accounts, indexes, layers, upstreams
+from proxyindex.config import accounts, homes, indexes, layers, upstreams
 from proxyindex.config.layers import Layer
 from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
@@ -68,7 +66,7 @@ def load(
 
     `flags`: values by option key, texts as typed; `None` and `()` mean not given. `environ`:
     usually `os.environ`. Raises `ConfigError` with every mistake, or its subclass `NotReady` when
-    the only ones are folders or files that are not there; not `is_ready`: these are no mistakes.
+    the only ones are folders or files that are not there; without `is_ready` these may be missing.
     """
     mistakes = Mistakes()
     given = [layers.from_flags(flags), layers.from_environment(environ, mistakes)]
@@ -85,13 +83,11 @@ def load(
     else:
         indexes.check_only(values.given("routes"), values.given("default_index"), names, mistakes)
     accounts.check_indexes(tables.settings, values, mistakes)
-    for check in (_check_tls, _check_socket, _check_folders, accounts.check):
+    for check in (_check_tls, _check_socket, _check_folders, _check_cache, accounts.check):
         check(values, mistakes)
     if not values["index"]:
         _check_purpose(values, entries, mistakes)
-    if not is_ready:
-        mistakes.missing.clear()
-    mistakes.raise_if_any()
+    mistakes.raise_if_any(is_ready=is_ready)
     sources = {option.key: values.place(option.key).source for option in OPTIONS}
     if entries is None:
         sources["upstream"] = values.place("no_upstream").source
@@ -146,8 +142,8 @@ def _settings(values: _Values, built: upstreams.Upstreams, tables: indexes.Index
             continue
         group, _, inner = option.attribute.rpartition(".")
         (policy if group else fields)[inner] = value
-    fields["cache_dir"] = _cache_dir(values)
-    fields.setdefault("tokens", accounts.default_tokens())
+    fields["cache_dir"] = _cache_dir(values) or Path()
+    fields["tokens"] = values["tokens"] or homes.tokens()
     return Settings(
         **fields,
         upstreams=built.settings,
@@ -181,7 +177,9 @@ def _check_socket(values: _Values, mistakes: Mistakes) -> None:
 def _check_folders(values: _Values, mistakes: Mistakes) -> None:
     for folder in values["folders"] or ():
         if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
-            mistakes.absent(values.place("folders"), folder, "a folder")
+            mistakes.absent(
+                values.place("folders"), folder, "a folder", f"make it first: mkdir {folder}"
+            )
 
 
 def _check_purpose(values: _Values, entries: Given | None, mistakes: Mistakes) -> None:
@@ -190,12 +188,19 @@ def _check_purpose(values: _Values, entries: Given | None, mistakes: Mistakes) -
     if entries is None or not entries.value:
         place = values.place("no_upstream" if entries is None else "upstream")
         mistakes.say(place, "without folders and upstreams there is nothing to serve")
-    elif values["offline"] and not os.path.isdir(cache := _cache_dir(values)):
+    elif values["offline"] and (cache := _cache_dir(values)) and not os.path.isdir(cache):
         problem = f"no folders are given and there is no cache at {cache}"
         mistakes.say(values.place("offline"), f"{problem}, so there is nothing to serve")
 
 
-def _cache_dir(values: _Values) -> Path:
+def _check_cache(values: _Values, mistakes: Mistakes) -> None:
+    if _cache_dir(values) is None:
+        mistakes.missing.append(
+            "cache-dir: this user has no home to keep a cache in; "
+            "say where, with --cache-dir or PROXYINDEX_CACHE_DIR."
+        )
+
+
+def _cache_dir(values: _Values) -> Path | None:
     given = values["cache_dir"]
-    default = platformdirs.user_cache_path("proxyindex", appauthor=False)
-    return given if isinstance(given, Path) else default
+    return given if isinstance(given, Path) else homes.cache()

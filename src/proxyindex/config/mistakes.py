@@ -12,6 +12,7 @@ from pathlib import Path
 from proxyindex.errors import ConfigError
 
 _LONGEST_VALUE = 100
+_NEARNESS = 0.7  # below, a guess is more often wrong than right ("serve": "merge")
 _QUERY = re.compile(r"(://[^\s'?]*\?)[^\s']*")
 
 
@@ -87,7 +88,7 @@ class Mistakes:
 
     def unknown(self, place: Place, key: str, known: Collection[str]) -> None:
         """A key nobody reads, with the likeliest known one."""
-        near = difflib.get_close_matches(key, known, n=1)
+        near = difflib.get_close_matches(key, known, 1, _NEARNESS)
         remedy = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(sorted(known))
         self.say(place, f"unknown key; {remedy}")
 
@@ -97,22 +98,25 @@ class Mistakes:
             f"{place}: {problem}" if problem.endswith("?") else f"{place}: {problem}."
         )
 
-    def absent(self, place: Place, path: Path, what: str) -> None:
-        """A path the configuration names is not there, or not `what` (`a folder`, `a file`)."""
+    def absent(self, place: Place, path: Path, what: str, remedy: str = "") -> None:
+        """A path the configuration names is not there, or not `what` (`a folder`, `a file`).
+
+        `remedy`: what to do where there is nothing at all.
+        """
         problem = f"is not {what}"
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            problem = "does not exist"
+            problem = f"does not exist; {remedy}" if remedy else "does not exist"
         except OSError as refusal:  # a folder above it may not be entered, or the name is too long
             problem = f"cannot be reached ({(refusal.strerror or 'refused').lower()})"
         self.missing.append(f"{place} = {_shown(str(path), secret=False)}: this path {problem}.")
 
-    def raise_if_any(self) -> None:
-        """Raises `ConfigError`, or `NotReady` when only paths are missing."""
+    def raise_if_any(self, *, is_ready: bool = True) -> None:
+        """Raises `ConfigError`, or `NotReady` when only paths are missing, if they are needed."""
         if self.wrong:
             raise ConfigError(self.wrong + self.missing)
-        if self.missing:
+        if self.missing and is_ready:
             raise NotReady(self.missing)
 
 

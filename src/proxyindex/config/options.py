@@ -78,7 +78,7 @@ INDEX_OPTIONS: tuple[Option, ...] = (
     Option(
         "claim",
         kinds.PATTERNS,
-        "Projects that may be uploaded first though an upstream has the name; repeatable.",
+        "Public projects that may be uploaded, too, and are yours from then on; repeatable.",
     ),
     Option(
         "policy.reserved",
@@ -181,7 +181,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_file_size", kinds.SIZE, "Largest file fetched from an upstream."),
     Option("max_page_size", kinds.SIZE, "Largest page read from an upstream, decoded."),
     Option("max_upload_size", kinds.SIZE, "Largest file taken by an upload."),
-    Option("max_transfers", kinds.count(1, 10_000), "Downloads from upstreams at one time."),
+    Option(
+        "max_transfers", kinds.count(1, 10_000), "Downloads from upstreams at one time, per worker."
+    ),
     Option(
         "project_list",
         kinds.choice("local", "all"),
@@ -258,7 +260,9 @@ UPSTREAM_OPTIONS: tuple[Option, ...] = (
     Option("connect_timeout", kinds.duration("1ms"), "Longest wait for a connection."),
     Option("read_timeout", kinds.duration("1ms"), "Longest silence within an answer."),
     Option("retries", kinds.count(0, 20), "Further attempts after a failure that may pass."),
-    Option("max_connections", kinds.count(1, 1000), "Connections at one time, per worker."),
+    Option(
+        "max_connections", kinds.count(1, 1000), "Connections for pages at one time, per worker."
+    ),
     Option("file_hosts", kinds.FILE_HOSTS, "Other hosts that may hold the files it lists."),
     Option(
         "metadata", kinds.SWITCH, "Offer core metadata of wheels even where the upstream does not."

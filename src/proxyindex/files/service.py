@@ -214,7 +214,7 @@ def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
         found.st_size,
         sha256=file.sha256,
         modified=datetime.fromtimestamp(found.st_mtime, UTC),
-        is_immutable=file.sha256 is not None and not own.is_volatile,
+        is_immutable=file.sha256 is not None and not _is_volatile(file),
     )
     return content, disk.signature_of(found)
 
@@ -228,7 +228,11 @@ async def _open_own_metadata(wheel: File, path: str, inquiry: Inquiry) -> InMemo
         data = await anyio.to_thread.run_sync(local_metadata, Path(path), wheel.filename)
     except (OSError, InvalidArchive) as problem:
         raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
-    return _in_memory(data)
+    return _in_memory(data, is_immutable=not _is_volatile(wheel))
+
+
+def _is_volatile(file: File) -> bool:
+    return isinstance(file.origin, LocalOrigin) and file.origin.is_volatile
 
 
 def _in_memory(data: bytes, *, is_immutable: bool = True) -> InMemory:

@@ -1,7 +1,7 @@
 """Deleting and yanking files of our own: of a project, a version, or one by name.
 
-Raise `ProjectNotFound` and `FileNotOnPage` for what is not there, `UploadRejected` for files in
-folders of the index that are only read, `FolderRefused`.
+Raise `ProjectNotFound`, `ReleaseNotFound` and `FileNotOnPage` for what is not there,
+`UploadRejected` for files in folders of the index that are only read, `FolderRefused`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.errors import FileNotOnPage
+from proxyindex.errors import FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectPage
 from proxyindex.names import is_same_version
@@ -65,7 +65,9 @@ def selected(page: ProjectPage, version: str | None, filename: str | None) -> li
         and filename in (None, file.filename)
     ]
     if not files:
-        raise FileNotOnPage(page.name, filename or version or "*")
+        if filename:
+            raise FileNotOnPage(page.name, filename)
+        raise ReleaseNotFound(page.name, version)
     return files
 
 

@@ -15,6 +15,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.disk import hand_over
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
     PROVENANCE_SUFFIX,
@@ -81,7 +82,7 @@ def _copy(file: File, stage: Stage) -> None:
     )
     for suffix in (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX):
         with suppress(FileNotFoundError):
-            shutil.copyfile(f"{path}{suffix}", f"{copied}{suffix}")
+            hand_over(shutil.copyfile(f"{path}{suffix}", Path(f"{copied}{suffix}")))
 
 
 def _copy_hashed(path: Path, copied: Path) -> str:
@@ -92,6 +93,7 @@ def _copy_hashed(path: Path, copied: Path) -> str:
             target.write(data)
         target.flush()
         os.fsync(target.fileno())
+    hand_over(copied)
     return digest.hexdigest()
 
 

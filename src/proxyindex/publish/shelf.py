@@ -25,6 +25,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.disk import hand_over
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
 from proxyindex.publish.rejection import on_disk
 from proxyindex.publish.stage import (
@@ -167,9 +168,11 @@ class Shelf:
         home = self.home(project)
         if not home.is_dir():
             home.mkdir()
+            hand_over(home)
             sync_folder(self.root)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(home / DELETED, flags, 0o666)
+        hand_over(home / DELETED)
         try:
             os.write(fd, "".join(f"\n{name}" for name in names).encode())
             os.fsync(fd)

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxyindex.disk import hand_over
+
 INCOMING = ".incoming"  # the scanner enters no hidden folder
 LOCKS = "locks"
 _CONTENT = ".content"
@@ -43,6 +45,7 @@ class Content:
         # as the umask has it: people and their backups are to read it
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(path, flags, 0o666)
+        hand_over(path)
         self._hashes = (
             hashlib.sha256(),
             hashlib.blake2b(digest_size=32),
@@ -92,6 +95,7 @@ class Stage:
             target.write(data)
             target.flush()
             os.fsync(target.fileno())
+        hand_over(self.path / name)
 
     def sync(self) -> None:
         """The names in it are on the disk when this returns."""
@@ -137,11 +141,14 @@ def make_incoming(root: Path) -> Path:
     try:
         incoming.mkdir(mode=0o700)
     except FileExistsError:
+        hand_over(incoming)  # root may have made it before
         return incoming
     _share(incoming, 0o777, root)
     locks = incoming / LOCKS
     locks.touch(mode=0o600)
     _share(locks, 0o666, root)
+    for path in (incoming, locks):
+        hand_over(path)
     return incoming
 
 
@@ -152,10 +159,17 @@ def _share(path: Path, most: int, root: Path) -> None:
     os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | shared & most)
 
 
+def is_changeable(root: Path) -> bool:
+    """Whether this process may put files into the index's folder `root`. Blocks."""
+    needed = [path for path in (root, root / INCOMING) if os.path.exists(path)]
+    return bool(needed) and all(os.access(path, os.W_OK | os.X_OK) for path in needed)
+
+
 def _locked_folder(incoming: Path) -> tuple[Path, int]:
     while True:
         path = incoming / secrets.token_hex(8)
         path.mkdir()
+        hand_over(path)
         with suppress(FileNotFoundError):  # a sweep may come between any two of these steps
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_EX)

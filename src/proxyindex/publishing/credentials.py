@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from proxyindex.access import TOKEN_USER
 from proxyindex.publishing.target import PublishError
 from proxyindex.upstream.logins import InvalidNetrc, login
 
 USERNAME = "PROXYINDEX_PUBLISH_USERNAME"
 PASSWORD = "PROXYINDEX_PUBLISH_PASSWORD"  # noqa: S105 - the name of a variable
 TOKEN = "PROXYINDEX_PUBLISH_TOKEN"  # noqa: S105 - the name of a variable
-TOKEN_USER = "__token__"  # noqa: S105 - what all clients say for "the password is a token"
 
 _KEYRING_SECONDS = 60.0  # somebody may have to unlock it
 

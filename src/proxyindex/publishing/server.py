@@ -104,7 +104,7 @@ class Server:
             elif answer.status >= 400 and self._listed(each) == each.sha256:
                 yield each, Outcome.THERE  # somebody else was faster, or our first attempt arrived
             else:
-                raise PublishError(self._refusal(each, answer))
+                raise PublishError(self._refusal(each, answer, overwrite=overwrite))
 
     def finish(self, projects: Sequence[NormalizedName]) -> Sequence[str]:
         """Nothing: an index makes its own pages."""
@@ -197,7 +197,7 @@ class Server:
             raise PublishError(f"The page {url} cannot be compared with: {problem}.")
         return None
 
-    def _refusal(self, each: Distribution, answer: Answer) -> str:
+    def _refusal(self, each: Distribution, answer: Answer, *, overwrite: bool) -> str:
         said = answer.said(self._credentials)
         sentence = f"{self._host} refused {each.filename}: {answer.status} {said}".rstrip(". ")
         if 300 <= answer.status < 400:
@@ -206,6 +206,11 @@ class Server:
             )
         if answer.status == 401:
             return f"{sentence}. {login_hint(self._credentials)}"
+        if answer.status == 409 and overwrite:
+            return (
+                f"{sentence}. Whether files may be replaced is for the index to say; a proxyindex "
+                "lets them with `overwrite = true`."
+            )
         return sentence + "."
 
 

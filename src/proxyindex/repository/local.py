@@ -35,10 +35,12 @@ class Local:
     empty directory bears its name. Every method raises `FolderUnavailable` while any folder cannot
     be read: its private names are unknown then, and must not be asked for elsewhere.
 
-    `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. `public_url`
-    is that of the project list, as clients have it; provenance is advertised below it only, for
-    its links must be absolute and of a secure origin (PEP 740). Folders that do not answer for
-    `patience` seconds are unavailable, and so they are until they do.
+    `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. Nor may they
+    one that no upload has put there: whoever copies files into a folder may replace them, and pip
+    does not recover from other bytes in its own cache. `public_url` is that of the project list,
+    as clients have it; provenance is advertised below it only, for its links must be absolute and
+    of a secure origin (PEP 740). Folders that do not answer for `patience` seconds are unavailable,
+    and so they are until they do.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Local:
     ) -> File:
         found = sighting.found
         record = record.about(derived.sha256) if record is not None else None
+        is_volatile = self._is_volatile or record is None or record.examined is None
         provenance = None
         if found.beside.provenance and self._public_url:
             provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"
@@ -145,7 +148,7 @@ class Local:
             origin=LocalOrigin(
                 found.path,
                 found.beside.provenance,
-                self._is_volatile,
+                is_volatile,
                 (sighting.inode, sighting.mtime_ns),
             ),
             hashes={"sha256": derived.sha256},

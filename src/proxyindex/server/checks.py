@@ -5,9 +5,11 @@ import logging
 import os
 import ssl
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from proxyindex import logs
+from proxyindex.publish.stage import is_changeable
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
 
@@ -20,11 +22,24 @@ def check(settings: Settings) -> None:
     """Find what the configuration cannot tell by itself. Raises `StartError`."""
     for folder in settings.every_folder:
         if not os.access(folder, os.R_OK | os.X_OK):
-            raise StartError(f"The folder {folder} cannot be read; check path and permissions.")
+            raise StartError(f"The folder {folder} cannot be read; change its permissions.")
+    _warn_of_closed(settings.changed_folders)
     _check_cache(settings.cache_dir)
     if settings.audit_log:
         _check_audit_log(settings.audit_log)
     _check_tls(settings.tls_cert, settings.tls_key)
+
+
+def _warn_of_closed(folders: Sequence[Path]) -> None:
+    """What cannot be written is served all the same, so nobody would notice before an upload."""
+    for folder in folders:
+        if not is_changeable(folder):
+            log.warning(
+                "uploads to %s will be refused (503): user %d cannot write there; make that user "
+                "its owner, and mount it without read-only",
+                folder,
+                os.geteuid(),
+            )
 
 
 def _check_cache(folder: Path) -> None:

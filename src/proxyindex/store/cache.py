@@ -154,6 +154,7 @@ def instance_id(root: Path) -> str:
         disk.make_folder(root)
         with path.open("x") as stream:
             stream.write(drawn)
+        disk.hand_over(path)
     except FileExistsError:
         return path.read_text(errors="replace").strip()[:16] or drawn
     except OSError:

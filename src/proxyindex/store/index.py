@@ -28,6 +28,7 @@ from typing import Any, TypeVar, cast
 
 import diskcache
 
+from proxyindex.disk import hand_over, make_folder
 from proxyindex.store.rows import PlainDisk, SizedDisk
 
 log = logging.getLogger(__name__)
@@ -145,10 +146,13 @@ class _Table:
 
     def _open(self) -> _Database:
         if self._folder is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self._directory)
             self._folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _Database(self._directory, self._disk, self._patience)
+            database = _Database(self._directory, self._disk, self._patience)
+            for path in self._directory.iterdir():
+                hand_over(path)
+            return database
         except TypeError as problem:  # planted settings become arguments of the disk
             raise ValueError("the index holds settings that this program never writes") from problem
 

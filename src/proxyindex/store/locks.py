@@ -68,7 +68,9 @@ class Locks:
 
     def _open(self) -> int:
         disk.make_folder(self._path.parent)
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        disk.hand_over(self._path)
+        return fd
 
     def _renew(self) -> None:
         """Follow the path when the file was removed: others lock the one that is there now.

@@ -22,6 +22,7 @@ class Pins:
         try:
             disk.make_folder(self._root)
             (self._root / project).touch()
+            disk.hand_over(self._root / project)
         except OSError as problem:
             raise StoreError("pin a project", problem.strerror or str(problem)) from problem
 

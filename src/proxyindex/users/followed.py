@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -122,7 +122,8 @@ def read_whole(path: Path) -> bytes:
 def replace(path: Path, body: bytes) -> None:
     """Write all of it and make it last; readers see the old file or the new one.
 
-    A new file is for its owner alone, a replaced one keeps its owner and mode where that may be.
+    A new file is for its owner alone, which for one made by root is the owner of the folder: the
+    server's user, if it is the server's folder. A replaced one keeps its owner and mode.
     Raises `AccountsError`; then nothing has changed.
     """
     path = path.resolve()  # a link stays one
@@ -142,6 +143,10 @@ def _take_after(fd: int, path: Path) -> None:
     try:
         old = path.stat()
     except FileNotFoundError:
+        folder = path.parent.stat()
+        if os.geteuid() == 0:
+            with suppress(OSError):  # a container's root may not
+                os.fchown(fd, folder.st_uid, folder.st_gid)
         return
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
     if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):

@@ -4,6 +4,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from proxyindex.access import is_user_name
@@ -27,7 +28,7 @@ class Htpasswd:
 
     def __init__(self, paths: Sequence[Path], hashes: PasswordHashes) -> None:
         self._hashes = hashes
-        self._files = [Followed(path, self._parse) for path in paths]
+        self._files = [Followed(path, partial(self._parse, path)) for path in paths]
         self._key = secrets.token_bytes(16)
 
     def verify(self, user: str, password: str) -> tuple[bool, list[Witness]]:
@@ -54,7 +55,7 @@ class Htpasswd:
         drawn = int.from_bytes(hmac.digest(self._key, user.encode(), "sha256")[:8])
         return sorted(everybody.values())[drawn % len(everybody)]
 
-    def _parse(self, body: bytes) -> Mapping[str, str]:
+    def _parse(self, path: Path, body: bytes) -> Mapping[str, str]:
         users: dict[str, str] = {}
         for number, line in enumerate(body.decode().splitlines(), 1):
             if not line.strip() or line.startswith("#"):
@@ -65,9 +66,10 @@ class Htpasswd:
                 users.setdefault(user, hashed)
             else:
                 log.warning(
-                    "line %d of a password file is left out: the name of its user or the kind of "
-                    "its hash cannot be used (`proxyindex user add` writes one that can)",
+                    "line %d of %s is left out: the name of its user or the kind of its hash "
+                    "cannot be used (`proxyindex user add` writes one that can)",
                     number,
+                    path,
                 )
         return users
 

@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SCOPE_KEY = "proxyindex"
 PEER_KEY = "proxyindex.peer"  # where the scope has the socket's peer, whatever was forwarded
 LEFT_KEY = "proxyindex.left"  # where it has what tells, when called, that the client has left
+OUTCOME_HEADER = "x-proxyindex"
 PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
 LINE = f"%(client)s %(user)s{MIDDLE}%(milliseconds).1fms"
 
-Kind = Literal["page", "file", "metadata", "list", "health", "upload", "other"]
+Kind = Literal["page", "file", "metadata", "list", "health", "upload", "change", "other"]
 
 logger = logging.getLogger("proxyindex.access")
 

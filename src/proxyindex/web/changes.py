@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from packaging.utils import NormalizedName
 from starlette.requests import Request
+from starlette.responses import Response
 
 from proxyindex import audit
 from proxyindex.access import Identity
 from proxyindex.names import InvalidName, normalize
-from proxyindex.publish.rejection import UploadRejected, bad, no_folder
+from proxyindex.publish.rejection import FolderRefused, UploadRejected, bad, no_folder
 from proxyindex.publish.service import Publisher
+from proxyindex.web.access import OUTCOME_HEADER, exchange_of
 from proxyindex.web.simple import IndexService, index_of
 
+log = logging.getLogger(__name__)
+
+DONE = "done"
 _FOREIGN = frozenset({"cross-site", "same-site"})
 _PORTS = {"http": ":80", "https": ":443"}
 
@@ -55,6 +61,21 @@ def project_of(text: str) -> NormalizedName:
         return normalize(text)
     except InvalidName as problem:
         raise bad(f"{problem}.") from problem
+
+
+def done(response: Response, request: Request) -> Response:
+    """The answer to a change that was made, or need not be made; never kept by caches."""
+    exchange_of(request.scope).outcome = DONE
+    response.headers["Cache-Control"] = "no-store"
+    response.headers[OUTCOME_HEADER] = DONE
+    return response
+
+
+def tell_refused(request: Request, problem: FolderRefused) -> None:
+    """A line for whoever can mend it: the answer names no path."""
+    index = index_of(request)
+    folder = index.publisher.shelf.root if index.publisher else "-"
+    log.error("index %s: %s (%s, %s)", index.name, problem, folder, problem.__cause__)
 
 
 def note(

@@ -17,7 +17,9 @@ class ClientHints:
     """What people may be told about this server; nothing here is secret.
 
     `base_url`: the outside address without trailing slash; never taken from a request's `Host`.
-    `upstreams`: configured names, in order. `indexes`: the names of all, where there are several.
+    `upstreams`: configured names, in the order they are asked. `indexes`: the names of all, where
+    there are several. `routes`: phrases, what comes from one upstream only. `needs_login`: not
+    everybody may read everything. `takes_uploads`: somebody may upload.
     """
 
     base_url: str
@@ -26,6 +28,9 @@ class ClientHints:
     version: str
     is_offline: bool = False
     indexes: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    needs_login: bool = False
+    takes_uploads: bool = False
 
     @property
     def index_url(self) -> str:
@@ -39,7 +44,7 @@ class ClientHints:
         if self.upstreams:
             word = "upstream" if len(self.upstreams) == 1 else "upstreams"
             parts.append(f"{word} {', '.join(self.upstreams)}")
-        phrase = " first, then ".join(parts) or "nothing"
+        phrase = "; ".join([" first, then ".join(parts) or "nothing", *self.routes])
         return f"{phrase} (offline: from the cache only)" if self.is_offline else phrase
 
 
@@ -63,21 +68,72 @@ def snippets(hints: ClientHints) -> tuple[Snippet, ...]:
         Snippet("uv", "pyproject.toml", uv, "In uv.toml the table is called [[index]]."),
         Snippet("poetry", "shell", f"poetry source add --priority=primary proxyindex {url}"),
         _docker(hints),
+        *((_login(hints),) if hints.needs_login else ()),
+        *((_upload(hints),) if hints.takes_uploads else ()),
     )
 
 
-def token_snippets(hints: ClientHints, token: str) -> tuple[Snippet, ...]:
-    """The lines with which a token is used; `token` is in them."""
+def token_snippets(
+    hints: ClientHints, token: str, *, reads: bool = True, uploads: bool = True
+) -> tuple[Snippet, ...]:
+    """The lines for what a token is good for; `token` is in them."""
+    parts = urlsplit(hints.base_url)
+    netrc = Snippet("all", "~/.netrc", f"machine {parts.hostname} login __token__ password {token}")
+    return (
+        *(_reading(hints, token) if reads else ()),
+        *(_uploading(hints, token) if uploads else ()),
+        netrc,
+    )
+
+
+def _reading(hints: ClientHints, token: str) -> tuple[Snippet, ...]:
     parts = urlsplit(hints.base_url)
     index = parts._replace(netloc=f"__token__:{token}@{parts.netloc}").geturl() + "/simple/"
-    upload = f"{hints.base_url}/legacy/"
-    twine = f"export TWINE_USERNAME=__token__ TWINE_PASSWORD={token}\n"
+    login = f"poetry config http-basic.proxyindex __token__ {token}"
     return (
         Snippet("pip", "environment", f"export PIP_INDEX_URL={index}"),
         Snippet("uv", "environment", f"export UV_DEFAULT_INDEX={index}"),
+        Snippet("poetry", "shell, for a source called proxyindex", login),
+    )
+
+
+def _uploading(hints: ClientHints, token: str) -> tuple[Snippet, ...]:
+    upload = f"{hints.base_url}/legacy/"
+    twine = f"export TWINE_USERNAME=__token__ TWINE_PASSWORD={token}\n"
+    poetry = (
+        f"poetry config repositories.upload {upload}\n"
+        f"poetry publish -r upload -u __token__ -p {token}"
+    )
+    return (
+        Snippet("proxyindex", "shell", _publish(hints, token)),
         Snippet("uv", "shell", f"uv publish --publish-url {upload} --token {token}"),
         Snippet("twine", "shell", f"{twine}twine upload --repository-url {upload} dist/*"),
-        Snippet("all", "~/.netrc", f"machine {parts.hostname} login __token__ password {token}"),
+        Snippet("poetry", "shell", poetry),
+    )
+
+
+def _publish(hints: ClientHints, token: str) -> str:
+    return f"PROXYINDEX_PUBLISH_TOKEN={token} proxyindex publish dist --to {hints.index_url}"
+
+
+def _login(hints: ClientHints) -> Snippet:
+    parts = urlsplit(hints.base_url)
+    address = parts._replace(netloc=f"USER:PASSWORD@{parts.netloc}").geturl() + "/simple/"
+    return Snippet(
+        "Log-in",
+        "~/.netrc",
+        f"machine {parts.hostname} login USER password PASSWORD",
+        f"Or in the address: {address}. With a token, USER is __token__.",
+    )
+
+
+def _upload(hints: ClientHints) -> Snippet:
+    return Snippet(
+        "Upload",
+        "shell",
+        _publish(hints, "TOKEN"),
+        f"Or with twine, uv or poetry to {hints.base_url}/legacy/, as __token__. "
+        "`proxyindex token create` makes a token, on the server.",
     )
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from proxyindex.publish.stage import is_changeable
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.web.access import exchange_of
@@ -27,11 +28,15 @@ class Exposition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What readiness depends on: folders that can be read. Without a cache that can be written
-    requests are served all the same, so that is told, but not held against it."""
+    """What readiness depends on: folders that can be read. Without a cache or folders that can be
+    written installers are served all the same, so that is told, but not held against it.
+
+    `changed`: those of the folders that uploads and other changes go to.
+    """
 
     cache: Path
     folders: Sequence[Path]
+    changed: Sequence[Path]
     metrics: Exposition
     looker: Looker
 
@@ -44,12 +49,17 @@ class Health:
         ]
 
     def complaints(self) -> list[str]:
-        """What makes it serve worse than it could."""
+        """What makes it serve worse than it could; no paths either."""
+        closed = [
+            f"Package folder {number} cannot be written, so uploads to it are refused."
+            for number, folder in enumerate(self.folders, start=1)
+            if folder in self.changed and not is_changeable(folder)
+        ]
         try:
             with tempfile.TemporaryFile(dir=self.cache):
-                return []
+                return closed
         except OSError as problem:
-            return [f"The cache cannot be written: {problem.strerror}."]
+            return [*closed, f"The cache cannot be written: {problem.strerror}."]
 
 
 async def health(request: Request) -> Response:

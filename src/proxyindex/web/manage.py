@@ -17,10 +17,8 @@ from proxyindex.publish import changes, promotion
 from proxyindex.publish.rejection import no_other_index
 from proxyindex.web.access import exchange_of
 from proxyindex.web.body import json_body
-from proxyindex.web.changes import changed_index, note, project_of, refuse_foreign
+from proxyindex.web.changes import changed_index, done, note, project_of, refuse_foreign
 from proxyindex.web.simple import PAGE_SECONDS, index_of
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 class _Yank(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +40,7 @@ async def delete(request: Request) -> Response:
     version, filename = (request.path_params.get(key) for key in ("version", "filename"))
     gone = await changes.delete(publisher, project, version, filename)
     note(request, index.name, identity, "delete", *gone)
-    return JSONResponse({"project": project, "deleted": gone}, headers=_NO_STORE)
+    return done(JSONResponse({"project": project, "deleted": gone}), request)
 
 
 async def yank(request: Request) -> Response:
@@ -61,16 +59,17 @@ async def yank(request: Request) -> Response:
         wanted.reason if is_yank else None,
     )
     note(request, index.name, identity, "yank" if is_yank else "unyank", *names)
-    done = "yanked" if is_yank else "unyanked"
-    return JSONResponse({"project": project, done: names}, headers=_NO_STORE)
+    key = "yanked" if is_yank else "unyanked"
+    return done(JSONResponse({"project": project, key: names}), request)
 
 
 async def push(request: Request) -> Response:
     """`POST api/push` with {"project": …, "version": …, "to": INDEX}"""
     index, publisher = changed_index(request)
-    exchange_of(request.scope).index = index.name
+    exchange = exchange_of(request.scope)
+    exchange.kind, exchange.index = "change", index.name
     wanted = await json_body(request, _Push)
-    project = project_of(wanted.project)
+    project = exchange.project = project_of(wanted.project)
     target = request.state.house.indexes.get(wanted.to)
     await index.admission.admit(request, Action.READ, project)
     # who may not upload there learns nothing of what there is
@@ -80,7 +79,7 @@ async def push(request: Request) -> Response:
     names = await promotion.push(publisher.own, target.publisher, project, wanted.version)
     if names:
         note(request, wanted.to, identity, "push", *names, source=index.name)
-    return JSONResponse({"project": project, "pushed": names}, headers=_NO_STORE)
+    return done(JSONResponse({"project": project, "pushed": names}), request)
 
 
 async def refresh(request: Request) -> Response:
@@ -94,15 +93,15 @@ async def refresh(request: Request) -> Response:
     try:
         await index.repository.project(project, inquiry)
     except NotFound:
-        return JSONResponse({"project": project, "outcome": "missing"}, headers=_NO_STORE)
+        return done(JSONResponse({"project": project, "outcome": "missing"}), request)
     outcome = inquiry.outcome.value if inquiry.outcome else None
-    return JSONResponse({"project": project, "outcome": outcome}, headers=_NO_STORE)
+    return done(JSONResponse({"project": project, "outcome": outcome}), request)
 
 
 def _project(request: Request, index: str) -> NormalizedName:
     project = project_of(request.path_params["name"])
     exchange = exchange_of(request.scope)
-    exchange.index, exchange.project = index, project
+    exchange.kind, exchange.index, exchange.project = "change", index, project
     return project
 
 

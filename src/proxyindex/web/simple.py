@@ -30,7 +30,7 @@ from proxyindex.names import InvalidName, normalize
 from proxyindex.publish.service import Publisher
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
-from proxyindex.web.access import Exchange, exchange_of
+from proxyindex.web.access import OUTCOME_HEADER, Exchange, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
@@ -295,4 +295,4 @@ def _stamp(request: Request, response: Response, inquiry: Inquiry, exchange: Exc
         response.headers.add_vary_header("Authorization")
     if inquiry.outcome is not None:
         exchange.outcome = inquiry.outcome.value
-        response.raw_headers.append((b"x-proxyindex", inquiry.outcome.value.encode()))
+        response.headers[OUTCOME_HEADER] = exchange.outcome

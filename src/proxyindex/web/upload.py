@@ -14,7 +14,7 @@ from proxyindex.publish.rejection import UploadRejected
 from proxyindex.publish.service import Publisher, Receiving, too_large
 from proxyindex.web.access import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
-from proxyindex.web.changes import changed_index, note
+from proxyindex.web.changes import changed_index, done, note
 
 
 async def upload(request: Request) -> Response:
@@ -39,9 +39,7 @@ async def upload(request: Request) -> Response:
         published = await publisher.publish(receiving, found, identity.user)
     if published.is_new:
         note(request, index.name, identity, "upload", found.filename, sha256=found.sha256)
-    return PlainTextResponse(
-        f"{found.filename} is published.\n", headers={"Cache-Control": "no-store"}
-    )
+    return done(PlainTextResponse(f"{found.filename} is published.\n"), request)
 
 
 async def _receive(request: Request, publisher: Publisher, receiving: Receiving) -> None:
