@@ -169,13 +169,25 @@ class _Connection:
         try:
             if self._state.their_state is h11.SEND_BODY:
                 self._state.next_event()  # of an answer without a body, this is the end
-            if self._state.trailing_data != (b"", False):
+            if self._state.trailing_data != (b"", False) or self._holds_more():
                 return False
             self._state.start_next_cycle()
         except h11.ProtocolError:
             return False
         self._since, self._size = time.monotonic(), _FIRST_READ
         return True
+
+    def _holds_more(self) -> bool:
+        """Whether TLS has more for us than was read: whole records that came with the answer wait
+        in memory, where no look at the socket finds them. The end of the stream is such a record;
+        a session ticket (TLS 1.3) is read here and tells nothing."""
+        tls = self._stream.get_extra_info("ssl_object")
+        try:
+            return tls is not None and tls.read(1) is not None
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            return True
 
     def is_over(self, lifetime: float) -> bool:
         return time.monotonic() - self._since > lifetime
