@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import httpcore
 import httpx
 import pytest
 
@@ -345,24 +346,62 @@ async def test_how_long_upstream_asks_us_to_wait(header: str, seconds: int | Non
         assert reply.asked_pause() == seconds
 
 
-async def test_forward_proxies_come_from_settings_or_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+PROXY = "http://proxy.example:3128"
+INDEX, FAMILY = "https://up.corp.example:8443/simple/", "https://files.corp.example/x.whl"
+USUAL_PORT = "https://up.corp.example/x.whl"
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the environment's proxies."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    assert client_module._proxy_mounts(connection(), 5) == {}
-    configured = connection(proxy="http://proxy.example:3128", file_hosts=("files.example",))
-    mounted = client_module._proxy_mounts(configured, 5)
-    assert set(mounted) == {
-        f"{scheme}://{host}"
-        for scheme in ("http", "https")
-        for host in ("up.corp.example", "files.example")
-    }
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
-    assert set(client_module._proxy_mounts(connection(), 5)) == {"http://up.corp.example"}
-    monkeypatch.setenv("no_proxy", "corp.example")
-    assert client_module._proxy_mounts(connection(), 5) == {}
+
+    def put(**given: str) -> None:
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+@pytest.mark.parametrize("url", [INDEX, FAMILY, USUAL_PORT])
+def test_everything_goes_through_the_configured_proxy(
+    url: str, variables: Callable[..., None]
+) -> None:
+    variables(https_proxy="http://other.example", no_proxy="*")
+    client = Client(connection(url=INDEX, proxy=PROXY))
+    assert client.border.objection(url) is None
+    assert through(client, url) == b"proxy.example"
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "proxy"),
+    [
+        ({}, FAMILY, None),
+        ({"https_proxy": PROXY}, FAMILY, b"proxy.example"),
+        ({"HTTPS_PROXY": PROXY}, USUAL_PORT, b"proxy.example"),
+        ({"all_proxy": PROXY}, FAMILY, b"proxy.example"),
+        ({"http_proxy": PROXY}, FAMILY, None),
+        ({"http_proxy": PROXY}, "http://up.corp.example/", b"proxy.example"),
+        ({"https_proxy": PROXY, "no_proxy": "corp.example"}, FAMILY, None),
+        ({"https_proxy": PROXY, "no_proxy": "up.corp.example"}, INDEX, None),
+        ({"https_proxy": PROXY, "no_proxy": "up.corp.example"}, FAMILY, b"proxy.example"),
+    ],
+)
+def test_the_environments_proxies_are_chosen_for_each_url(
+    given: dict[str, str], url: str, proxy: bytes | None, variables: Callable[..., None]
+) -> None:
+    variables(**given)
+    assert through(Client(connection(url=INDEX)), url) == proxy
+
+
+def through(client: Client, url: str) -> bytes | None:
+    """The host of the proxy on the way to the URL."""
+    transport = client._ways.to(url)
+    assert isinstance(transport, httpx.AsyncHTTPTransport)
+    pool: object = transport._pool
+    return pool._proxy_url.host if isinstance(pool, httpcore.AsyncHTTPProxy) else None
 
 
 # -- the index ---

@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import logging
 import ssl
-import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import anyio
 import httpx
@@ -23,6 +22,7 @@ from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
+from proxyindex.upstream.proxies import Proxies
 from proxyindex.upstream.tls import trusting
 from proxyindex.upstream.unzip import Unzip
 
@@ -127,11 +127,8 @@ class Client:
     ) -> None:
         self._connection = connection
         self.border = Border(connection.url, connection.file_hosts)
-        limit = max_connections or connection.max_connections
-        self._http = httpx.AsyncClient(
-            transport=transport or _transport(connection, self.border, limit),
-            mounts={} if transport else _proxy_mounts(connection, limit),
-            trust_env=False,  # netrc is read by the configuration, proxies and CA below
+        self._ways = _Ways(
+            connection, self.border, max_connections or connection.max_connections, transport
         )
         self._headers = {
             "Accept": "*/*",
@@ -168,7 +165,7 @@ class Client:
             await response.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._ways.aclose()
 
     async def _follow(
         self, url: str, headers: Mapping[str, str], *, same_origin: bool
@@ -220,8 +217,9 @@ class Client:
     async def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         """The answer to one request.
 
-        By the transport itself: what httpx's client does around it (redirects, cookies, hooks) is
-        not wanted here, and took a tenth of the processor's time of a cold small page.
+        By the transport itself: what httpx's client does around it (redirects, cookies, hooks, what
+        the environment says) is not wanted here, and took a tenth of the processor's time of a cold
+        small page.
         """
         credentials = self._credentials if self.border.is_index_origin(url) else {}
         with _mapped(self._connection.name), anyio.fail_after(self._head_seconds):
@@ -231,8 +229,7 @@ class Client:
                 headers={**self._headers, **headers, **credentials},
                 extensions=self._extensions,
             )
-            transport = self._http._transport_for_url(request.url)
-            response = await transport.handle_async_request(request)
+            response = await self._ways.to(url).handle_async_request(request)
             response.request = request
             return response
 
@@ -261,42 +258,48 @@ class _mapped:  # noqa: N801 - a context manager used like a function
                 raise UpstreamUnavailable(self._upstream, "broke the connection") from problem
 
 
-def _transport(
-    connection: Connection, border: Border, max_connections: int
-) -> httpx.AsyncBaseTransport:
-    tls = _tls(connection)
-    transport = httpx.AsyncHTTPTransport(verify=tls)
-    # httpx offers no public way to pass it a pool; this one is where it would have put httpcore's
-    # (tests/unit/test_upstream_network.py fails if this moves)
-    transport._pool = Pool(
-        ssl_context=tls,
-        max_connections=max_connections,
-        keepalive_expiry=_KEEPALIVE_SECONDS,
-        network_backend=GuardedBackend(border.is_named, is_closed),
-    )
-    return transport
+class _Ways:
+    """The transports to one upstream: straight, and through a forward proxy where there is one."""
 
+    def __init__(
+        self, connection: Connection, border: Border, limit: int, transport: Transport | None
+    ) -> None:
+        self._tls = _tls(connection)
+        self._limit = limit
+        self._proxies = None if transport else Proxies(connection.proxy)
+        self.straight = transport or self._straight(border)
+        self._through: dict[str, Transport] = {}
 
-def _proxy_mounts(
-    connection: Connection, max_connections: int
-) -> Mapping[str, httpx.AsyncBaseTransport]:
-    """Transports through a forward proxy: the configured one, else the environment's, like pip."""
-    proxies = urllib.request.getproxies_environment()
-    mounts: dict[str, httpx.AsyncBaseTransport] = {}
-    hosts = [urlsplit(connection.url).netloc.rpartition("@")[2], *connection.file_hosts]
-    for host in hosts:
-        for scheme in ("http", "https"):
-            proxy = connection.proxy or proxies.get(scheme) or proxies.get("all")
-            bypassed = not connection.proxy and urllib.request.proxy_bypass(host)
-            if proxy and not bypassed:
-                mounts[f"{scheme}://{host}"] = httpx.AsyncHTTPTransport(
-                    verify=_tls(connection),
-                    proxy=proxy,
-                    limits=httpx.Limits(
-                        max_connections=max_connections, keepalive_expiry=_KEEPALIVE_SECONDS
-                    ),
-                )
-    return mounts
+    def to(self, url: str) -> Transport:
+        """The one that leads to `url`."""
+        proxy = self._proxies and self._proxies.of(url)
+        if not proxy:
+            return self.straight
+        if proxy not in self._through:
+            self._through[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._tls,
+                proxy=proxy,
+                limits=httpx.Limits(
+                    max_connections=self._limit, keepalive_expiry=_KEEPALIVE_SECONDS
+                ),
+            )
+        return self._through[proxy]
+
+    async def aclose(self) -> None:
+        for transport in (self.straight, *self._through.values()):
+            await transport.aclose()
+
+    def _straight(self, border: Border) -> Transport:
+        transport = httpx.AsyncHTTPTransport(verify=self._tls)
+        # httpx offers no public way to pass it a pool; this one is where it would have put
+        # httpcore's (tests/unit/test_upstream_network.py fails if this moves)
+        transport._pool = Pool(
+            ssl_context=self._tls,
+            max_connections=self._limit,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+            network_backend=GuardedBackend(border.is_named, is_closed),
+        )
+        return transport
 
 
 def _tls(connection: Connection) -> ssl.SSLContext:
