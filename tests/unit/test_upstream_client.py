@@ -24,6 +24,7 @@ from proxyindex.upstream import index as index_module
 from proxyindex.upstream import retry as retry_module
 from proxyindex.upstream.client import Client, Connection, OffOrigin
 from proxyindex.upstream.index import Absent, Fetched, NotModified, Upstream, Validators
+from proxyindex.upstream.proxies import ProxyUnusable
 
 BASE = "http://up.corp.example"
 Answer = httpx.Response | Exception
@@ -382,6 +383,10 @@ def test_everything_goes_through_the_configured_proxy(
         ({"https_proxy": PROXY}, FAMILY, b"proxy.example"),
         ({"HTTPS_PROXY": PROXY}, USUAL_PORT, b"proxy.example"),
         ({"all_proxy": PROXY}, FAMILY, b"proxy.example"),
+        ({"https_proxy": "proxy.example:3128"}, FAMILY, b"proxy.example"),
+        ({"https_proxy": "alice:s3cret@proxy.example:3128"}, FAMILY, b"proxy.example"),
+        ({"https_proxy": PROXY, "all_proxy": "socks5://proxy.example"}, FAMILY, b"proxy.example"),
+        ({"https_proxy": "socks4://x", "no_proxy": "up.corp.example"}, INDEX, None),
         ({"http_proxy": PROXY}, FAMILY, None),
         ({"http_proxy": PROXY}, "http://up.corp.example/", b"proxy.example"),
         ({"https_proxy": PROXY, "no_proxy": "corp.example"}, FAMILY, None),
@@ -394,6 +399,38 @@ def test_the_environments_proxies_are_chosen_for_each_url(
 ) -> None:
     variables(**given)
     assert through(Client(connection(url=INDEX)), url) == proxy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "socks4://alice:s3cret@proxy.example",
+        "http://",
+        "alice:s3cret@proxy.example:99999",
+        "http://alice:s3cret@[proxy.example",
+        "alice:s3#cret@proxy.example",
+        "alice:s3 cret@proxy.example",
+    ],
+)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy"])
+def test_a_variable_without_a_usable_proxy_is_named_but_not_shown(
+    text: str, name: str, variables: Callable[..., None]
+) -> None:
+    variables(**{name: text})
+    with pytest.raises(ProxyUnusable) as found:
+        Client(connection(url=INDEX))
+    assert name in str(found.value)
+    assert "alice" not in str(found.value)
+
+
+async def test_files_are_not_asked_past_a_proxy_that_cannot_be_used(
+    variables: Callable[..., None],
+) -> None:
+    variables(https_proxy="socks4://proxy.example", no_proxy="up.corp.example")
+    client = Client(connection(url=INDEX))
+    with pytest.raises(UpstreamInvalid, match="unusable proxy"):
+        async with client.get(FAMILY, {}):
+            pass
 
 
 def through(client: Client, url: str) -> bytes | None:

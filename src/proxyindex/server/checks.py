@@ -9,6 +9,7 @@ from pathlib import Path
 
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
+from proxyindex.upstream.proxies import Proxies
 
 log = logging.getLogger(__name__)
 
@@ -16,13 +17,16 @@ _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def check(settings: Settings) -> None:
-    """Find what would stop the server from working. Raises `StartError`."""
+    """Find what would stop the server from working. Raises `StartError` and `ProxyUnusable`."""
     for folder in settings.every_folder:
         if not folder.is_dir():
             raise StartError(f"The folder {folder} does not exist; create it or leave it out.")
         if not os.access(folder, os.R_OK | os.X_OK):
             raise StartError(f"The folder {folder} cannot be read; change its permissions.")
     _check_cache(settings.cache_dir)
+    for upstream in settings.upstreams:
+        if not upstream.proxy:
+            Proxies(None).of(upstream.url)
     _check_tls(settings.tls_cert, settings.tls_key)
 
 

@@ -22,7 +22,7 @@ from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
-from proxyindex.upstream.proxies import Proxies
+from proxyindex.upstream.proxies import Proxies, ProxyUnusable
 from proxyindex.upstream.tls import trusting
 from proxyindex.upstream.unzip import Unzip
 
@@ -116,7 +116,10 @@ class Reply:
 
 
 class Client:
-    """Requests to one upstream. `transport` replaces the network in tests."""
+    """Requests to one upstream. `transport` replaces the network in tests.
+
+    Raises `ProxyUnusable` where the environment's proxy for it is none.
+    """
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class Client:
         self._ways = _Ways(
             connection, self.border, max_connections or connection.max_connections, transport
         )
+        self._ways.to(connection.url)  # a proxy that cannot be used is told at the start
         self._headers = {
             "Accept": "*/*",
             "Connection": "keep-alive",
@@ -251,6 +255,8 @@ class _mapped:  # noqa: N801 - a context manager used like a function
                 raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
                 raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem
+            case ProxyUnusable():
+                raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
             case httpx.ConnectError():
                 raise UpstreamUnavailable(self._upstream, "cannot be reached") from problem
             # a TLS alert after the handshake (no client certificate, say) comes as it is
