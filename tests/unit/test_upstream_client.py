@@ -319,8 +319,9 @@ async def test_a_refusal_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     assert body.is_closed
 
 
-async def test_a_refusal_stands_although_its_body_breaks() -> None:
-    body = Broken(error=httpx.ReadError("gone"))
+@pytest.mark.parametrize("error", [httpx.ReadError("gone"), ssl.SSLError("bad record")])
+async def test_a_refusal_stands_although_its_body_breaks(error: Exception) -> None:
+    body = Broken(error=error)
     answer = httpx.Response(404, stream=body, headers={"content-length": "100"})
     client = Client(connection(), transport=Script(answer))
     async with client.get(BASE + "/x", {}) as reply:

@@ -213,8 +213,9 @@ class Client:
         length = response.headers.get("content-length", "")
         is_short = length.isdecimal() and len(length) < 8 and int(length) <= _DRAINED
         if response.status_code >= 300 and is_short:
-            # the status stands, whatever becomes of the body
-            with anyio.move_on_after(_DRAIN_SECONDS), suppress(httpx.HTTPError, httpx.StreamError):
+            # the status stands, whatever becomes of the body; TLS breaks with errors of its own
+            broken = suppress(httpx.HTTPError, httpx.StreamError, OSError)
+            with anyio.move_on_after(_DRAIN_SECONDS), broken:
                 async for _ in response.aiter_raw():
                     pass
 
