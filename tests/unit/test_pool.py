@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,30 @@ async def test_a_body_that_was_not_read_to_its_end_ends_the_connection() -> None
         await response.aclose()
         assert await ask(pool, question(server)) == (200, b"ok")
     assert server.connections == 2
+
+
+async def test_tiny_chunks_come_together_and_others_have_their_turn_in_between() -> None:
+    head, count = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 5000
+    turns, seen = 0, []
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            await anyio.sleep(0)
+            turns += 1
+
+    async with answering(head + b"1\r\nx\r\n" * count + b"0\r\n\r\n") as server, pool_of() as pool:
+        response = await pool.handle_async_request(question(server))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            async for piece in response.stream:  # type: ignore[union-attr]
+                seen.append((turns, len(piece)))
+            tasks.cancel_scope.cancel()
+        await response.aclose()
+        assert pool._resting
+    assert sum(size for _, size in seen) == count
+    assert len(seen) < count / 100
+    assert all(one < other for (one, _), (other, _) in pairwise(seen[:-1]))
 
 
 async def test_a_body_without_a_length_ends_with_the_connection() -> None:
