@@ -19,7 +19,7 @@ PACKAGE = "proxyindex"
 
 # Top-level modules and sub-packages by floor; imports go down only.
 FLOORS: list[set[str]] = [
-    {"", "model", "names", "errors", "inquiry", "events", "units", "audit"},
+    {"", "model", "names", "errors", "inquiry", "events", "units", "audit", "unzip"},
     {"simple", "policy", "freshness", "access"},
     {"upstream", "store", "wheel", "sdist", "flight", "users", "records"},
     {"repository", "files", "publish"},

@@ -19,12 +19,12 @@ import anyio
 import httpx
 
 from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.unzip import Unzip
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.proxies import Proxies, ProxyUnusable
 from proxyindex.upstream.tls import trusting
-from proxyindex.upstream.unzip import Unzip
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,10 @@ class Reply:
         with _mapped(self._upstream):
             async for chunk in self._response.aiter_raw():
                 received += len(chunk)
-                body += unzip.add(chunk, limit + 1 - len(body)) if unzip else chunk
-                self._check_size(max(received, len(body)), limit)
+                self._check_size(received, limit)
+                for piece in unzip.add(chunk) if unzip else (chunk,):
+                    body += piece
+                    self._check_size(len(body), limit)
         if unzip and not unzip.is_whole:
             raise UpstreamInvalid(self._upstream, "sent a broken encoding")
         return bytes(body)
