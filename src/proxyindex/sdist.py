@@ -6,14 +6,14 @@ of any declared size in memory.
 
 from __future__ import annotations
 
-import gzip
 import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from proxyindex.unzip import PIECE, unzipped
 from proxyindex.wheel import (
     MAX_ENTRIES,
     MAX_METADATA,
@@ -32,7 +32,6 @@ MAX_EXTENSION = 1024**2  # a long name or a pax header
 _TAR_GZ = (".tar.gz", ".tgz")
 _ZIPS = (".whl", ".zip", ".egg")
 _BLOCK = 512
-_STEP = 1024**2
 _LONG_NAMES = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
 _EXTENSIONS = _LONG_NAMES | {tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK}
 _MOST_TOPS = 100
@@ -135,22 +134,31 @@ class _Unzipped:
         self.filename = filename
         self._limit = max(RATIO_FLOOR, MAX_RATIO * source.seek(0, 2))
         source.seek(0)
-        self._stream = gzip.GzipFile(fileobj=source, mode="rb")
-        self._total = 0
-        self._deadline = time.monotonic() + MAX_SECONDS
+        # zlib reads the heads of members: Python's gzip does it byte by byte, and they may be long
+        self._pieces = self._checked(unzipped(iter(lambda: source.read(PIECE), b"")))
+        self._piece, self._at = b"", 0
 
     def some(self, size: int) -> bytes:
         """Up to `size` bytes; none at the end, where the stream's CRC has been checked."""
-        try:
-            data = self._stream.read(min(size, _STEP))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-            raise InvalidArchive(self.filename, f"is not a whole gzip stream ({exc})") from exc
-        self._total += len(data)
-        if self._total > self._limit:
-            raise InvalidArchive(self.filename, f"unpacks to more than {self._limit} bytes")
-        if time.monotonic() > self._deadline:
-            raise InvalidArchive(self.filename, f"takes more than {MAX_SECONDS:.0f} s to unpack")
+        if self._at == len(self._piece):
+            self._piece, self._at = next(self._pieces, b""), 0
+        data = self._piece[self._at : self._at + size]
+        self._at += len(data)
         return data
+
+    def _checked(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        total, deadline = 0, time.monotonic() + MAX_SECONDS
+        try:
+            for piece in pieces:
+                total += len(piece)
+                if total > self._limit:
+                    raise InvalidArchive(self.filename, f"unpacks to more than {self._limit} bytes")
+                if time.monotonic() > deadline:
+                    problem = f"takes more than {MAX_SECONDS:.0f} s to unpack"
+                    raise InvalidArchive(self.filename, problem)
+                yield piece
+        except (EOFError, zlib.error) as exc:
+            raise InvalidArchive(self.filename, f"is not a whole gzip stream ({exc})") from exc
 
     def exactly(self, size: int, *, limit: int) -> bytes:
         if size > limit:
@@ -169,7 +177,7 @@ class _Unzipped:
             size -= len(data)
 
     def finish(self) -> None:
-        while self.some(_STEP):
+        for _ in self._pieces:
             pass
 
 

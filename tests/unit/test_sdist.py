@@ -123,6 +123,24 @@ def test_a_bomb_is_refused() -> None:
         read(tar_gz(("demo-1.0/zeros", bytes(80 * 1024**2))))
 
 
+def test_the_name_in_a_gzip_head_is_not_read_byte_by_byte() -> None:
+    packed = make_sdist()
+    named = bytes([*packed[:3], packed[3] | 8]) + packed[4:10] + b"x" * 10**6 + b"\0" + packed[10:]
+    assert not packed[3]
+    assert read(named) == metadata()
+
+    class Counted(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    counted = Counted(named)
+    check_whole(counted, NAME)
+    assert counted.reads < 100
+
+
 def test_an_oversized_pkg_info_is_refused() -> None:
     with pytest.raises(InvalidArchive, match="member of"):
         read(tar_gz(("demo-1.0/PKG-INFO", noise(11 * 1024**2, seed="big"))))
