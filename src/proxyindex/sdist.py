@@ -6,6 +6,7 @@ of any declared size in memory.
 
 from __future__ import annotations
 
+import re
 import tarfile
 import time
 import zipfile
@@ -28,12 +29,16 @@ from proxyindex.wheel import (
 
 MAX_SECONDS = 120.0
 MAX_EXTENSION = 1024**2  # a long name or a pax header
+MAX_EXTENSIONS = 32 * 1024**2  # all of an archive
+_MOST_RECORDS = 4 * MAX_ENTRIES  # of pax, in an archive: members have times, and often names
 
 _TAR_GZ = (".tar.gz", ".tgz")
 _ZIPS = (".whl", ".zip", ".egg")
 _BLOCK = 512
-_LONG_NAMES = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
-_EXTENSIONS = _LONG_NAMES | {tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK}
+_RECORD = re.compile(rb"([0-9]{1,7}) ")  # how a pax record begins: with its length
+_SHORTEST_RECORD = len(b"5 a=\n")
+_PAX = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
+_EXTENSIONS = _PAX | {tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 _MOST_TOPS = 100
 _WITHOUT_DATA = frozenset(
     {
@@ -185,25 +190,23 @@ def _tar_pkg_info(
     stream: _Unzipped, each: Callable[[str, tarfile.TarInfo], None] | None = None
 ) -> bytes | None:
     found: bytes | None = None
-    long_name: str | None = None
+    told = _Told(stream.filename)
     for _ in range(MAX_ENTRIES):
         if (member := _header(stream)) is None:
             stream.finish()
             return found
         size = 0 if member.type in _WITHOUT_DATA else member.size
-        padding = -size % _BLOCK
-        if each and member.type not in _EXTENSIONS:
-            each(long_name or member.name, member)
-        if member.type in _LONG_NAMES:
-            long_name = _name_in(member, stream.exactly(size, limit=MAX_EXTENSION)) or long_name
-        elif member.isreg() and found is None and _is_pkg_info(long_name or member.name):
-            found, long_name = stream.exactly(size, limit=MAX_METADATA), None
+        if member.type in _EXTENSIONS:
+            told.read(member.type, stream.exactly(size, limit=MAX_EXTENSION))
         else:
-            stream.skip(size)
-            # a global header or a long link target may stand between a long name and its member
-            if member.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
-                long_name = None
-        stream.skip(padding)
+            name = told.name_of(member)
+            if each:
+                each(name, member)
+            if member.isreg() and found is None and _is_pkg_info(name):
+                found = stream.exactly(size, limit=MAX_METADATA)
+            else:
+                stream.skip(size)
+        stream.skip(-size % _BLOCK)
     raise InvalidArchive(stream.filename, f"has more than {MAX_ENTRIES} members")
 
 
@@ -221,18 +224,47 @@ def _header(stream: _Unzipped) -> tarfile.TarInfo | None:
     return member
 
 
-def _name_in(member: tarfile.TarInfo, data: bytes) -> str | None:
-    """The long name a GNU or pax extension gives the member after it."""
-    if member.type == tarfile.GNUTYPE_LONGNAME:
-        return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    while data:
-        length, _, rest = data.partition(b" ")
-        if not length.isdigit() or not 0 < (end := int(length[:9])) <= len(data):
-            return None
-        if rest.startswith(b"path="):
-            return data[len(length) + len(b" path=") : end - 1].decode("utf-8", "surrogateescape")
-        data = data[end:]
-    return None
+class _Told:
+    """What extensions tell of the member behind them: its name, where that is long."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        self._name: str | None = None
+        self._size = self._records = 0
+
+    def read(self, kind: bytes, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > MAX_EXTENSIONS:
+            problem = f"has more than {MAX_EXTENSIONS} bytes of tar extensions"
+            raise InvalidArchive(self._filename, problem)
+        if kind == tarfile.GNUTYPE_LONGNAME:
+            self._name = _text(data.rstrip(b"\0"))
+        elif kind in _PAX:
+            path = next((value for key, value in self._pairs(data) if key == b"path"), None)
+            self._name = self._name if path is None else _text(path)
+
+    def name_of(self, member: tarfile.TarInfo) -> str:
+        """The member's name. What was told is told of one member only."""
+        name, self._name = self._name, None
+        return name or member.name
+
+    def _pairs(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The records of a pax header up to its end or a broken one. Source: POSIX, `pax`."""
+        start = 0
+        while length := _RECORD.match(data, start):
+            self._records += 1
+            if self._records > _MOST_RECORDS:
+                raise InvalidArchive(self._filename, f"has more than {_MOST_RECORDS} pax records")
+            end = start + int(length[1])
+            key, equals, value = data[length.end() : end - 1].partition(b"=")
+            if not start + _SHORTEST_RECORD <= end <= len(data) or not equals:
+                return
+            yield key, value
+            start = end
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _is_pkg_info(name: str) -> bool:

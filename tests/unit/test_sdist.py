@@ -176,10 +176,34 @@ def test_a_negative_size_is_refused() -> None:
 
 @pytest.mark.parametrize("record", [b"nonsense", b"0 path=a\n", b"99 path=a\n", b" path=a\n", b"9"])
 def test_broken_pax_records_are_passed_over(record: bytes) -> None:
+    assert (
+        read(gzip.compress(extension(record) + make_tar([("demo-1.0/PKG-INFO", b"ok")]))) == b"ok"
+    )
+
+
+def extension(data: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A tar header that tells of the next member (or of all), with its data."""
     member = tarfile.TarInfo("x")
-    member.type, member.size = tarfile.XHDTYPE, len(record)
-    header = member.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")
-    assert read(gzip.compress(header + make_tar([("demo-1.0/PKG-INFO", b"ok")]))) == b"ok"
+    member.type, member.size = kind, len(data)
+    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def test_pax_records_without_end_are_refused_in_time() -> None:
+    many = extension(b"5 a=\n" * (1024**2 // 5))
+    with pytest.raises(InvalidArchive, match="more than 400000 pax records"):
+        read(gzip.compress(many * 40, 1))
+
+
+def test_too_many_bytes_of_extensions_are_refused() -> None:
+    long = extension(b"y" * 1024**2, tarfile.GNUTYPE_LONGNAME)
+    with pytest.raises(InvalidArchive, match="bytes of tar extensions"):
+        read(gzip.compress(long * 33, 1))
+
+
+@pytest.mark.parametrize("record", [b"4 a\n", b"3 \n", b"1 "])
+def test_records_too_short_to_be_any_end_a_pax_header_at_once(record: bytes) -> None:
+    many = extension(record * (1024**2 // len(record)))
+    assert read(gzip.compress(many * 3 + make_tar([("demo-1.0/PKG-INFO", b"ok")]), 1)) == b"ok"
 
 
 TAR = make_tar([("demo-1.0/PKG-INFO", metadata()), ("z" * 200, b"long")])
