@@ -190,7 +190,7 @@ def _tar_pkg_info(
     stream: _Unzipped, each: Callable[[str, tarfile.TarInfo], None] | None = None
 ) -> bytes | None:
     found: bytes | None = None
-    told = _Told(stream.filename)
+    told = _Told(stream.filename, is_strict=each is not None)
     for _ in range(MAX_ENTRIES):
         if (member := _header(stream)) is None:
             stream.finish()
@@ -225,10 +225,15 @@ def _header(stream: _Unzipped) -> tarfile.TarInfo | None:
 
 
 class _Told:
-    """What extensions tell of the member behind them: its name, where that is long."""
+    """What extensions tell of the member behind them: its name, as `tarfile` understands it.
 
-    def __init__(self, filename: str) -> None:
+    Other readers differ in what they make of records that are broken or repeated. `is_strict`
+    refuses what would give a member another name or other bytes to some of them.
+    """
+
+    def __init__(self, filename: str, *, is_strict: bool) -> None:
         self._filename = filename
+        self._is_strict = is_strict
         self._name: str | None = None
         self._size = self._records = 0
 
@@ -238,29 +243,50 @@ class _Told:
             problem = f"has more than {MAX_EXTENSIONS} bytes of tar extensions"
             raise InvalidArchive(self._filename, problem)
         if kind == tarfile.GNUTYPE_LONGNAME:
-            self._name = _text(data.rstrip(b"\0"))
-        elif kind in _PAX:
-            path = next((value for key, value in self._pairs(data) if key == b"path"), None)
-            self._name = self._name if path is None else _text(path)
+            self._tell(data.partition(b"\0")[0])
+        elif kind != tarfile.GNUTYPE_LONGLINK:
+            records = dict(self._pairs(data))  # of equal keys the last counts
+            for key in records:
+                # such hide members from some readers; members of more than 8 GiB need a size
+                if key == b"size" or key.startswith(b"GNU.sparse."):
+                    self._object(f"has a pax record {_text(key)[:40]!r}")
+            if kind != tarfile.XGLTYPE and b"path" in records:
+                self._tell(records[b"path"])
+            elif b"path" in records:
+                self._object("has one path for all of its members")
 
     def name_of(self, member: tarfile.TarInfo) -> str:
         """The member's name. What was told is told of one member only."""
         name, self._name = self._name, None
         return name or member.name
 
+    def _tell(self, name: bytes) -> None:
+        if self._name is None:
+            self._name = _text(name)
+        else:  # the outer one counts
+            self._object("names a member twice")
+
+    def _object(self, problem: str) -> None:
+        if self._is_strict:
+            raise InvalidArchive(self._filename, problem)
+
     def _pairs(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The records of a pax header up to its end or a broken one. Source: POSIX, `pax`."""
         start = 0
-        while length := _RECORD.match(data, start):
+        while start < len(data) and data[start]:
             self._records += 1
             if self._records > _MOST_RECORDS:
                 raise InvalidArchive(self._filename, f"has more than {_MOST_RECORDS} pax records")
-            end = start + int(length[1])
-            key, equals, value = data[length.end() : end - 1].partition(b"=")
-            if not start + _SHORTEST_RECORD <= end <= len(data) or not equals:
-                return
-            yield key, value
+            length = _RECORD.match(data, start)
+            end = start + int(length[1]) if length else 0
+            if not length or not start + _SHORTEST_RECORD <= end <= len(data):
+                return self._object("has a broken pax record")
+            key, equals, value = data[length.end() : end].partition(b"=")
+            if not key or not equals or not value.endswith(b"\n"):
+                return self._object("has a broken pax record")
+            yield key, value[:-1]
             start = end
+        return None
 
 
 def _text(name: bytes) -> str:

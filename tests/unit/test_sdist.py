@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyindex.sdist import check_whole, read_pkg_info
+from proxyindex.sdist import check_sdist, check_whole, read_pkg_info
 from proxyindex.wheel import InvalidArchive
 from tests.support.builders import (
     make_sdist,
@@ -204,6 +204,87 @@ def test_too_many_bytes_of_extensions_are_refused() -> None:
 def test_records_too_short_to_be_any_end_a_pax_header_at_once(record: bytes) -> None:
     many = extension(record * (1024**2 // len(record)))
     assert read(gzip.compress(many * 3 + make_tar([("demo-1.0/PKG-INFO", b"ok")]), 1)) == b"ok"
+
+
+def pax(**records: str) -> bytes:
+    """Records of a pax header."""
+    made = b""
+    for key, value in records.items():
+        rest = f" {key.replace('_', '.')}={value}\n".encode()
+        length = next(n for n in range(5, 9999) if len(f"{n}") + len(rest) == n)
+        made += b"%d%s" % (length, rest)
+    return made
+
+
+def sdist_behind(*extensions: bytes) -> bytes:
+    """A sdist whose second member has these in front."""
+    first = make_tar([("demo-1.0/PKG-INFO", metadata())]).rstrip(b"\0")
+    first += bytes(-len(first) % 512)
+    return gzip.compress(first + b"".join(extensions) + make_tar([("demo-1.0/x", b"y")]))
+
+
+LONG_NAME = extension(b"demo-1.0/other\0", tarfile.GNUTYPE_LONGNAME)
+PATH = pax(path="demo-1.0/other")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "problem"),
+    [
+        ([extension(PATH + pax(path="../up"))], "climbs"),
+        ([extension(pax(size="1"))], "pax record 'size'"),
+        ([extension(pax(size="1"), tarfile.XGLTYPE)], "pax record 'size'"),
+        ([extension(pax(size="1"), tarfile.SOLARIS_XHDTYPE)], "pax record 'size'"),
+        ([extension(pax(GNU_sparse_name="../up"))], "pax record 'GNU.sparse.name'"),
+        ([extension(PATH, tarfile.XGLTYPE)], "one path for all"),
+        ([extension(PATH), LONG_NAME], "twice"),
+        ([extension(PATH), extension(PATH)], "twice"),
+        ([LONG_NAME, LONG_NAME], "twice"),
+        ([extension(PATH + b"3 a")], "broken pax record"),
+        ([extension(PATH + b"nonsense")], "broken pax record"),
+        ([extension(PATH + b"8 =none\n")], "broken pax record"),
+        ([extension(PATH[:-1])], "broken pax record"),
+        ([extension(PATH[:-1] + b"x")], "broken pax record"),
+    ],
+)
+def test_what_readers_of_tar_understand_differently_is_refused_of_uploads(
+    extensions: list[bytes], problem: str
+) -> None:
+    content = sdist_behind(*extensions)
+    with pytest.raises(InvalidArchive, match=problem):
+        check_sdist(io.BytesIO(content), NAME)
+    assert read(content) == metadata()
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [extension(pax(mtime="1700000000.25", path="demo-1.0/other", uname="ü", LIBARCHIVE_x="y"))],
+        [extension(pax(comment="0" * 40), tarfile.XGLTYPE), extension(PATH)],
+        [extension(PATH), extension(pax(comment="0" * 40), tarfile.XGLTYPE)],
+        [extension(b"demo-1.0/" + b"l" * 200 + b"\0", tarfile.GNUTYPE_LONGLINK), LONG_NAME],
+        [extension(PATH + bytes(100))],
+    ],
+)
+def test_what_builders_of_sdists_write_is_no_objection(extensions: list[bytes]) -> None:
+    content = sdist_behind(*extensions)
+    assert check_sdist(io.BytesIO(content), NAME) == metadata()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        assert archive.getnames() == ["demo-1.0/PKG-INFO", "demo-1.0/other"]
+
+
+@pytest.mark.parametrize("tar_format", FORMATS)
+def test_sdists_of_each_tar_format_pass(tar_format: int) -> None:
+    content = make_sdist(tar_format=tar_format, extra={f"demo-1.0/{'x' * 90}/ü": b""})
+    assert check_sdist(io.BytesIO(content), NAME) == metadata()
+
+
+@pytest.mark.parametrize("extensions", [[extension(PATH), LONG_NAME], [LONG_NAME, LONG_NAME]])
+def test_of_two_names_the_first_counts(extensions: list[bytes]) -> None:
+    second = extension(b"demo-1.0/PKG-INFO", tarfile.GNUTYPE_LONGNAME)
+    content = gzip.compress(b"".join(extensions) + second + make_tar([("a", b"1"), ("b", b"2")]))
+    assert read(content) is None
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        assert archive.getnames() == ["demo-1.0/other", "b"]
 
 
 TAR = make_tar([("demo-1.0/PKG-INFO", metadata()), ("z" * 200, b"long")])
