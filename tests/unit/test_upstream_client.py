@@ -328,6 +328,47 @@ async def test_a_refusal_stands_although_its_body_breaks(error: Exception) -> No
         assert reply.status == 404
 
 
+class Dripping(httpx.AsyncByteStream):
+    """A body without end that comes in pieces of this size, each after a pause."""
+
+    def __init__(self, size: int, pause: float) -> None:
+        self.size = size
+        self.pause = pause
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await anyio.sleep(self.pause)
+            yield bytes(self.size)
+
+
+async def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_PACE_SECONDS", 0.05)
+    answer = httpx.Response(200, stream=Dripping(1, 0.001))
+    client = Client(connection(), transport=Script(answer))
+    with anyio.fail_after(20), pytest.raises(UpstreamUnavailable, match="too slowly"):
+        await body_of(client)
+
+
+async def body_of(client: Client) -> bytes:
+    async with client.get(BASE + "/x", {}) as reply:
+        return b"".join([piece async for piece in reply.raw()])
+
+
+@pytest.mark.parametrize(("size", "pause", "rest"), [(32 * 1024, 0.01, 0.0), (1, 0.0, 0.1)])
+async def test_neither_a_steady_body_nor_a_slow_reader_is_given_up(
+    size: int, pause: float, rest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_PACE_SECONDS", 0.3)
+    answer = httpx.Response(200, stream=Dripping(size, pause))
+    client = Client(connection(), transport=Script(answer))
+    begun = anyio.current_time()
+    async with client.get(BASE + "/x", {}) as reply:
+        async for _ in reply.raw():
+            await anyio.sleep(rest)
+            if anyio.current_time() > begun + 1.0:
+                break
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

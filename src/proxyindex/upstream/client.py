@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import ssl
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +34,9 @@ MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPALIVE_SECONDS = 60.0
 _DRAIN_SECONDS = 1.0
+# Less than this in so many seconds of waiting is no sending: a file that drips would hold a place
+# among the downloads for days. A slow line with many downloads gives each more than 1 KiB a second.
+_LEAST_BYTES, _PACE_SECONDS = 32 * 1024, 30.0
 _MAX_VALUE = 2048  # characters of a header's value; a stored page's head must stay readable
 _DRAINED = 64 * 1024  # bytes of a refusal's body worth reading to keep a connection
 
@@ -81,11 +85,23 @@ class Reply:
         }
 
     async def raw(self) -> AsyncIterator[bytes]:
-        """The body as it came over the wire, undecoded. Raises `UpstreamUnavailable`."""
+        """The body as it came over the wire, undecoded.
+
+        Raises `UpstreamUnavailable`, also for a body that does little but keep us waiting.
+        """
+        waited, received = 0.0, 0  # the time that the reader takes for himself does not count
         with _mapped(self._upstream):
+            asked = time.monotonic()
             async for chunk in self._response.aiter_raw():
                 self.when_heard()
+                waited += time.monotonic() - asked
+                received += len(chunk)
+                if waited > _PACE_SECONDS:
+                    if received < _LEAST_BYTES:
+                        raise UpstreamUnavailable(self._upstream, "sends too slowly")
+                    waited, received = 0.0, 0
                 yield chunk
+                asked = time.monotonic()
 
     async def text(self, limit: int) -> bytes:
         """The whole decoded body. Raises `UpstreamInvalid` over `limit` bytes."""
