@@ -25,7 +25,7 @@ from proxyindex.files.coding import identity
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
-from proxyindex.files.patience import in_time
+from proxyindex.files.patience import in_time, whole_in_time
 from proxyindex.files.ranged import RangedFile
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
@@ -99,7 +99,8 @@ class MetadataFinder:
         assert isinstance(wheel.origin, UpstreamOrigin)
         url = wheel.origin.sibling(METADATA_SUFFIX)
         try:
-            data = await self._download(url, wheel, upstream)
+            with whole_in_time(upstream):
+                data = await self._download(url, wheel, upstream)
         except FileGone:
             if not is_advertised:
                 self._sidecars.missed(upstream.name)
@@ -134,7 +135,8 @@ class MetadataFinder:
 
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
         try:
-            size = wheel.size or await probe_size(wheel, upstream)
+            with whole_in_time(upstream):
+                size = wheel.size or await probe_size(wheel, upstream)
             return await self._read_tail(wheel, size, upstream) if size else None
         except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
             # the digest of the whole wheel will tell whether the archive is really broken
@@ -142,13 +144,19 @@ class MetadataFinder:
             return None
 
     async def _read_tail(self, wheel: File, size: int, upstream: Upstream) -> bytes:
-        def fetch(start: int, stop: int) -> bytes:
-            return anyio.from_thread.run(read_range, wheel, upstream, start, stop)
+        async def asked(begun: float, start: int, stop: int) -> bytes:
+            with whole_in_time(upstream, begun):
+                return await read_range(wheel, upstream, start, stop)
 
-        remote = cast(BinaryIO, RangedFile(size, fetch))
-        return await anyio.to_thread.run_sync(
-            read_metadata, remote, wheel.filename, limiter=self._tail_threads
-        )
+        def read() -> bytes:
+            begun = time.monotonic()  # until now others may have had the threads
+
+            def fetch(start: int, stop: int) -> bytes:
+                return anyio.from_thread.run(asked, begun, start, stop)
+
+            return read_metadata(cast(BinaryIO, RangedFile(size, fetch)), wheel.filename)
+
+        return await anyio.to_thread.run_sync(read, limiter=self._tail_threads)
 
     async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         transfer, _ = self._downloads.join(wheel, upstream)
