@@ -181,7 +181,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_file_size", kinds.SIZE, "Largest file fetched from an upstream."),
     Option("max_page_size", kinds.SIZE, "Largest page read from an upstream, decoded."),
     Option("max_upload_size", kinds.SIZE, "Largest file taken by an upload."),
-    Option("max_transfers", kinds.count(1, 10_000), "Downloads from upstreams at one time."),
+    Option("max_transfers", kinds.count(1, 10_000), "Downloads from one upstream at one time."),
     Option(
         "project_list",
         kinds.choice("local", "all"),

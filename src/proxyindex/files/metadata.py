@@ -27,7 +27,7 @@ from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
 from proxyindex.files.patience import in_time, whole_in_time
 from proxyindex.files.ranged import RangedFile
-from proxyindex.files.workshop import Workshop
+from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
 from proxyindex.names import normalize, parse_filename
@@ -52,7 +52,7 @@ class MetadataFinder:
         self._downloads = downloads
         self._flights: Flights[bytes] = Flights(tasks)
         self._sidecars = _SidecarMemory()
-        self._tail_threads = anyio.CapacityLimiter(_TAIL_THREADS)
+        self._tail_threads = PerUpstream(_TAIL_THREADS)
 
     async def find(self, wheel: File, upstream: Upstream, patience: float) -> tuple[bytes, bool]:
         """The metadata, and whether this call led the search; it goes on when `patience` seconds
@@ -156,7 +156,7 @@ class MetadataFinder:
 
             return read_metadata(cast(BinaryIO, RangedFile(size, fetch)), wheel.filename)
 
-        return await anyio.to_thread.run_sync(read, limiter=self._tail_threads)
+        return await anyio.to_thread.run_sync(read, limiter=self._tail_threads.of(upstream))
 
     async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         transfer, _ = self._downloads.join(wheel, upstream)
