@@ -86,6 +86,8 @@ class Shelf:
         if not os.path.lexists(home):
             self._settle(stage, home)
             return
+        if os.path.lexists(home / filename):  # or else its sidecars would be lost to ours
+            raise FileExistsError(f"{filename} is there")
         for suffix in SIDECARS:  # first: the file must not be seen without them
             self._move_sidecar(stage, filename, home / filename, suffix)
         os.link(stage.path / filename, home / filename)

@@ -1,0 +1,38 @@
+"""What a folder that is written to promises: each step leaves what may be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from proxyindex.publish.shelf import Shelf
+from proxyindex.publish.stage import Stage
+
+DEMO = canonicalize_name("demo")
+FILE = "demo-1.0.tar.gz"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of the project, with a file and all that belongs to it."""
+    home = tmp_path / DEMO
+    home.mkdir()
+    for suffix in ("", ".json", ".asc", ".provenance"):
+        (home / (FILE + suffix)).write_text(f"theirs{suffix}")
+    return home
+
+
+def test_a_name_that_is_taken_costs_nobody_his_sidecars(home: Path) -> None:
+    stage = Stage(home.parent)
+    (stage.path / FILE).write_text("ours")
+    stage.put(FILE + ".json", b"ours.json")
+    with pytest.raises(FileExistsError):
+        Shelf(home.parent).add(stage, DEMO, FILE)
+    found = {path.name: path.read_text() for path in home.iterdir()}
+    assert found == {FILE + s: f"theirs{s}" for s in ("", ".json", ".asc", ".provenance")}
+    # and ours are still there for who may overwrite it
+    Shelf(home.parent).replace(stage, FILE, home / FILE)
+    assert (home / (FILE + ".json")).read_text() == "ours.json"
+    stage.discard()
