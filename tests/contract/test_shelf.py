@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
-from proxyindex.publish.shelf import Shelf
+from proxyindex.publish.shelf import DELETED, Shelf
 from proxyindex.publish.stage import Stage
 
 DEMO = canonicalize_name("demo")
@@ -36,3 +39,24 @@ def test_a_name_that_is_taken_costs_nobody_his_sidecars(home: Path) -> None:
     Shelf(home.parent).replace(stage, FILE, home / FILE)
     assert (home / (FILE + ".json")).read_text() == "ours.json"
     stage.discard()
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes: a write that would is cut short."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_deleted_name_that_could_not_be_noted_is_not_deleted(home: Path) -> None:
+    shelf = Shelf(home.parent)
+    (home / DELETED).write_bytes(b"\nother-1.0.tar.gz")
+    with room_for((home / DELETED).stat().st_size + 5), pytest.raises(OSError, match="large"):
+        shelf.remove(DEMO, [home / FILE])
+    assert (home / FILE).exists()
+    shelf.remove(DEMO, [home / FILE])
+    assert {"other-1.0.tar.gz", FILE} <= shelf.deleted(DEMO)

@@ -141,7 +141,9 @@ class Shelf:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(home / DELETED, flags, 0o666)
         try:
-            os.write(fd, "".join(f"\n{name}" for name in names).encode())
+            noted = "".join(f"\n{name}" for name in names).encode()
+            while noted:  # a disk that is nearly full takes a part, and refuses the next
+                noted = noted[os.write(fd, noted) :]
             os.fsync(fd)
         finally:
             os.close(fd)
