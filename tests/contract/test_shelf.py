@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 from packaging.utils import canonicalize_name
 
-from proxyindex.publish.shelf import DELETED, Shelf
+from proxyindex.publish.shelf import DELETED, Shelf, Shelves
 from proxyindex.publish.stage import Stage
 
 DEMO = canonicalize_name("demo")
@@ -60,3 +61,18 @@ def test_a_deleted_name_that_could_not_be_noted_is_not_deleted(home: Path) -> No
     assert (home / FILE).exists()
     shelf.remove(DEMO, [home / FILE])
     assert {"other-1.0.tar.gz", FILE} <= shelf.deleted(DEMO)
+
+
+async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(home.parent)
+    shelves = Shelves()
+    one, other = shelves.at(home.parent), shelves.at(tmp_path / "link")
+    assert shelves.at(home.parent) is one
+    assert other.holds(str(tmp_path / "link" / DEMO / FILE))
+    async with one.locked(DEMO):
+        with anyio.move_on_after(0.1) as waiting:
+            async with other.locked(DEMO):
+                pass
+        assert waiting.cancelled_caught
+    async with other.locked(DEMO):
+        pass
