@@ -370,6 +370,25 @@ def test_one_network_of_ipv6_is_one_address(attempts: Attempts) -> None:
     assert guesses(attempts, "2001:db8:0:1::1", "alice", 1) == 1
 
 
+def test_who_has_a_site_of_ipv6_guesses_little_more(attempts: Attempts) -> None:
+    # each of them forgotten before it comes again
+    networks = [f"2001:db8:7:{n:x}::1" for n in range(10_001)]
+    assert sum(guesses(attempts, one, "alice", 1) for one in networks * 2) == 100
+    assert guesses(attempts, "2001:db8:8::1", "alice", 1) == 1
+
+
+def test_who_has_sites_without_end_guesses_at_a_name_no_faster(attempts: Attempts) -> None:
+    sites = [f"2001:db8:{n:x}::1" for n in range(10_001)]
+    assert sum(guesses(attempts, one, "alice", 1) for one in sites * 2) == 440
+    assert guesses(attempts, sites[0], "bob", 1) == 1
+
+
+def test_ipv4_is_told_apart_however_it_is_written(attempts: Attempts) -> None:
+    assert guesses(attempts, "::ffff:192.0.2.1", "alice", 50) == 20
+    assert guesses(attempts, "192.0.2.1", "alice", 1) == 0
+    assert guesses(attempts, "::ffff:192.0.2.2", "alice", 1) == 1
+
+
 def test_memory_is_bounded(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts_module, "_MOST", 50)
     for n in range(500):
