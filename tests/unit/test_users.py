@@ -134,6 +134,19 @@ def test_the_first_file_that_has_a_user_counts(tmp_path: Path) -> None:
     assert [file.verify("alice", word)[0] for word in ("first", "second")] == [True, False]
 
 
+def test_behind_a_broken_file_nobody_is_let_in(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path, user, password in zip(paths, ("bob", "alice", "alice"), "bno", strict=True):
+        path.write_text(f"{user}:{quick(password)}\n")
+    file = Htpasswd(paths, PasswordHashes())
+    assert file.verify("alice", "n")[0]
+    paths[1].write_bytes(b"alice:\xff\xfe\n")
+    assert not file.verify("alice", "o")[0], "the older password of the next file"
+    assert file.verify("bob", "b")[0]
+    paths[1].unlink()
+    assert file.verify("alice", "o")[0]
+
+
 def test_a_change_counts_at_once_however_it_was_written(users: Path) -> None:
     file = Htpasswd([users], PasswordHashes())
     for number in range(20):

@@ -34,12 +34,14 @@ class Followed(Generic[T]):
     """What a file says, as `parse` understands it: as of now, whoever wrote it, in every process.
 
     A file that is missing says what an empty one does. So does one that cannot be read or
-    understood, which is logged: nobody gets in by a broken file. `parse` raises `ValueError`.
+    understood, which is logged: nobody gets in by a broken file. It says `broken`, where that is
+    given. `parse` raises `ValueError`.
     """
 
-    def __init__(self, path: Path, parse: Callable[[bytes], T]) -> None:
+    def __init__(self, path: Path, parse: Callable[[bytes], T], *, broken: T | None = None) -> None:
         self.path = path
         self._parse = parse
+        self._broken = broken
         self._read: tuple[Stamp | None, T] | None = None
         self._told: Stamp | None = None  # of a file that could not be used
 
@@ -58,7 +60,7 @@ class Followed(Generic[T]):
             body, found = read(self.path)
             said = self._parse(body)
         except (OSError, ValueError) as problem:
-            said = self._parse(b"")
+            said = self._parse(b"") if self._broken is None else self._broken
             found = found or stamp(self.path)
             if found is not None and found != self._told:
                 self._told = found
