@@ -19,7 +19,8 @@ PACKAGE = "proxyindex"
 
 # Top-level modules and sub-packages by floor; imports go down only.
 FLOORS: list[set[str]] = [
-    {"", "model", "names", "errors", "inquiry", "events", "units", "audit", "memo", "texts"},
+    {"", "model", "names", "errors", "inquiry", "events", "units", "audit", "memo", "texts"}
+    | {"unzip"},
     {"simple", "policy", "freshness", "access", "disk"},
     {"upstream", "store", "wheel", "sdist", "flight", "users", "records"},
     {"repository", "files", "publish"},

@@ -26,7 +26,7 @@ from proxyindex import accounts, banner, errors, houses, publishers, sources
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
-from proxyindex.files.workshop import Workshop
+from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.houses import Houses
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
@@ -238,8 +238,8 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         facts=cache.facts,
         locks=cache.locks,
         worker=cache.worker,
-        slots=anyio.CapacityLimiter(settings.max_transfers),
-        relays=anyio.CapacityLimiter(max(1, settings.max_transfers // 2)),
+        slots=PerUpstream(settings.max_transfers),
+        relays=PerUpstream(max(1, settings.max_transfers // 2)),
         writers=anyio.CapacityLimiter(_WRITERS),
         provers=anyio.CapacityLimiter(_PROVERS),
         spool=cache.root / "partials",

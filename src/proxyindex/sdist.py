@@ -6,14 +6,15 @@ of any declared size in memory.
 
 from __future__ import annotations
 
-import gzip
+import re
 import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from proxyindex.unzip import PIECE, unzipped
 from proxyindex.wheel import (
     MAX_ENTRIES,
     MAX_METADATA,
@@ -28,13 +29,16 @@ from proxyindex.wheel import (
 
 MAX_SECONDS = 120.0
 MAX_EXTENSION = 1024**2  # a long name or a pax header
+MAX_EXTENSIONS = 32 * 1024**2  # all of an archive
+_MOST_RECORDS = 4 * MAX_ENTRIES  # of pax, in an archive: members have times, and often names
 
 _TAR_GZ = (".tar.gz", ".tgz")
 _ZIPS = (".whl", ".zip", ".egg")
 _BLOCK = 512
-_STEP = 1024**2
-_LONG_NAMES = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
-_EXTENSIONS = _LONG_NAMES | {tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK}
+_RECORD = re.compile(rb"([0-9]{1,7}) ")  # how a pax record begins: with its length
+_SHORTEST_RECORD = len(b"5 a=\n")
+_PAX = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
+_EXTENSIONS = _PAX | {tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 _MOST_TOPS = 100
 _WITHOUT_DATA = frozenset(
     {
@@ -135,22 +139,31 @@ class _Unzipped:
         self.filename = filename
         self._limit = max(RATIO_FLOOR, MAX_RATIO * source.seek(0, 2))
         source.seek(0)
-        self._stream = gzip.GzipFile(fileobj=source, mode="rb")
-        self._total = 0
-        self._deadline = time.monotonic() + MAX_SECONDS
+        # zlib reads the heads of members: Python's gzip does it byte by byte, and they may be long
+        self._pieces = self._checked(unzipped(iter(lambda: source.read(PIECE), b"")))
+        self._piece, self._at = b"", 0
 
     def some(self, size: int) -> bytes:
         """Up to `size` bytes; none at the end, where the stream's CRC has been checked."""
-        try:
-            data = self._stream.read(min(size, _STEP))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-            raise InvalidArchive(self.filename, f"is not a whole gzip stream ({exc})") from exc
-        self._total += len(data)
-        if self._total > self._limit:
-            raise InvalidArchive(self.filename, f"unpacks to more than {self._limit} bytes")
-        if time.monotonic() > self._deadline:
-            raise InvalidArchive(self.filename, f"takes more than {MAX_SECONDS:.0f} s to unpack")
+        if self._at == len(self._piece):
+            self._piece, self._at = next(self._pieces, b""), 0
+        data = self._piece[self._at : self._at + size]
+        self._at += len(data)
         return data
+
+    def _checked(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        total, deadline = 0, time.monotonic() + MAX_SECONDS
+        try:
+            for piece in pieces:
+                total += len(piece)
+                if total > self._limit:
+                    raise InvalidArchive(self.filename, f"unpacks to more than {self._limit} bytes")
+                if time.monotonic() > deadline:
+                    problem = f"takes more than {MAX_SECONDS:.0f} s to unpack"
+                    raise InvalidArchive(self.filename, problem)
+                yield piece
+        except (EOFError, zlib.error) as exc:
+            raise InvalidArchive(self.filename, f"is not a whole gzip stream ({exc})") from exc
 
     def exactly(self, size: int, *, limit: int) -> bytes:
         if size > limit:
@@ -169,7 +182,7 @@ class _Unzipped:
             size -= len(data)
 
     def finish(self) -> None:
-        while self.some(_STEP):
+        for _ in self._pieces:
             pass
 
 
@@ -177,25 +190,23 @@ def _tar_pkg_info(
     stream: _Unzipped, each: Callable[[str, tarfile.TarInfo], None] | None = None
 ) -> bytes | None:
     found: bytes | None = None
-    long_name: str | None = None
+    told = _Told(stream.filename, is_strict=each is not None)
     for _ in range(MAX_ENTRIES):
         if (member := _header(stream)) is None:
             stream.finish()
             return found
         size = 0 if member.type in _WITHOUT_DATA else member.size
-        padding = -size % _BLOCK
-        if each and member.type not in _EXTENSIONS:
-            each(long_name or member.name, member)
-        if member.type in _LONG_NAMES:
-            long_name = _name_in(member, stream.exactly(size, limit=MAX_EXTENSION)) or long_name
-        elif member.isreg() and found is None and _is_pkg_info(long_name or member.name):
-            found, long_name = stream.exactly(size, limit=MAX_METADATA), None
+        if member.type in _EXTENSIONS:
+            told.read(member.type, stream.exactly(size, limit=MAX_EXTENSION))
         else:
-            stream.skip(size)
-            # a global header or a long link target may stand between a long name and its member
-            if member.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
-                long_name = None
-        stream.skip(padding)
+            name = told.name_of(member)
+            if each:
+                each(name, member)
+            if member.isreg() and found is None and _is_pkg_info(name):
+                found = stream.exactly(size, limit=MAX_METADATA)
+            else:
+                stream.skip(size)
+        stream.skip(-size % _BLOCK)
     raise InvalidArchive(stream.filename, f"has more than {MAX_ENTRIES} members")
 
 
@@ -213,18 +224,73 @@ def _header(stream: _Unzipped) -> tarfile.TarInfo | None:
     return member
 
 
-def _name_in(member: tarfile.TarInfo, data: bytes) -> str | None:
-    """The long name a GNU or pax extension gives the member after it."""
-    if member.type == tarfile.GNUTYPE_LONGNAME:
-        return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    while data:
-        length, _, rest = data.partition(b" ")
-        if not length.isdigit() or not 0 < (end := int(length[:9])) <= len(data):
-            return None
-        if rest.startswith(b"path="):
-            return data[len(length) + len(b" path=") : end - 1].decode("utf-8", "surrogateescape")
-        data = data[end:]
-    return None
+class _Told:
+    """What extensions tell of the member behind them: its name, as `tarfile` understands it.
+
+    Other readers differ in what they make of records that are broken or repeated. `is_strict`
+    refuses what would give a member another name or other bytes to some of them.
+    """
+
+    def __init__(self, filename: str, *, is_strict: bool) -> None:
+        self._filename = filename
+        self._is_strict = is_strict
+        self._name: str | None = None
+        self._size = self._records = 0
+
+    def read(self, kind: bytes, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > MAX_EXTENSIONS:
+            problem = f"has more than {MAX_EXTENSIONS} bytes of tar extensions"
+            raise InvalidArchive(self._filename, problem)
+        if kind == tarfile.GNUTYPE_LONGNAME:
+            self._tell(data.partition(b"\0")[0])
+        elif kind != tarfile.GNUTYPE_LONGLINK:
+            records = dict(self._pairs(data))  # of equal keys the last counts
+            for key in records:
+                # such hide members from some readers; members of more than 8 GiB need a size
+                if key == b"size" or key.startswith(b"GNU.sparse."):
+                    self._object(f"has a pax record {_text(key)[:40]!r}")
+            if kind != tarfile.XGLTYPE and b"path" in records:
+                self._tell(records[b"path"])
+            elif b"path" in records:
+                self._object("has one path for all of its members")
+
+    def name_of(self, member: tarfile.TarInfo) -> str:
+        """The member's name. What was told is told of one member only."""
+        name, self._name = self._name, None
+        return name or member.name
+
+    def _tell(self, name: bytes) -> None:
+        if self._name is None:
+            self._name = _text(name)
+        else:  # the outer one counts
+            self._object("names a member twice")
+
+    def _object(self, problem: str) -> None:
+        if self._is_strict:
+            raise InvalidArchive(self._filename, problem)
+
+    def _pairs(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The records of a pax header up to its end or a broken one. Source: POSIX, `pax`."""
+        start = 0
+        while start < len(data) and data[start]:
+            self._records += 1
+            if self._records > _MOST_RECORDS:
+                raise InvalidArchive(self._filename, f"has more than {_MOST_RECORDS} pax records")
+            length = _RECORD.match(data, start)
+            end = start + int(length[1]) if length else 0
+            if not length or not start + _SHORTEST_RECORD <= end <= len(data):
+                return self._object("has a broken pax record")
+            key, equals, value = data[length.end() : end].partition(b"=")
+            if not key or not equals or not value.endswith(b"\n"):
+                return self._object("has a broken pax record")
+            yield key, value[:-1]
+            start = end
+        return None
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _is_pkg_info(name: str) -> bool:

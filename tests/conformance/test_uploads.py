@@ -241,6 +241,7 @@ def test_117_of_several_raced_uploads_one_wins_and_stays(running: ProxyIndex) ->
         "other-1.0-py3-none-any.whl",
         "demo-x.y-py3-none-any.whl",
         "d" * 250 + "-1.0-py3-none-any.whl",
+        "demo-1.0-py3-none-".ljust(241, "x") + ".whl",
         "",
     ],
 )
@@ -255,6 +256,12 @@ def test_118_hostile_and_foreign_file_names_are_refused(
     assert "\n" not in answer.text.rstrip("\n")
     assert sorted(folder.rglob("*")) == before
     assert running.get("/simple/demo/").status == 404
+
+
+def test_118_a_name_is_as_long_as_its_sidecars_let_it_be(running: ProxyIndex) -> None:
+    form = wheel_form("long").named("long-1.0-py3-none-".ljust(240, "x") + ".whl")
+    assert form.post(running).status == 200
+    assert list(entries(running, "long")) == [form.filename]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,24 @@ def test_all_workers_draw_the_same_name(tmp_path: Path) -> None:
     assert name == instance_id(tmp_path / "cache")
     assert len(name) == 16
     assert name != instance_id(tmp_path / "other")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["instance"]
+
+
+def test_workers_that_start_together_draw_the_same_name(tmp_path: Path) -> None:
+    for number in range(20):
+        with ThreadPoolExecutor(8) as threads:
+            drawn = list(threads.map(instance_id, [tmp_path / str(number)] * 8))
+        assert len(set(drawn)) == 1
+
+
+@pytest.mark.parametrize("left", ["", "\n", "\0" * 16, "é" * 16])
+def test_a_name_that_a_killed_writer_left_unfinished_is_drawn_anew(
+    tmp_path: Path, left: str
+) -> None:
+    (tmp_path / "instance").write_text(left)
+    name = instance_id(tmp_path)
+    assert (len(name), name.isalnum()) == (16, True)
+    assert name == instance_id(tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from tests.support.builders import put_sdist
 from tests.support.fixtures import Index, ServerFactory, start_server
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
-from tests.support.reply import Generated, sha256_of
+from tests.support.reply import BEFORE_HEADERS, Generated, sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
@@ -60,6 +62,31 @@ def test_a_body_that_is_cut_off_is_one_warning_and_no_traceback(index: Index, fo
     assert said.count("a file was broken off") == 1
     assert "Traceback" not in said
     assert "uvicorn" not in said
+
+
+@pytest.mark.parametrize(("suffix", "count"), [("", 2), (".metadata", 32)])
+def test_an_upstream_that_holds_all_it_may_leaves_others_theirs(
+    upstream: FakeUpstream,
+    other_upstream: FakeUpstream,
+    server: ServerFactory,
+    suffix: str,
+    count: int,
+) -> None:
+    both = [part for one in (upstream, other_upstream) for part in ("--upstream", one.simple_url)]
+    transfers = ["--max-transfers", "2"] if count == 2 else []
+    made = server(*both, *transfers)
+    with ExitStack() as stack:
+        for number in range(count):
+            name = f"slow-{number}"
+            file = replace(wheel_spec(name, payload=100_000), metadata=None)
+            upstream.project(name, file)
+            upstream.file(file, hold_at=BEFORE_HEADERS if suffix else 10)
+            stack.enter_context(made.connect()).start(path_of(name, file, suffix))
+        upstream.wait_held(count=count)
+        good = replace(wheel_spec("good"), metadata=None)
+        other_upstream.project("good", good)
+        assert made.get(path_of("good", good, suffix)).status == 200
+        upstream.release()
 
 
 def test_a_file_cut_short_on_disk_while_it_is_sent_ends_as_a_short_body(index: Index) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +28,8 @@ from proxyindex.server.checks import check
 from proxyindex.server.listen import addresses, bind_tcp, close_all, unix_socket
 from proxyindex.server.run import raise_descriptor_limit
 from proxyindex.server.workers import GIVE_UP_AFTER
-from proxyindex.settings import Settings
+from proxyindex.settings import Secret, Settings, UpstreamSettings
+from proxyindex.upstream.proxies import ProxyUnusable
 from tests.support.certificates import Certificates
 
 # An application of few words: `/` is its process id, `/slow` ends when told to through `release`.
@@ -440,6 +441,17 @@ def test_unwritable_cache_folder_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="cannot be written"):
         check(Settings(cache_dir=tmp_path / "file" / "cache"))
+
+
+def test_an_unusable_proxy_of_the_environment_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", "socks4://alice:s3cret@proxy.example")
+    special = UpstreamSettings("special", "https://index.example/simple", proxy=Secret("http://x"))
+    check(Settings(cache_dir=tmp_path))
+    check(Settings(cache_dir=tmp_path, upstreams=(special,)))
+    with pytest.raises(ProxyUnusable, match="ALL_PROXY"):
+        check(Settings(cache_dir=tmp_path, upstreams=(replace(special, proxy=None),)))
 
 
 def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:

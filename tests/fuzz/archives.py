@@ -8,7 +8,7 @@ import zlib
 
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
 from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.upstream.unzip import Unzip
+from proxyindex.unzip import PIECE, Unzip
 from proxyindex.wheel import (
     MAX_DIRECTORY,
     MAX_HEADER_VALUE,
@@ -76,7 +76,7 @@ def gzip_body(data: bytes) -> None:
     """A page that arrives compressed: decoded the same in whatever pieces it comes, and bounded."""
     outcomes = [_unzipped(data, size) for size in (1, 7, 2**16)]
     assert outcomes[0] == outcomes[1] == outcomes[2]
-    if outcomes[0] is not None and len(outcomes[0]) <= _MOST_BODY:
+    if outcomes[0] is not None:
         assert outcomes[0] == gzip.decompress(data)
 
 
@@ -93,14 +93,15 @@ def core_metadata(data: bytes) -> None:
 
 
 def _unzipped(data: bytes, size: int) -> bytes | None:
-    """What the body decodes to, cut one byte above the limit; `None` if it is broken."""
+    """What the body decodes to; `None` if it is broken or longer than the limit."""
     unzip, body = Unzip(), bytearray()
     try:
         for start in range(0, len(data), size):
-            body += unzip.add(data[start : start + size], _MOST_BODY + 1 - len(body))
-            if len(body) > _MOST_BODY:
-                assert len(body) == _MOST_BODY + 1
-                return bytes(body)
+            for piece in unzip.add(data[start : start + size]):
+                assert len(piece) <= PIECE
+                body += piece
+                if len(body) > _MOST_BODY:
+                    return None
     except zlib.error:
         return None
     return bytes(body) if unzip.is_whole else None

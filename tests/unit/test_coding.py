@@ -135,6 +135,18 @@ async def test_all_members_of_a_body_are_decoded(tmp_path: Path) -> None:
         assert await received(halves, "gzip", tmp_path, file(), piece=piece) == PLAIN
 
 
+@pytest.mark.parametrize("rest", [gzip.compress(b"") * 10_000, b"\0more"])
+async def test_a_body_with_members_without_end_or_more_behind_them_is_refused(
+    rest: bytes, tmp_path: Path
+) -> None:
+    with pytest.raises(UpstreamInvalid, match="broken coding"):
+        await received(PACKED + rest, "gzip", tmp_path, file(), piece=100_000)
+
+
+async def test_padding_behind_a_member_is_passed_over(tmp_path: Path) -> None:
+    assert await received(PACKED + bytes(100), "gzip", tmp_path, file()) == PLAIN
+
+
 async def test_without_a_folder_of_ours_the_systems_own_will_do() -> None:
     assert await received(PACKED, "gzip", None, file()) == PLAIN
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import anyio
 import httpcore
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSListener
 
 from proxyindex.upstream.client import Connection as Terms
 from proxyindex.upstream.client import _tls
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.wire import WireBackend
+from tests.support.certificates import Certificates
 from tests.support.hermetic import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -31,10 +37,11 @@ class Answering:
         self.answers = iter(answers)
         self.questions: list[bytes] = []
         self.connections = self.ended = 0
-        self.streams: list[SocketStream] = []
+        self.streams: list[Any] = []
         self.port = 0
+        self.scheme = "http"
 
-    async def serve(self, stream: SocketStream) -> None:
+    async def serve(self, stream: Any) -> None:
         self.connections += 1
         self.streams.append(stream)
         async with stream:
@@ -54,13 +61,15 @@ class Answering:
 
 
 @asynccontextmanager
-async def answering(*answers: bytes | None) -> AsyncIterator[Answering]:
+async def answering(
+    *answers: bytes | None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Answering]:
     made = Answering(answers)
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-        anyio.create_task_group() as tasks,
-    ):
-        made.port = listener.extra(SocketAttribute.local_port)
+    listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    made.port = listener.extra(SocketAttribute.local_port)
+    if tls is not None:
+        listener, made.scheme = TLSListener(listener, tls, standard_compatible=False), "https"
+    async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, made.serve)
         with anyio.fail_after(20):
             yield made
@@ -68,9 +77,11 @@ async def answering(*answers: bytes | None) -> AsyncIterator[Answering]:
 
 
 @asynccontextmanager
-async def pool_of(connections: int = 4, lifetime: float = LIFETIME) -> AsyncIterator[Pool]:
+async def pool_of(
+    connections: int = 4, lifetime: float = LIFETIME, authority: Path | None = None
+) -> AsyncIterator[Pool]:
     pool = Pool(
-        ssl_context=_tls(Terms("up", "http://up.example/", "px")),
+        ssl_context=_tls(Terms("up", "http://up.example/", "px", ca_file=authority)),
         max_connections=connections,
         keepalive_expiry=lifetime,
         network_backend=WireBackend(),
@@ -82,7 +93,7 @@ async def pool_of(connections: int = 4, lifetime: float = LIFETIME) -> AsyncIter
 def question(server: Answering, *, host: str = "127.0.0.1", **timeouts: float) -> httpcore.Request:
     return httpcore.Request(
         "GET",
-        f"http://{host}:{server.port}/x",
+        f"{server.scheme}://{host}:{server.port}/x",
         headers={"Host": host},
         extensions={"timeout": {"connect": 5.0, "read": 5.0, "pool": 5.0, **timeouts}},
     )
@@ -139,6 +150,38 @@ async def test_a_connection_is_not_used_again_where_that_is_not_safe(answer: byt
     assert server.connections == 2
 
 
+def padded(size: int) -> bytes:
+    """An answer of `size` bytes with its head."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    body = size - len(head % size)
+    return head % body + b"x" * body
+
+
+RECORD = 16 * 1024  # plain bytes of a TLS record: what is behind them comes in one of its own
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("behind", "connections"),
+    [(b"", 1), (OK, 2), (b"rubbish", 2)],
+)
+async def test_what_tls_holds_behind_an_answer_is_not_the_next_one(
+    version: ssl.TLSVersion, behind: bytes, connections: int, tmp_path: Path
+) -> None:
+    made = Certificates.make(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.cert, made.key)
+    tls.minimum_version = tls.maximum_version = version
+    wanted = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nwanted"
+    async with (
+        answering(padded(RECORD) + behind, wanted, tls=tls) as server,
+        pool_of(authority=made.authority) as pool,
+    ):
+        await ask(pool, question(server))
+        assert await ask(pool, question(server)) == (200, b"wanted")
+    assert server.connections == connections
+
+
 async def test_a_body_that_was_not_read_to_its_end_ends_the_connection() -> None:
     long = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
     async with answering(long, OK) as server, pool_of(1) as pool:
@@ -149,6 +192,30 @@ async def test_a_body_that_was_not_read_to_its_end_ends_the_connection() -> None
         await response.aclose()
         assert await ask(pool, question(server)) == (200, b"ok")
     assert server.connections == 2
+
+
+async def test_tiny_chunks_come_together_and_others_have_their_turn_in_between() -> None:
+    head, count = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 5000
+    turns, seen = 0, []
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            await anyio.sleep(0)
+            turns += 1
+
+    async with answering(head + b"1\r\nx\r\n" * count + b"0\r\n\r\n") as server, pool_of() as pool:
+        response = await pool.handle_async_request(question(server))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            async for piece in response.stream:  # type: ignore[union-attr]
+                seen.append((turns, len(piece)))
+            tasks.cancel_scope.cancel()
+        await response.aclose()
+        assert pool._resting
+    assert sum(size for _, size in seen) == count
+    assert len(seen) < count / 100
+    assert all(one < other for (one, _), (other, _) in pairwise(seen[:-1]))
 
 
 async def test_a_body_without_a_length_ends_with_the_connection() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyindex.sdist import check_whole, read_pkg_info
+from proxyindex.sdist import check_sdist, check_whole, read_pkg_info
 from proxyindex.wheel import InvalidArchive
 from tests.support.builders import (
     make_sdist,
@@ -123,6 +123,24 @@ def test_a_bomb_is_refused() -> None:
         read(tar_gz(("demo-1.0/zeros", bytes(80 * 1024**2))))
 
 
+def test_the_name_in_a_gzip_head_is_not_read_byte_by_byte() -> None:
+    packed = make_sdist()
+    named = bytes([*packed[:3], packed[3] | 8]) + packed[4:10] + b"x" * 10**6 + b"\0" + packed[10:]
+    assert not packed[3]
+    assert read(named) == metadata()
+
+    class Counted(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    counted = Counted(named)
+    check_whole(counted, NAME)
+    assert counted.reads < 100
+
+
 def test_an_oversized_pkg_info_is_refused() -> None:
     with pytest.raises(InvalidArchive, match="member of"):
         read(tar_gz(("demo-1.0/PKG-INFO", noise(11 * 1024**2, seed="big"))))
@@ -158,10 +176,115 @@ def test_a_negative_size_is_refused() -> None:
 
 @pytest.mark.parametrize("record", [b"nonsense", b"0 path=a\n", b"99 path=a\n", b" path=a\n", b"9"])
 def test_broken_pax_records_are_passed_over(record: bytes) -> None:
+    assert (
+        read(gzip.compress(extension(record) + make_tar([("demo-1.0/PKG-INFO", b"ok")]))) == b"ok"
+    )
+
+
+def extension(data: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A tar header that tells of the next member (or of all), with its data."""
     member = tarfile.TarInfo("x")
-    member.type, member.size = tarfile.XHDTYPE, len(record)
-    header = member.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")
-    assert read(gzip.compress(header + make_tar([("demo-1.0/PKG-INFO", b"ok")]))) == b"ok"
+    member.type, member.size = kind, len(data)
+    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def test_pax_records_without_end_are_refused_in_time() -> None:
+    many = extension(b"5 a=\n" * (1024**2 // 5))
+    with pytest.raises(InvalidArchive, match="more than 400000 pax records"):
+        read(gzip.compress(many * 40, 1))
+
+
+def test_too_many_bytes_of_extensions_are_refused() -> None:
+    long = extension(b"y" * 1024**2, tarfile.GNUTYPE_LONGNAME)
+    with pytest.raises(InvalidArchive, match="bytes of tar extensions"):
+        read(gzip.compress(long * 33, 1))
+
+
+@pytest.mark.parametrize("record", [b"4 a\n", b"3 \n", b"1 "])
+def test_records_too_short_to_be_any_end_a_pax_header_at_once(record: bytes) -> None:
+    many = extension(record * (1024**2 // len(record)))
+    assert read(gzip.compress(many * 3 + make_tar([("demo-1.0/PKG-INFO", b"ok")]), 1)) == b"ok"
+
+
+def pax(**records: str) -> bytes:
+    """Records of a pax header."""
+    made = b""
+    for key, value in records.items():
+        rest = f" {key.replace('_', '.')}={value}\n".encode()
+        length = next(n for n in range(5, 9999) if len(f"{n}") + len(rest) == n)
+        made += b"%d%s" % (length, rest)
+    return made
+
+
+def sdist_behind(*extensions: bytes) -> bytes:
+    """A sdist whose second member has these in front."""
+    first = make_tar([("demo-1.0/PKG-INFO", metadata())]).rstrip(b"\0")
+    first += bytes(-len(first) % 512)
+    return gzip.compress(first + b"".join(extensions) + make_tar([("demo-1.0/x", b"y")]))
+
+
+LONG_NAME = extension(b"demo-1.0/other\0", tarfile.GNUTYPE_LONGNAME)
+PATH = pax(path="demo-1.0/other")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "problem"),
+    [
+        ([extension(PATH + pax(path="../up"))], "climbs"),
+        ([extension(pax(size="1"))], "pax record 'size'"),
+        ([extension(pax(size="1"), tarfile.XGLTYPE)], "pax record 'size'"),
+        ([extension(pax(size="1"), tarfile.SOLARIS_XHDTYPE)], "pax record 'size'"),
+        ([extension(pax(GNU_sparse_name="../up"))], "pax record 'GNU.sparse.name'"),
+        ([extension(PATH, tarfile.XGLTYPE)], "one path for all"),
+        ([extension(PATH), LONG_NAME], "twice"),
+        ([extension(PATH), extension(PATH)], "twice"),
+        ([LONG_NAME, LONG_NAME], "twice"),
+        ([extension(PATH + b"3 a")], "broken pax record"),
+        ([extension(PATH + b"nonsense")], "broken pax record"),
+        ([extension(PATH + b"8 =none\n")], "broken pax record"),
+        ([extension(PATH[:-1])], "broken pax record"),
+        ([extension(PATH[:-1] + b"x")], "broken pax record"),
+    ],
+)
+def test_what_readers_of_tar_understand_differently_is_refused_of_uploads(
+    extensions: list[bytes], problem: str
+) -> None:
+    content = sdist_behind(*extensions)
+    with pytest.raises(InvalidArchive, match=problem):
+        check_sdist(io.BytesIO(content), NAME)
+    assert read(content) == metadata()
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [extension(pax(mtime="1700000000.25", path="demo-1.0/other", uname="ü", LIBARCHIVE_x="y"))],
+        [extension(pax(comment="0" * 40), tarfile.XGLTYPE), extension(PATH)],
+        [extension(PATH), extension(pax(comment="0" * 40), tarfile.XGLTYPE)],
+        [extension(b"demo-1.0/" + b"l" * 200 + b"\0", tarfile.GNUTYPE_LONGLINK), LONG_NAME],
+        [extension(PATH + bytes(100))],
+    ],
+)
+def test_what_builders_of_sdists_write_is_no_objection(extensions: list[bytes]) -> None:
+    content = sdist_behind(*extensions)
+    assert check_sdist(io.BytesIO(content), NAME) == metadata()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        assert archive.getnames() == ["demo-1.0/PKG-INFO", "demo-1.0/other"]
+
+
+@pytest.mark.parametrize("tar_format", FORMATS)
+def test_sdists_of_each_tar_format_pass(tar_format: int) -> None:
+    content = make_sdist(tar_format=tar_format, extra={f"demo-1.0/{'x' * 90}/ü": b""})
+    assert check_sdist(io.BytesIO(content), NAME) == metadata()
+
+
+@pytest.mark.parametrize("extensions", [[extension(PATH), LONG_NAME], [LONG_NAME, LONG_NAME]])
+def test_of_two_names_the_first_counts(extensions: list[bytes]) -> None:
+    second = extension(b"demo-1.0/PKG-INFO", tarfile.GNUTYPE_LONGNAME)
+    content = gzip.compress(b"".join(extensions) + second + make_tar([("a", b"1"), ("b", b"2")]))
+    assert read(content) is None
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        assert archive.getnames() == ["demo-1.0/other", "b"]
 
 
 TAR = make_tar([("demo-1.0/PKG-INFO", metadata()), ("z" * 200, b"long")])

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import httpcore
 import httpx
 import pytest
 
@@ -23,6 +24,7 @@ from proxyindex.upstream import index as index_module
 from proxyindex.upstream import retry as retry_module
 from proxyindex.upstream.client import Client, Connection, OffOrigin
 from proxyindex.upstream.index import Absent, Fetched, NotModified, Upstream, Validators
+from proxyindex.upstream.proxies import ProxyUnusable
 
 BASE = "http://up.corp.example"
 Answer = httpx.Response | Exception
@@ -317,12 +319,54 @@ async def test_a_refusal_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     assert body.is_closed
 
 
-async def test_a_refusal_stands_although_its_body_breaks() -> None:
-    body = Broken(error=httpx.ReadError("gone"))
+@pytest.mark.parametrize("error", [httpx.ReadError("gone"), ssl.SSLError("bad record")])
+async def test_a_refusal_stands_although_its_body_breaks(error: Exception) -> None:
+    body = Broken(error=error)
     answer = httpx.Response(404, stream=body, headers={"content-length": "100"})
     client = Client(connection(), transport=Script(answer))
     async with client.get(BASE + "/x", {}) as reply:
         assert reply.status == 404
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A body without end that comes in pieces of this size, each after a pause."""
+
+    def __init__(self, size: int, pause: float) -> None:
+        self.size = size
+        self.pause = pause
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await anyio.sleep(self.pause)
+            yield bytes(self.size)
+
+
+async def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_PACE_SECONDS", 0.05)
+    answer = httpx.Response(200, stream=Dripping(1, 0.001))
+    client = Client(connection(), transport=Script(answer))
+    with anyio.fail_after(20), pytest.raises(UpstreamUnavailable, match="too slowly"):
+        await body_of(client)
+
+
+async def body_of(client: Client) -> bytes:
+    async with client.get(BASE + "/x", {}) as reply:
+        return b"".join([piece async for piece in reply.raw()])
+
+
+@pytest.mark.parametrize(("size", "pause", "rest"), [(32 * 1024, 0.01, 0.0), (1, 0.0, 0.1)])
+async def test_neither_a_steady_body_nor_a_slow_reader_is_given_up(
+    size: int, pause: float, rest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_PACE_SECONDS", 0.3)
+    answer = httpx.Response(200, stream=Dripping(size, pause))
+    client = Client(connection(), transport=Script(answer))
+    begun = anyio.current_time()
+    async with client.get(BASE + "/x", {}) as reply:
+        async for _ in reply.raw():
+            await anyio.sleep(rest)
+            if anyio.current_time() > begun + 1.0:
+                break
 
 
 @pytest.mark.parametrize(
@@ -345,24 +389,98 @@ async def test_how_long_upstream_asks_us_to_wait(header: str, seconds: int | Non
         assert reply.asked_pause() == seconds
 
 
-async def test_forward_proxies_come_from_settings_or_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+PROXY = "http://proxy.example:3128"
+INDEX, FAMILY = "https://up.corp.example:8443/simple/", "https://files.corp.example/x.whl"
+USUAL_PORT = "https://up.corp.example/x.whl"
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the environment's proxies."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    assert client_module._proxy_mounts(connection(), 5) == {}
-    configured = connection(proxy="http://proxy.example:3128", file_hosts=("files.example",))
-    mounted = client_module._proxy_mounts(configured, 5)
-    assert set(mounted) == {
-        f"{scheme}://{host}"
-        for scheme in ("http", "https")
-        for host in ("up.corp.example", "files.example")
-    }
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
-    assert set(client_module._proxy_mounts(connection(), 5)) == {"http://up.corp.example"}
-    monkeypatch.setenv("no_proxy", "corp.example")
-    assert client_module._proxy_mounts(connection(), 5) == {}
+
+    def put(**given: str) -> None:
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+@pytest.mark.parametrize("url", [INDEX, FAMILY, USUAL_PORT])
+def test_everything_goes_through_the_configured_proxy(
+    url: str, variables: Callable[..., None]
+) -> None:
+    variables(https_proxy="http://other.example", no_proxy="*")
+    client = Client(connection(url=INDEX, proxy=PROXY))
+    assert client.border.objection(url) is None
+    assert through(client, url) == b"proxy.example"
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "proxy"),
+    [
+        ({}, FAMILY, None),
+        ({"https_proxy": PROXY}, FAMILY, b"proxy.example"),
+        ({"HTTPS_PROXY": PROXY}, USUAL_PORT, b"proxy.example"),
+        ({"all_proxy": PROXY}, FAMILY, b"proxy.example"),
+        ({"https_proxy": "proxy.example:3128"}, FAMILY, b"proxy.example"),
+        ({"https_proxy": "alice:s3cret@proxy.example:3128"}, FAMILY, b"proxy.example"),
+        ({"https_proxy": PROXY, "all_proxy": "socks5://proxy.example"}, FAMILY, b"proxy.example"),
+        ({"https_proxy": "socks4://x", "no_proxy": "up.corp.example"}, INDEX, None),
+        ({"http_proxy": PROXY}, FAMILY, None),
+        ({"http_proxy": PROXY}, "http://up.corp.example/", b"proxy.example"),
+        ({"https_proxy": PROXY, "no_proxy": "corp.example"}, FAMILY, None),
+        ({"https_proxy": PROXY, "no_proxy": "up.corp.example"}, INDEX, None),
+        ({"https_proxy": PROXY, "no_proxy": "up.corp.example"}, FAMILY, b"proxy.example"),
+    ],
+)
+def test_the_environments_proxies_are_chosen_for_each_url(
+    given: dict[str, str], url: str, proxy: bytes | None, variables: Callable[..., None]
+) -> None:
+    variables(**given)
+    assert through(Client(connection(url=INDEX)), url) == proxy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "socks4://alice:s3cret@proxy.example",
+        "http://",
+        "alice:s3cret@proxy.example:99999",
+        "http://alice:s3cret@[proxy.example",
+        "alice:s3#cret@proxy.example",
+        "alice:s3 cret@proxy.example",
+    ],
+)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy"])
+def test_a_variable_without_a_usable_proxy_is_named_but_not_shown(
+    text: str, name: str, variables: Callable[..., None]
+) -> None:
+    variables(**{name: text})
+    with pytest.raises(ProxyUnusable) as found:
+        Client(connection(url=INDEX))
+    assert name in str(found.value)
+    assert "alice" not in str(found.value)
+
+
+async def test_files_are_not_asked_past_a_proxy_that_cannot_be_used(
+    variables: Callable[..., None],
+) -> None:
+    variables(https_proxy="socks4://proxy.example", no_proxy="up.corp.example")
+    client = Client(connection(url=INDEX))
+    with pytest.raises(UpstreamInvalid, match="unusable proxy"):
+        async with client.get(FAMILY, {}):
+            pass
+
+
+def through(client: Client, url: str) -> bytes | None:
+    """The host of the proxy on the way to the URL."""
+    transport = client._ways.to(url)
+    assert isinstance(transport, httpx.AsyncHTTPTransport)
+    pool: object = transport._pool
+    return pool._proxy_url.host if isinstance(pool, httpcore.AsyncHTTPProxy) else None
 
 
 # -- the index ---

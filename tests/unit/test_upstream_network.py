@@ -122,7 +122,7 @@ def client_of(network: Network, url: str) -> Client:
 
 
 def pool_of(client: Client) -> httpcore.AsyncConnectionPool:
-    transport = client._http._transport
+    transport = client._ways.straight
     assert isinstance(transport, httpx.AsyncHTTPTransport)
     pool = transport._pool
     assert isinstance(pool, httpcore.AsyncConnectionPool)

@@ -134,6 +134,19 @@ def test_the_first_file_that_has_a_user_counts(tmp_path: Path) -> None:
     assert [file.verify("alice", word)[0] for word in ("first", "second")] == [True, False]
 
 
+def test_behind_a_broken_file_nobody_is_let_in(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path, user, password in zip(paths, ("bob", "alice", "alice"), "bno", strict=True):
+        path.write_text(f"{user}:{quick(password)}\n")
+    file = Htpasswd(paths, PasswordHashes())
+    assert file.verify("alice", "n")[0]
+    paths[1].write_bytes(b"alice:\xff\xfe\n")
+    assert not file.verify("alice", "o")[0], "the older password of the next file"
+    assert file.verify("bob", "b")[0]
+    paths[1].unlink()
+    assert file.verify("alice", "o")[0]
+
+
 def test_a_change_counts_at_once_however_it_was_written(users: Path) -> None:
     file = Htpasswd([users], PasswordHashes())
     for number in range(20):
@@ -368,6 +381,25 @@ def test_who_is_known_may_not_guess_without_end_either(attempts: Attempts) -> No
 def test_one_network_of_ipv6_is_one_address(attempts: Attempts) -> None:
     assert sum(guesses(attempts, f"2001:db8::{n:x}", f"u{n}", 1) for n in range(100)) == 20
     assert guesses(attempts, "2001:db8:0:1::1", "alice", 1) == 1
+
+
+def test_who_has_a_site_of_ipv6_guesses_little_more(attempts: Attempts) -> None:
+    # each of them forgotten before it comes again
+    networks = [f"2001:db8:7:{n:x}::1" for n in range(10_001)]
+    assert sum(guesses(attempts, one, "alice", 1) for one in networks * 2) == 100
+    assert guesses(attempts, "2001:db8:8::1", "alice", 1) == 1
+
+
+def test_who_has_sites_without_end_guesses_at_a_name_no_faster(attempts: Attempts) -> None:
+    sites = [f"2001:db8:{n:x}::1" for n in range(10_001)]
+    assert sum(guesses(attempts, one, "alice", 1) for one in sites * 2) == 440
+    assert guesses(attempts, sites[0], "bob", 1) == 1
+
+
+def test_ipv4_is_told_apart_however_it_is_written(attempts: Attempts) -> None:
+    assert guesses(attempts, "::ffff:192.0.2.1", "alice", 50) == 20
+    assert guesses(attempts, "192.0.2.1", "alice", 1) == 0
+    assert guesses(attempts, "::ffff:192.0.2.2", "alice", 1) == 1
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

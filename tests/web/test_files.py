@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import anyio
 import httpx
 import pytest
 
+from proxyindex.files import patience
 from proxyindex.settings import PolicySettings, UpstreamSettings
 from proxyindex.store.cache import Cache
 from tests.support.builders import make_wheel, metadata, noise, put, put_wheel, wheel_name
@@ -325,6 +327,56 @@ async def test_a_wheel_without_metadata_is_not_advertised_again(house: House) ->
     json = {"accept": "application/vnd.pypi.simple.v1+json"}
     page = (await client.get("/simple/demo/", headers=json)).json()
     assert page["files"][0]["core-metadata"] is False
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A byte now and then, for as long as anybody reads."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await anyio.sleep(0.02)
+            yield b"x"
+
+
+def drips(house: House, path: str, body: bytes = b"") -> None:
+    """A path that drips: what is asked of it, or only ranges if there is a `body`."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if body and "range" not in request.headers:
+            return answer(200, body)
+        first, last = request.headers.get("range", "bytes=0-99").removeprefix("bytes=").split("-")
+        span = {"content-range": f"bytes {first}-{last}/{len(body)}"}
+        return httpx.Response(206 if body else 200, headers=span, stream=Dripping())
+
+    house.router.get(UPSTREAM + path).mock(side_effect=handle)
+
+
+@pytest.mark.parametrize("way", ["sidecar", "tail"])
+async def test_metadata_that_drips_is_had_another_way(
+    house: House, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_WHOLE", 0.1)
+    house.project("demo", DEMO)
+    assert isinstance(DEMO.body, bytes)
+    if way == "sidecar":
+        drips(house, DEMO.path + ".metadata")
+    else:
+        house.serves(DEMO.path + ".metadata", status=404)
+        drips(house, DEMO.path, DEMO.body)
+    client = await house.client()
+    with anyio.fail_after(20):
+        assert (await client.get(URL + ".metadata")).content == DEMO.metadata
+
+
+async def test_a_signature_that_drips_is_given_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_WHOLE", 0.1)
+    house.project("demo", SDIST)
+    drips(house, SDIST.path + ".asc")
+    client = await house.client()
+    with anyio.fail_after(20):
+        assert (await client.get(f"/simple/demo/{SDIST.filename}.asc")).status_code == 503
 
 
 async def test_a_missing_signature_is_remembered(house: House) -> None:

@@ -182,7 +182,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_page_size", kinds.SIZE, "Largest page read from an upstream, decoded."),
     Option("max_upload_size", kinds.SIZE, "Largest file taken by an upload."),
     Option(
-        "max_transfers", kinds.count(1, 10_000), "Downloads from upstreams at one time, per worker."
+        "max_transfers",
+        kinds.count(1, 10_000),
+        "Downloads from one upstream at one time, per worker.",
     ),
     Option(
         "project_list",

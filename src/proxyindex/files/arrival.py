@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from proxyindex.errors import FileGone, ProxyindexError
+from proxyindex.errors import FileGone, ProxyindexError, StoreError
 from proxyindex.files.content import READ_SIZE
 from proxyindex.store.partials import Partial, Phase, Progress
 
@@ -132,19 +132,19 @@ class ArrivalStream:
         if wanted <= 0:
             raise StopAsyncIteration
         if arrival.readable - position <= _RECENT:
-            chunk = os.pread(arrival.fd, wanted, position)
+            chunk = _read(arrival.fd, wanted, position)
         else:
-            chunk = await anyio.to_thread.run_sync(os.pread, arrival.fd, wanted, position)
+            chunk = await anyio.to_thread.run_sync(_read, arrival.fd, wanted, position)
         if not chunk:
             raise StopAsyncIteration
         self._position += len(chunk)
         return chunk
 
     def digest(self, start: int, stop: int) -> bytes:
-        """The sha256 of bytes that were read already. Raises `OSError`. For a thread."""
+        """The sha256 of bytes that were read already. Raises `StoreError`. For a thread."""
         digest = hashlib.sha256()
         while self._arrival is not None and start < stop:
-            piece = os.pread(self._arrival.fd, min(READ_SIZE, stop - start), start)
+            piece = _read(self._arrival.fd, min(READ_SIZE, stop - start), start)
             if not piece:
                 break
             digest.update(piece)
@@ -155,3 +155,10 @@ class ArrivalStream:
         if self._arrival is not None:
             self._arrival.leave()
             self._arrival = None
+
+
+def _read(fd: int, size: int, position: int) -> bytes:
+    try:
+        return os.pread(fd, size, position)
+    except OSError as problem:
+        raise StoreError("read a file", problem.strerror or str(problem)) from problem

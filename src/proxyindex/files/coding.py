@@ -17,10 +17,10 @@ import anyio.to_thread
 from proxyindex import disk
 from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.model import File
+from proxyindex.unzip import GZIP, PIECE, ZLIB, unzipped
 from proxyindex.upstream.client import Reply
 
-_PIECE = 256 * 1024
-_WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's window bits with the format's framing
+_WINDOW = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
 def is_encoded(reply: Reply) -> bool:
@@ -80,7 +80,7 @@ def _write(raw: BinaryIO, chunk: bytes) -> None:
 
 
 def _plain(raw: BinaryIO) -> Iterator[bytes]:
-    while piece := raw.read(_PIECE):
+    while piece := raw.read(PIECE):
         yield piece
 
 
@@ -89,7 +89,7 @@ def _decoded(raw: BinaryIO, coding: str, upstream: str, limit: int) -> Iterator[
         raise UpstreamInvalid(upstream, f"sent a file with the unknown coding {coding[:20]!r}")
     size = 0
     try:
-        for decoded in _members(raw, _WINDOW[coding]):
+        for decoded in unzipped(_plain(raw), _WINDOW[coding]):
             size += len(decoded)
             if size > limit:
                 raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
@@ -98,23 +98,3 @@ def _decoded(raw: BinaryIO, coding: str, upstream: str, limit: int) -> Iterator[
         raise UpstreamInvalid(upstream, "sent a file with a broken coding") from problem
     except EOFError as problem:
         raise UpstreamInvalid(upstream, "cut a file's coding short") from problem
-
-
-def _members(raw: BinaryIO, window: int) -> Iterator[bytes]:
-    """All that is coded in `raw`: a gzip body may have several members (RFC 1952, 2.2).
-
-    Raises `zlib.error`, and `EOFError` when the last one is cut.
-    """
-    decoder = zlib.decompressobj(window)
-    for piece in _plain(raw):
-        rest = piece
-        while rest:
-            if decoder.eof:
-                decoder = zlib.decompressobj(window)
-            # zlib may hold output back although it has consumed all input: ask until it has none
-            while decoded := decoder.decompress(rest, _PIECE):
-                rest = decoder.unconsumed_tail
-                yield decoded
-            rest = decoder.unused_data
-    if not decoder.eof:
-        raise EOFError

@@ -87,7 +87,7 @@ class Cold:
 
     async def _relay(self, start: int, stop: int) -> "Relay | None":
         """The range from upstream; `None` where it does not do ranges, or too many last already."""
-        relays, token = self._downloads.workshop.relays, object()
+        relays, token = self._downloads.workshop.relays.of(self._upstream), object()
         try:
             relays.acquire_on_behalf_of_nowait(token)
         except anyio.WouldBlock:

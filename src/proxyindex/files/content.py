@@ -77,7 +77,10 @@ class Stored:
         """From the page cache, most likely: its first reader is being answered."""
         if self._fd is None or self.size is None or self.size > limit:
             return None
-        data = os.pread(self._fd, self.size, 0)
+        try:
+            data = os.pread(self._fd, self.size, 0)
+        except OSError:  # the stream will tell
+            return None
         return data if len(data) == self.size else None
 
     def descriptor(self) -> int | None:

@@ -25,9 +25,9 @@ from proxyindex.files.coding import identity
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
-from proxyindex.files.patience import in_time
+from proxyindex.files.patience import in_time, whole_in_time
 from proxyindex.files.ranged import RangedFile
-from proxyindex.files.workshop import Workshop
+from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
 from proxyindex.names import normalize, parse_filename
@@ -52,7 +52,7 @@ class MetadataFinder:
         self._downloads = downloads
         self._flights: Flights[bytes] = Flights(tasks)
         self._sidecars = _SidecarMemory()
-        self._tail_threads = anyio.CapacityLimiter(_TAIL_THREADS)
+        self._tail_threads = PerUpstream(_TAIL_THREADS)
 
     async def find(self, wheel: File, upstream: Upstream, patience: float) -> tuple[bytes, bool]:
         """The metadata, and whether this call led the search; it goes on when `patience` seconds
@@ -99,7 +99,8 @@ class MetadataFinder:
         assert isinstance(wheel.origin, UpstreamOrigin)
         url = wheel.origin.sibling(METADATA_SUFFIX)
         try:
-            data = await self._download(url, wheel, upstream)
+            with whole_in_time(upstream):
+                data = await self._download(url, wheel, upstream)
         except FileGone:
             if not is_advertised:
                 self._sidecars.missed(upstream.name)
@@ -134,7 +135,8 @@ class MetadataFinder:
 
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
         try:
-            size = wheel.size or await probe_size(wheel, upstream)
+            with whole_in_time(upstream):
+                size = wheel.size or await probe_size(wheel, upstream)
             return await self._read_tail(wheel, size, upstream) if size else None
         except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
             # the digest of the whole wheel will tell whether the archive is really broken
@@ -142,13 +144,19 @@ class MetadataFinder:
             return None
 
     async def _read_tail(self, wheel: File, size: int, upstream: Upstream) -> bytes:
-        def fetch(start: int, stop: int) -> bytes:
-            return anyio.from_thread.run(read_range, wheel, upstream, start, stop)
+        async def asked(begun: float, start: int, stop: int) -> bytes:
+            with whole_in_time(upstream, begun):
+                return await read_range(wheel, upstream, start, stop)
 
-        remote = cast(BinaryIO, RangedFile(size, fetch))
-        return await anyio.to_thread.run_sync(
-            read_metadata, remote, wheel.filename, limiter=self._tail_threads
-        )
+        def read() -> bytes:
+            begun = time.monotonic()  # until now others may have had the threads
+
+            def fetch(start: int, stop: int) -> bytes:
+                return anyio.from_thread.run(asked, begun, start, stop)
+
+            return read_metadata(cast(BinaryIO, RangedFile(size, fetch)), wheel.filename)
+
+        return await anyio.to_thread.run_sync(read, limiter=self._tail_threads.of(upstream))
 
     async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         transfer, _ = self._downloads.join(wheel, upstream)

@@ -33,7 +33,7 @@ async def pass_through(
     fetching = Fetching(file, upstream, shop)
     fetching.check_size(file.size)
     held, position = b"", 0
-    async with shop.slots, aclosing(fetching.pieces()) as pieces:
+    async with shop.slots.of(upstream), aclosing(fetching.pieces()) as pieces:
         async for piece in pieces:
             wanted = piece[max(0, start - position) : None if stop is None else stop - position]
             position += len(piece)

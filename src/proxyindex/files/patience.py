@@ -1,7 +1,8 @@
-"""How long a client is kept waiting for an upstream that does not begin to answer."""
+"""How long an upstream is waited for: by a client until it begins, by us until it has ended."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio
@@ -13,6 +14,22 @@ T = TypeVar("T")
 
 _SLICE = 1.0  # seconds between two looks
 _LONGEST = 60.0  # seconds, whatever the upstream does for others
+_WHOLE = 60.0  # seconds for all of a sidecar, a signature, or the ranges of a wheel's tail
+
+
+@contextmanager
+def whole_in_time(upstream: Upstream, begun: float | None = None) -> Iterator[None]:
+    """Something small must be here within a minute, since `begun` (`time.monotonic()`) if given:
+    what never ends would hold a place that others wait for.
+
+    Raises `UpstreamUnavailable`.
+    """
+    spent = 0.0 if begun is None else time.monotonic() - begun
+    try:
+        with anyio.fail_after(_WHOLE - spent):
+            yield
+    except TimeoutError as problem:
+        raise UpstreamUnavailable(upstream.name, "did not finish in time") from problem
 
 
 async def in_time(wait: Callable[[], Awaitable[T]], upstream: Upstream, seconds: float) -> T:

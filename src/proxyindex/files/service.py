@@ -26,6 +26,7 @@ from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.metadata import MetadataFinder, local_metadata
+from proxyindex.files.patience import whole_in_time
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Inquiry, Outcome
@@ -170,7 +171,8 @@ class FileService:
         upstream = self._upstream(signed, inquiry)
         inquiry.outcome = Outcome.FETCHED
         try:
-            data = await _fetch_signature(file, signed, upstream)
+            with whole_in_time(upstream):
+                data = await _fetch_signature(file, signed, upstream)
         except FileGone:
             await self._worker.run(self._notes.remember, note, b"", _NO_SIGNATURE_SECONDS)
             raise

@@ -113,7 +113,7 @@ class Transfer(Arrival):
             self._attach(await anyio.to_thread.run_sync(self._begun))
         elif not self._may_continue():
             raise UpstreamUnavailable(self._upstream.name, "was lost by the process that asked it")
-        async with self._shop.slots:
+        async with self._shop.slots.of(self._upstream):
             await self._fetch()
 
     def _begun(self) -> Partial:

@@ -12,6 +12,21 @@ from proxyindex.store.locks import Locks
 from proxyindex.store.partials import Partials
 from proxyindex.store.trouble import Trouble
 from proxyindex.store.worker import Worker
+from proxyindex.upstream.index import Upstream
+
+
+class PerUpstream:
+    """A limit for each upstream: one that is slow, or means harm, holds up none of the others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limiters: dict[str, anyio.CapacityLimiter] = {}
+
+    def of(self, upstream: Upstream) -> anyio.CapacityLimiter:
+        """At most so many at a time."""
+        if upstream.name not in self._limiters:
+            self._limiters[upstream.name] = anyio.CapacityLimiter(self._most)
+        return self._limiters[upstream.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +43,8 @@ class Workshop:
     facts: Facts
     locks: Locks
     worker: Worker
-    slots: anyio.CapacityLimiter
-    relays: anyio.CapacityLimiter
+    slots: PerUpstream
+    relays: PerUpstream
     writers: anyio.CapacityLimiter
     provers: anyio.CapacityLimiter
     spool: Path

@@ -23,7 +23,8 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from proxyindex.names import InvalidName, is_safe_filename, normalize
+from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.names import MAX_FILENAME, InvalidName, is_safe_filename, normalize
 from proxyindex.publish.attestations import provenance
 from proxyindex.publish.form import Form
 from proxyindex.publish.rejection import UploadRejected, bad
@@ -36,6 +37,9 @@ _DIGESTS = {"sha256_digest": "sha256", "blake2_256_digest": "blake2_256", "md5_d
 _GONE = frozenset({"submit", "submit_pkg_info", "doc_upload", "verify"})
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _MAX_VERSION = 255
+# what belongs to a file lies beside it, its name being the file's and more
+_BESIDE = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
+_MAX_FILENAME = MAX_FILENAME - max(map(len, _BESIDE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ def check_filename(filename: str | None, filetype: str) -> str:
         raise bad("The form has no file in its field 'content'.")
     if not is_safe_filename(filename):
         raise bad(f"The file name {filename[:200]!r} is not one of a distribution file.")
+    if len(filename) > _MAX_FILENAME:
+        raise bad(f"The file name {filename!r} is longer than {_MAX_FILENAME} characters.")
     if not filename.endswith(SUFFIXES[filetype]):
         ends = " or ".join(SUFFIXES[filetype])
         raise bad(f"The file name {filename!r} does not end in {ends}, as a {filetype} must.")

@@ -49,12 +49,13 @@ SIDECARS = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
 class Shelf:
     """One folder. There must be but one of it per process and path: its locks are the process's."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, twin: Shelf | None = None) -> None:
         self.root = Path(os.path.abspath(root))
+        self._twin = twin  # the same folder under another path
 
     @cached_property
     def _locks(self) -> Locks:
-        return Locks(self.root / INCOMING / LOCKS)
+        return self._twin._locks if self._twin else Locks(self.root / INCOMING / LOCKS)
 
     @asynccontextmanager
     async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
@@ -174,7 +175,9 @@ class Shelf:
         fd = os.open(home / DELETED, flags, 0o666)
         hand_over(home / DELETED)
         try:
-            os.write(fd, "".join(f"\n{name}" for name in names).encode())
+            noted = "".join(f"\n{name}" for name in names).encode()
+            while noted:  # a disk that is nearly full takes a part, and refuses the next
+                noted = noted[os.write(fd, noted) :]
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -203,9 +206,11 @@ class Shelves:
         self._shelves: dict[Path, Shelf] = {}
 
     def at(self, root: Path) -> Shelf:
-        """The shelf of this folder."""
-        shelf = Shelf(root)
-        return self._shelves.setdefault(shelf.root, shelf)
+        """The shelf of this folder. What is listed of it has the path that was configured, so each
+        path has its own, but all that links make the same folder have the same locks."""
+        path, real = Path(os.path.abspath(root)), os.path.realpath(root)
+        twins = (one for one in self._shelves.values() if os.path.realpath(one.root) == real)
+        return self._shelves.setdefault(path, Shelf(path, next(twins, None)))
 
     def sweep(self) -> None:
         """Remove what killed processes have left in them. Blocks."""

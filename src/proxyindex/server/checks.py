@@ -12,6 +12,7 @@ from proxyindex import logs
 from proxyindex.publish.stage import is_changeable
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
+from proxyindex.upstream.proxies import Proxies
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def check(settings: Settings) -> None:
-    """Find what the configuration cannot tell by itself. Raises `StartError`."""
+    """Find what the configuration cannot tell. Raises `StartError` and `ProxyUnusable`."""
     for folder in settings.every_folder:
         if not os.access(folder, os.R_OK | os.X_OK):
             raise StartError(f"The folder {folder} cannot be read; change its permissions.")
@@ -27,6 +28,9 @@ def check(settings: Settings) -> None:
     _check_cache(settings.cache_dir)
     if settings.audit_log:
         _check_audit_log(settings.audit_log)
+    for upstream in settings.upstreams:
+        if not upstream.proxy:
+            Proxies(None).of(upstream.url)
     _check_tls(settings.tls_cert, settings.tls_key)
 
 

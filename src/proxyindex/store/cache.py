@@ -1,7 +1,9 @@
 """A whole cache directory: its layout, opened and closed as one."""
 
 import logging
+import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,19 +149,40 @@ class Cache:
 def instance_id(root: Path) -> str:
     """Names this server in `Via`, so that it knows its own requests; drawn once per directory.
 
-    All workers must draw the same, so the file's first writer decides.
+    All workers must have the same, so what the first of them wrote decides.
     """
-    path, drawn = root / "instance", secrets.token_hex(8)
+    path = root / "instance"
     try:
-        disk.make_folder(root)
-        with path.open("x") as stream:
-            stream.write(drawn)
-        disk.hand_over(path)
-    except FileExistsError:
-        return path.read_text(errors="replace").strip()[:16] or drawn
+        return _instance(path) or _drawn(path)
     except OSError:
-        return drawn
-    return drawn
+        return secrets.token_hex(8)
+
+
+def _drawn(path: Path) -> str:
+    drawn = secrets.token_hex(8)
+    disk.make_folder(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(drawn)
+        disk.hand_over(Path(temporary))
+        try:
+            os.link(temporary, path)  # whole, and never over that of another
+        except OSError:
+            if not _instance(path):  # left by one who was killed, or there are no links here
+                os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return _instance(path) or drawn
+
+
+def _instance(path: Path) -> str:
+    """What was drawn; nothing if there is no file, or it cannot have been written by us."""
+    try:
+        text = path.read_text(errors="replace").strip()[:16]
+    except FileNotFoundError:
+        return ""
+    return text if text.isascii() and text.isalnum() else ""
 
 
 def _mark(root: Path, level: int = logging.WARNING) -> None:

@@ -8,24 +8,25 @@ from __future__ import annotations
 import base64
 import logging
 import ssl
-import urllib.request
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import anyio
 import httpx
 
 from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.texts import whole_number
+from proxyindex.unzip import Unzip
 from proxyindex.upstream.border import Border, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
+from proxyindex.upstream.proxies import Proxies, ProxyUnusable
 from proxyindex.upstream.tls import trusting
-from proxyindex.upstream.unzip import Unzip
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPALIVE_SECONDS = 60.0
 _DRAIN_SECONDS = 1.0
+# Less than this in so many seconds of waiting is no sending: a file that drips would hold a place
+# among the downloads for days. A slow line with many downloads gives each more than 1 KiB a second.
+_LEAST_BYTES, _PACE_SECONDS = 32 * 1024, 30.0
 _MAX_VALUE = 2048  # characters of a header's value; a stored page's head must stay readable
 _DRAINED = 64 * 1024  # bytes of a refusal's body worth reading to keep a connection
 
@@ -82,11 +86,23 @@ class Reply:
         }
 
     async def raw(self) -> AsyncIterator[bytes]:
-        """The body as it came over the wire, undecoded. Raises `UpstreamUnavailable`."""
+        """The body as it came over the wire, undecoded.
+
+        Raises `UpstreamUnavailable`, also for a body that does little but keep us waiting.
+        """
+        waited, received = 0.0, 0  # the time that the reader takes for himself does not count
         with _mapped(self._upstream):
+            asked = time.monotonic()
             async for chunk in self._response.aiter_raw():
                 self.when_heard()
+                waited += time.monotonic() - asked
+                received += len(chunk)
+                if waited > _PACE_SECONDS:
+                    if received < _LEAST_BYTES:
+                        raise UpstreamUnavailable(self._upstream, "sends too slowly")
+                    waited, received = 0.0, 0
                 yield chunk
+                asked = time.monotonic()
 
     async def text(self, limit: int) -> bytes:
         """The whole decoded body. Raises `UpstreamInvalid` over `limit` bytes."""
@@ -100,8 +116,10 @@ class Reply:
         with _mapped(self._upstream):
             async for chunk in self._response.aiter_raw():
                 received += len(chunk)
-                body += unzip.add(chunk, limit + 1 - len(body)) if unzip else chunk
-                self._check_size(max(received, len(body)), limit)
+                self._check_size(received, limit)
+                for piece in unzip.add(chunk) if unzip else (chunk,):
+                    body += piece
+                    self._check_size(len(body), limit)
         if unzip and not unzip.is_whole:
             raise UpstreamInvalid(self._upstream, "sent a broken encoding")
         return bytes(body)
@@ -117,7 +135,10 @@ class Reply:
 
 
 class Client:
-    """Requests to one upstream. `transport` replaces the network in tests."""
+    """Requests to one upstream. `transport` replaces the network in tests.
+
+    Raises `ProxyUnusable` where the environment's proxy for it is none.
+    """
 
     def __init__(
         self,
@@ -128,12 +149,10 @@ class Client:
     ) -> None:
         self._connection = connection
         self.border = Border(connection.url, connection.file_hosts)
-        limit = max_connections or connection.max_connections
-        self._http = httpx.AsyncClient(
-            transport=transport or _transport(connection, self.border, limit),
-            mounts={} if transport else _proxy_mounts(connection, limit),
-            trust_env=False,  # netrc is read by the configuration, proxies and CA below
+        self._ways = _Ways(
+            connection, self.border, max_connections or connection.max_connections, transport
         )
+        self._ways.to(connection.url)  # a proxy that cannot be used is told at the start
         self._headers = {
             "Accept": "*/*",
             "Connection": "keep-alive",
@@ -169,7 +188,7 @@ class Client:
             await response.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._ways.aclose()
 
     async def _follow(
         self, url: str, headers: Mapping[str, str], *, same_origin: bool
@@ -213,16 +232,18 @@ class Client:
         length = response.headers.get("content-length", "")
         is_short = length.isdecimal() and len(length) < 8 and int(length) <= _DRAINED
         if response.status_code >= 300 and is_short:
-            # the status stands, whatever becomes of the body
-            with anyio.move_on_after(_DRAIN_SECONDS), suppress(httpx.HTTPError, httpx.StreamError):
+            # the status stands, whatever becomes of the body; TLS breaks with errors of its own
+            broken = suppress(httpx.HTTPError, httpx.StreamError, OSError)
+            with anyio.move_on_after(_DRAIN_SECONDS), broken:
                 async for _ in response.aiter_raw():
                     pass
 
     async def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         """The answer to one request.
 
-        By the transport itself: what httpx's client does around it (redirects, cookies, hooks) is
-        not wanted here, and took a tenth of the processor's time of a cold small page.
+        By the transport itself: what httpx's client does around it (redirects, cookies, hooks, what
+        the environment says) is not wanted here, and took a tenth of the processor's time of a cold
+        small page.
         """
         credentials = self._credentials if self.border.is_index_origin(url) else {}
         with _mapped(self._connection.name), anyio.fail_after(self._head_seconds):
@@ -232,8 +253,7 @@ class Client:
                 headers={**self._headers, **headers, **credentials},
                 extensions=self._extensions,
             )
-            transport = self._http._transport_for_url(request.url)
-            response = await transport.handle_async_request(request)
+            response = await self._ways.to(url).handle_async_request(request)
             response.request = request
             return response
 
@@ -255,6 +275,8 @@ class _mapped:  # noqa: N801 - a context manager used like a function
                 raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
                 raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem
+            case ProxyUnusable():
+                raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
             case httpx.ConnectError():
                 raise UpstreamUnavailable(self._upstream, "cannot be reached") from problem
             # a TLS alert after the handshake (no client certificate, say) comes as it is
@@ -262,42 +284,48 @@ class _mapped:  # noqa: N801 - a context manager used like a function
                 raise UpstreamUnavailable(self._upstream, "broke the connection") from problem
 
 
-def _transport(
-    connection: Connection, border: Border, max_connections: int
-) -> httpx.AsyncBaseTransport:
-    tls = _tls(connection)
-    transport = httpx.AsyncHTTPTransport(verify=tls)
-    # httpx offers no public way to pass it a pool; this one is where it would have put httpcore's
-    # (tests/unit/test_upstream_network.py fails if this moves)
-    transport._pool = Pool(
-        ssl_context=tls,
-        max_connections=max_connections,
-        keepalive_expiry=_KEEPALIVE_SECONDS,
-        network_backend=GuardedBackend(border.is_named, is_closed),
-    )
-    return transport
+class _Ways:
+    """The transports to one upstream: straight, and through a forward proxy where there is one."""
 
+    def __init__(
+        self, connection: Connection, border: Border, limit: int, transport: Transport | None
+    ) -> None:
+        self._tls = _tls(connection)
+        self._limit = limit
+        self._proxies = None if transport else Proxies(connection.proxy)
+        self.straight = transport or self._straight(border)
+        self._through: dict[str, Transport] = {}
 
-def _proxy_mounts(
-    connection: Connection, max_connections: int
-) -> Mapping[str, httpx.AsyncBaseTransport]:
-    """Transports through a forward proxy: the configured one, else the environment's, like pip."""
-    proxies = urllib.request.getproxies_environment()
-    mounts: dict[str, httpx.AsyncBaseTransport] = {}
-    hosts = [urlsplit(connection.url).netloc.rpartition("@")[2], *connection.file_hosts]
-    for host in hosts:
-        for scheme in ("http", "https"):
-            proxy = connection.proxy or proxies.get(scheme) or proxies.get("all")
-            bypassed = not connection.proxy and urllib.request.proxy_bypass(host)
-            if proxy and not bypassed:
-                mounts[f"{scheme}://{host}"] = httpx.AsyncHTTPTransport(
-                    verify=_tls(connection),
-                    proxy=proxy,
-                    limits=httpx.Limits(
-                        max_connections=max_connections, keepalive_expiry=_KEEPALIVE_SECONDS
-                    ),
-                )
-    return mounts
+    def to(self, url: str) -> Transport:
+        """The one that leads to `url`."""
+        proxy = self._proxies and self._proxies.of(url)
+        if not proxy:
+            return self.straight
+        if proxy not in self._through:
+            self._through[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._tls,
+                proxy=proxy,
+                limits=httpx.Limits(
+                    max_connections=self._limit, keepalive_expiry=_KEEPALIVE_SECONDS
+                ),
+            )
+        return self._through[proxy]
+
+    async def aclose(self) -> None:
+        for transport in (self.straight, *self._through.values()):
+            await transport.aclose()
+
+    def _straight(self, border: Border) -> Transport:
+        transport = httpx.AsyncHTTPTransport(verify=self._tls)
+        # httpx offers no public way to pass it a pool; this one is where it would have put
+        # httpcore's (tests/unit/test_upstream_network.py fails if this moves)
+        transport._pool = Pool(
+            ssl_context=self._tls,
+            max_connections=self._limit,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+            network_backend=GuardedBackend(border.is_named, is_closed),
+        )
+        return transport
 
 
 def _tls(connection: Connection) -> ssl.SSLContext:

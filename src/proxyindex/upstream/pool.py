@@ -14,12 +14,16 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import h11
 import httpcore
 
 # bytes of one read: larger ones where the kernel has more. Each piece of a file goes to a thread
 # and wakes all who wait for it; measured, fifty clients of 200 MB: 4 s of the processor, not 6.4 s
 _FIRST_READ, _LARGEST_READ = 64 * 1024, 256 * 1024
+_MOST_CHUNKS = (
+    256  # in one piece: a single read holds 40,000 chunks of a byte each, a second's work
+)
 _MAX_HEAD = 100 * 1024  # bytes of an answer's head, or of any line between its chunks
 
 _Key = tuple[bytes, bytes, int]
@@ -155,13 +159,24 @@ class _Connection:
         with suppress(httpcore.WriteError):  # some answer and close without reading the question
             await self._stream.write(data, timeouts.get("write"))
         while not isinstance(event := await self._event(timeouts.get("read")), h11.Response):
-            pass  # interim answers, for as long as the caller waits
+            await anyio.lowlevel.checkpoint()  # interim answers, for as long as the caller waits
         return event
 
     async def piece(self, timeout: float | None) -> bytes:
-        """The next bytes of the body; none at its end."""
-        event = await self._event(timeout)
-        return bytes(event.data) if isinstance(event, h11.Data) else b""
+        """The next bytes of the body; none at its end.
+
+        Chunks that have arrived come together: each piece costs its reader a turn or a thread.
+        """
+        if self._state.their_state not in (h11.SEND_BODY, h11.ERROR):
+            return b""
+        event, parts = await self._event(timeout), []
+        while isinstance(event, h11.Data):
+            parts.append(event.data)
+            if len(parts) == _MOST_CHUNKS:
+                await anyio.lowlevel.checkpoint()
+                break
+            event = self._parsed()
+        return b"".join(parts)
 
     def rests(self) -> bool:
         """Whether the answer was read to its end, with nothing behind it, so that another may be
@@ -169,13 +184,25 @@ class _Connection:
         try:
             if self._state.their_state is h11.SEND_BODY:
                 self._state.next_event()  # of an answer without a body, this is the end
-            if self._state.trailing_data != (b"", False):
+            if self._state.trailing_data != (b"", False) or self._holds_more():
                 return False
             self._state.start_next_cycle()
         except h11.ProtocolError:
             return False
         self._since, self._size = time.monotonic(), _FIRST_READ
         return True
+
+    def _holds_more(self) -> bool:
+        """Whether TLS has more for us than was read: whole records that came with the answer wait
+        in memory, where no look at the socket finds them. The end of the stream is such a record;
+        a session ticket (TLS 1.3) is read here and tells nothing."""
+        tls = self._stream.get_extra_info("ssl_object")
+        try:
+            return tls is not None and tls.read(1) is not None
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            return True
 
     def is_over(self, lifetime: float) -> bool:
         return time.monotonic() - self._since > lifetime
@@ -189,17 +216,21 @@ class _Connection:
             await self._stream.aclose()
 
     async def _event(self, timeout: float | None) -> Any:
+        while (event := self._parsed()) is h11.NEED_DATA:
+            data = await self._stream.read(self._size, timeout)
+            if len(data) == self._size:
+                self._size = min(2 * self._size, _LARGEST_READ)
+            if not data and self._state.their_state is h11.SEND_RESPONSE:
+                raise httpcore.RemoteProtocolError("closed without an answer")
+            self._state.receive_data(data)
+        return event
+
+    def _parsed(self) -> Any:
+        """The next event of what has been read."""
         try:
-            while (event := self._state.next_event()) is h11.NEED_DATA:
-                data = await self._stream.read(self._size, timeout)
-                if len(data) == self._size:
-                    self._size = min(2 * self._size, _LARGEST_READ)
-                if not data and self._state.their_state is h11.SEND_RESPONSE:
-                    raise httpcore.RemoteProtocolError("closed without an answer")
-                self._state.receive_data(data)
+            return self._state.next_event()
         except h11.RemoteProtocolError as problem:
             raise httpcore.RemoteProtocolError(str(problem)) from problem
-        return event
 
 
 class _Body:

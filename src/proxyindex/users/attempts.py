@@ -52,32 +52,34 @@ class _Buckets:
 class Attempts:
     """How often passwords may be tried.
 
-    An address may guess 20 times, then once in 5 seconds; at one user name all addresses together
-    40 times, then once a second. The first try of an address at a name is never refused for what
-    other addresses did, so that nobody is locked out who knows his password.
+    An address may guess 20 times, then once in 5 seconds; all of an IPv6 /48 100 times, then once a
+    second; at one user name all addresses together 40 times, then once a second. The first try of
+    an address at a name is not counted there but among first tries at it, of which there may be
+    400, then one a second: who knows his password is not locked out by what a few others did.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._addresses = _Buckets(20, 5.0, clock)
+        self._sites = _Buckets(100, 1.0, clock)
         self._users = _Buckets(40, 1.0, clock)
+        self._firsts = _Buckets(400, 1.0, clock)
         self._pairs = _Buckets(20, 5.0, clock)
         self._proven: Memo[str, None] = Memo(_MOST)
         self._tried: Memo[str, None] = Memo(_MOST)
 
     def take(self, address: str, user: str) -> float:
         """Count one guess; 0.0, or how many seconds to wait, and then nothing is counted."""
-        pair = _pair(address, user)
         counters = self._counters(address, user)
         if wait := max(buckets.wait(key) for buckets, key in counters):
             return wait
         for buckets, key in counters:
             buckets.add(key, -1)
-        self._tried.put(pair, None)
+        self._tried.put(_pair(address, user), None)
         return 0.0
 
     def succeeded(self, address: str, user: str) -> None:
         """The last one counted was right: it was no guess."""
-        for buckets, key in self._counters(address, user):
+        for buckets, key in [*self._counters(address, user), (self._firsts, user)]:
             buckets.add(key, 1)
         pair = _pair(address, user)
         self._tried.pop(pair)
@@ -87,8 +89,9 @@ class Attempts:
         pair = _pair(address, user)
         if pair in self._proven:
             return [(self._pairs, pair)]
-        own = (self._addresses, _network(address))
-        return [own, (self._users, user)] if pair in self._tried else [own]
+        name = (self._users if pair in self._tried else self._firsts, user)
+        found = [(self._addresses, _network(address)), name]
+        return [*found, (self._sites, site)] if (site := _site(address)) else found
 
 
 def seconds(wait: float) -> int:
@@ -102,8 +105,24 @@ def _pair(address: str, user: str) -> str:
 
 def _network(address: str) -> str:
     """Who an address is counted as: one may have all of an IPv6 /64 to himself."""
+    parsed = _parsed(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed or address[:100])
+
+
+def _site(address: str) -> str | None:
+    """Whose networks these are, for IPv6: whoever asks for one is given 65,536 of them."""
+    parsed = _parsed(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 48), strict=False))
+    return None
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address[:100]
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+        return None
+    # a socket for both kinds shows IPv4 so
+    return getattr(parsed, "ipv4_mapped", None) or parsed

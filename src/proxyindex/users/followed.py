@@ -30,7 +30,8 @@ class Followed(Generic[T]):
     """What a file says, as `parse` understands it: as of now, whoever wrote it, in every process.
 
     A file that is missing says what an empty one does. So does one that cannot be read or
-    understood, which is logged: nobody gets in by a broken file. `parse` raises `ValueError`.
+    understood, which is logged: nobody gets in by a broken file. It says `broken`, where that is
+    given. `parse` raises `ValueError`.
 
     A file changed less than two seconds ago is read again each time: its next state might bear the
     same stamp, and a revoked token must not live on by that. `clock` tells ns since the epoch.
@@ -41,10 +42,12 @@ class Followed(Generic[T]):
         path: Path,
         parse: Callable[[bytes], T],
         *,
+        broken: T | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path = path
         self._parse = parse
+        self._broken = broken
         self._clock = clock
         self._read: tuple[Signature | None, T] | None = None
         self._told: Signature | None = None  # of a file that could not be used
@@ -65,7 +68,7 @@ class Followed(Generic[T]):
             body, found = read(self.path)
             said = self._parse(body)
         except (OSError, ValueError) as problem:
-            said = self._parse(b"")
+            said = self._parse(b"") if self._broken is None else self._broken
             found = found or disk.signature(self.path)
             if found is not None and found != self._told:
                 self._told = found

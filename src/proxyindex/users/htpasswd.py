@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from proxyindex.access import is_user_name
 from proxyindex.disk import Signature
@@ -22,13 +23,19 @@ log = logging.getLogger(__name__)
 
 Witness = tuple[str, Signature | None]
 
+_BROKEN: Mapping[str, str] = MappingProxyType({})  # nobody knows who is in it
+
 
 class Htpasswd:
-    """The users of some files. In several files, the first that has a user counts."""
+    """The users of some files. In several files, the first that has a user counts.
+
+    Behind a file that cannot be read nobody is let in: it might have the user, with another
+    password or none.
+    """
 
     def __init__(self, paths: Sequence[Path], hashes: PasswordHashes) -> None:
         self._hashes = hashes
-        self._files = [Followed(path, partial(self._parse, path)) for path in paths]
+        self._files = [Followed(path, partial(self._parse, path), broken=_BROKEN) for path in paths]
         self._key = secrets.token_bytes(16)
 
     def verify(self, user: str, password: str) -> tuple[bool, list[Witness]]:
@@ -39,10 +46,13 @@ class Htpasswd:
         """
         witnesses: list[Witness] = []
         everybody: dict[str, str] = {}
+        is_told = True
         for file in self._files:
             found, users = file.now()
             witnesses.append((str(file.path), found))
-            everybody = {**users, **everybody}
+            is_told = is_told and users is not _BROKEN
+            if is_told:
+                everybody = {**users, **everybody}
         hashed = everybody.get(user)
         if hashed is None:
             if everybody:

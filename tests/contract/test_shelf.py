@@ -1,0 +1,78 @@
+"""What a folder that is written to promises: each step leaves what may be served."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from packaging.utils import canonicalize_name
+
+from proxyindex.publish.shelf import DELETED, Shelf, Shelves
+from proxyindex.publish.stage import Stage
+
+DEMO = canonicalize_name("demo")
+FILE = "demo-1.0.tar.gz"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of the project, with a file and all that belongs to it."""
+    home = tmp_path / DEMO
+    home.mkdir()
+    for suffix in ("", ".json", ".asc", ".provenance"):
+        (home / (FILE + suffix)).write_text(f"theirs{suffix}")
+    return home
+
+
+def test_a_name_that_is_taken_costs_nobody_his_sidecars(home: Path) -> None:
+    stage = Stage(home.parent)
+    (stage.path / FILE).write_text("ours")
+    stage.put(FILE + ".json", b"ours.json")
+    with pytest.raises(FileExistsError):
+        Shelf(home.parent).add(stage, DEMO, FILE)
+    found = {path.name: path.read_text() for path in home.iterdir()}
+    assert found == {FILE + s: f"theirs{s}" for s in ("", ".json", ".asc", ".provenance")}
+    # and ours are still there for who may overwrite it
+    Shelf(home.parent).replace(stage, FILE, home / FILE)
+    assert (home / (FILE + ".json")).read_text() == "ours.json"
+    stage.discard()
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes: a write that would is cut short."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_deleted_name_that_could_not_be_noted_is_not_deleted(home: Path) -> None:
+    shelf = Shelf(home.parent)
+    (home / DELETED).write_bytes(b"\nother-1.0.tar.gz")
+    with room_for((home / DELETED).stat().st_size + 5), pytest.raises(OSError, match="large"):
+        shelf.remove(DEMO, [home / FILE])
+    assert (home / FILE).exists()
+    shelf.remove(DEMO, [home / FILE])
+    assert {"other-1.0.tar.gz", FILE} <= shelf.deleted(DEMO)
+
+
+async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(home.parent)
+    shelves = Shelves()
+    one, other = shelves.at(home.parent), shelves.at(tmp_path / "link")
+    assert shelves.at(home.parent) is one
+    assert other.holds(str(tmp_path / "link" / DEMO / FILE))
+    async with one.locked(DEMO):
+        with anyio.move_on_after(0.1) as waiting:
+            async with other.locked(DEMO):
+                pass
+        assert waiting.cancelled_caught
+    async with other.locked(DEMO):
+        pass

@@ -1,0 +1,46 @@
+"""A disk that fails under an arriving or a stored file is an error of the store, and no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxyindex.errors import StoreError
+from proxyindex.files import arrival as arrival_module
+from proxyindex.files.arrival import Arrival
+from proxyindex.files.content import Stored
+from proxyindex.store.partials import Phase, Progress
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path) -> Iterator[int]:
+    """A descriptor that cannot be read from."""
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("recent", [0, 100])
+async def test_an_arriving_file_that_cannot_be_read_is_a_store_error(
+    unreadable: int, recent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrival_module, "_RECENT", recent)
+    arrival = Arrival(10)
+    arrival._fd = unreadable
+    arrival._advance(Progress(Phase.FLOWING, 5, 10))
+    stream = arrival.reader(0, None)
+    with pytest.raises(StoreError):
+        await anext(stream)
+    with pytest.raises(StoreError):
+        stream.digest(0, 5)
+    await stream.aclose()
+
+
+async def test_a_stored_file_that_cannot_be_read_is_not_at_hand(unreadable: int) -> None:
+    stored = Stored(unreadable, 5, sha256=None, modified=None)
+    assert stored.at_hand(100) is None
+    with pytest.raises(StoreError):
+        await anext(aiter(await stored.stream()))
