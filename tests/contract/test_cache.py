@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxyindex.store.cache import TAG, Cache, instance_id
-from tests.support.stores import GIB, age, child, finish, keep, kill, line, opened, sha256
+from tests.support.stores import GIB, HEAD, age, child, finish, keep, kill, line, opened, sha256
 
 
 def test_the_directory_is_made_and_marked_as_a_cache(tmp_path: Path) -> None:
@@ -56,6 +56,20 @@ def test_pinned_projects_stay_with_page_files_and_metadata(tmp_path: Path) -> No
         cache.trim()
         assert list(cache.blobs.walk()) == []
         assert cache.pages.keys("up-0123456789ab") == []
+
+
+def test_a_pinned_page_stays_also_if_no_file_of_its_upstream_was_ever_taken(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, page_limit=0) as cache:
+        for name in ("pinned", "other"):
+            cache.pages.write("up-0123456789ab", name, HEAD, b"a page")
+        cache.pins.add("pinned")
+        for _ in range(2):
+            cache.trim()
+            assert cache.pages.keys("up-0123456789ab") == ["pinned"]
+            # the same once there are facts, but of another upstream
+            keep(cache, "else", {"else.whl": b"wheel"}, upstream="else-0123456789ab")
 
 
 def test_pins_are_listed_and_removed_once(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from pathlib import Path
 from proxyindex.errors import StoreError
 from proxyindex.store import disk
 from proxyindex.store.facts import Facts
+from proxyindex.store.pages import PageStore
 
 
 class Pins:
     """Pinned projects, and what of the stores belongs to them. Synchronous."""
 
-    def __init__(self, root: Path, facts: Facts) -> None:
+    def __init__(self, root: Path, facts: Facts, pages: PageStore) -> None:
         self._root = root
         self._facts = facts
+        self._pages = pages
 
     def names(self) -> list[str]:
         return disk.names(self._root)
@@ -31,16 +33,20 @@ class Pins:
 
     def blobs(self) -> frozenset[str]:
         """Digests of all files and metadata of pinned projects."""
-        digests: set[str] = set()
-        names = self.names()
-        for upstream in self._facts.upstreams() if names else ():
-            for name in names:
-                for fact in self._facts.read(upstream, name).values():
-                    digests |= fact.digests
-        return frozenset(digests)
+        return frozenset(
+            digest
+            for upstream, name in self._places()
+            for fact in self._facts.read(upstream, name).values()
+            for digest in fact.digests
+        )
 
     def pages(self) -> frozenset[str]:
         """Page keys (`upstream/name`) of pinned projects."""
+        return frozenset(f"{upstream}/{name}" for upstream, name in self._places())
+
+    def _places(self) -> list[tuple[str, str]]:
         names = self.names()
-        upstreams = self._facts.upstreams() if names else ()
-        return frozenset(f"{upstream}/{name}" for upstream in upstreams for name in names)
+        if not names:
+            return []
+        upstreams = {*self._pages.upstreams(), *self._facts.upstreams()}
+        return [(upstream, name) for upstream in sorted(upstreams) for name in names]
