@@ -4,6 +4,7 @@ from pathlib import Path
 
 from proxyindex.errors import StoreError
 from proxyindex.store import disk
+from proxyindex.store.disk import Signature
 from proxyindex.store.facts import Facts
 from proxyindex.store.pages import PageStore
 
@@ -15,6 +16,7 @@ class Pins:
         self._root = root
         self._facts = facts
         self._pages = pages
+        self._named: dict[tuple[str, str], tuple[Signature | None, frozenset[str]]] = {}
 
     def names(self) -> list[str]:
         return disk.names(self._root)
@@ -32,13 +34,16 @@ class Pins:
         return disk.remove(self._root / project)
 
     def blobs(self) -> frozenset[str]:
-        """Digests of all files and metadata of pinned projects."""
-        return frozenset(
-            digest
-            for upstream, name in self._places()
-            for fact in self._facts.read(upstream, name).values()
-            for digest in fact.digests
-        )
+        """Digests of all files and metadata of pinned projects, as their pages name them and as
+        was learned."""
+        digests: set[str] = set()
+        named = {}
+        for upstream, name in self._places():
+            digests.update(*(fact.digests for fact in self._facts.read(upstream, name).values()))
+            named[upstream, name] = self._named_by(upstream, name)
+            digests |= named[upstream, name][1]
+        self._named = named
+        return frozenset(digests)
 
     def pages(self) -> frozenset[str]:
         """Page keys (`upstream/name`) of pinned projects."""
@@ -50,3 +55,11 @@ class Pins:
             return []
         upstreams = {*self._pages.upstreams(), *self._facts.upstreams()}
         return [(upstream, name) for upstream in sorted(upstreams) for name in names]
+
+    def _named_by(self, upstream: str, name: str) -> tuple[Signature | None, frozenset[str]]:
+        """The digests on a page; asked at each trim, so not read again while it is the same."""
+        signature = self._pages.signature(upstream, name)
+        known = self._named.get((upstream, name))
+        if known is not None and known[0] == signature:
+            return known
+        return signature, self._pages.digests(upstream, name)

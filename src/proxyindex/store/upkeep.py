@@ -18,7 +18,7 @@ from proxyindex.events import SILENT
 from proxyindex.store import disk
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
 from proxyindex.store.doubts import Doubts
-from proxyindex.store.holdings import NotHeld, digests, holders, referred, upstreams
+from proxyindex.store.holdings import NotHeld, digests, holders, unreferred, upstreams
 from proxyindex.store.pages import absent_note
 
 Advance = Callable[[int], None]  # told how many bytes more have been looked at
@@ -141,7 +141,7 @@ def purge(cache: Cache, project: str) -> Purged:
     for upstream in where:
         cache.facts.remove(upstream, project)
     pages = sum(cache.pages.remove(upstream, project) for upstream in where)
-    removed = [remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
+    removed = [remove_blob(cache, digest) for digest in unreferred(cache, own)]
     sizes = [size for size in removed if size is not None]
     doubts = Doubts(cache.doubts)
     for upstream in upstreams(cache):
@@ -164,10 +164,9 @@ def remove_blob(cache: Cache, name: str) -> int | None:
 
 
 def _remove_orphans(cache: Cache, instant: float) -> list[int]:
-    # the files are listed before the facts are read: what is noted meanwhile is no orphan
+    # the files are listed before pages and facts are read: what is noted meanwhile is no orphan
     old = [name for name, _, adopted_at in cache.blobs.walk() if adopted_at < instant]
-    needed = referred(cache)
-    removed = [remove_blob(cache, name) for name in old if name not in needed]
+    removed = [remove_blob(cache, name) for name in unreferred(cache, old)]
     return [size for size in removed if size is not None]
 
 
