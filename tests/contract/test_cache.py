@@ -123,6 +123,22 @@ def test_an_index_lost_while_running_is_counted_at_the_next_trim(tmp_path: Path)
         assert cache.pages.total() > 0
 
 
+def test_what_another_process_has_evicted_or_purged_is_not_counted(tmp_path: Path) -> None:
+    """Though it was used here a moment before, and that is noted only now."""
+    with opened(tmp_path, file_limit=10, page_limit=GIB) as one, opened(tmp_path) as other:
+        keep(one, "demo", {"a": b"x" * 8, "b": b"y" * 8})
+        for content in (b"x" * 8, b"y" * 8):
+            blob = other.blobs.open(sha256(content))
+            assert blob is not None
+            blob.close()
+        other.pages.used("up-0123456789ab", "demo", 100)
+        one.trim()
+        one.pages.remove("up-0123456789ab", "demo")
+        other.trim()
+        assert other.blobs.total() == 8
+        assert other.pages.total() == 0
+
+
 def test_recovering_sweeps_what_nobody_will_finish(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         keep(cache, "demo", {"a": b"x"})

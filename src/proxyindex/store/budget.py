@@ -61,7 +61,9 @@ class Budgeted(ABC):
     def flush(self) -> None:
         """Write what was noted to the index."""
         with self._touched_lock:
-            touched, self._touched = self._touched, {}
+            noted, self._touched = self._touched, {}
+        # another process may have evicted or purged it since; nobody would remove such a row
+        touched = {key: size for key, size in noted.items() if self.has(key)}
         if touched and not self._recency.touch(touched.items()):
             with self._touched_lock:  # the index is busy: a file it never hears of is never evicted
                 self._touched = touched | self._touched
