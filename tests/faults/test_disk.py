@@ -205,6 +205,20 @@ def test_a_download_whose_end_cannot_be_stored_arrives(
     heals(full, upstream, *specs)
 
 
+def test_a_full_disk_is_told_at_the_start_and_by_ready(full: ProxyIndex, disk: SmallDisk) -> None:
+    assert full.get("/ready").body == b"ready\n"
+    disk.fill()
+    answer = full.get("/ready")
+    assert (answer.status, answer.text) == (
+        200,
+        "ready\nThe cache cannot be written: No space left on device.\n",
+    )
+    full.restart()
+    assert "cannot be written: No space left on device" in full.logs
+    disk.clear()
+    assert full.get("/ready").body == b"ready\n"
+
+
 def test_pip_installs_from_a_full_disk(
     full: ProxyIndex, upstream: FakeUpstream, disk: SmallDisk, workbench: Workbench
 ) -> None:

@@ -4,12 +4,12 @@ import errno
 import logging
 import os
 import ssl
-import tempfile
 from pathlib import Path
 
 from proxyindex import logs
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
+from proxyindex.store import disk
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ def check(settings: Settings) -> None:
 def _check_cache(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        disk.try_writing(folder)
     except OSError as error:
         if error.errno in _DISK_TROUBLE and (folder / "CACHEDIR.TAG").exists():
             # it served from there before: better without keeping anything than not at all

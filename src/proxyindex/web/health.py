@@ -1,7 +1,6 @@
 """Whether the process lives, whether it may serve, and what it counted."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from proxyindex.store import disk
 from proxyindex.web.access import exchange_of
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -43,10 +43,10 @@ class Health:
     def complaints(self) -> list[str]:
         """What makes it serve worse than it could."""
         try:
-            with tempfile.TemporaryFile(dir=self.cache):
-                return []
+            disk.try_writing(self.cache)
         except OSError as problem:
             return [f"The cache cannot be written: {problem.strerror}."]
+        return []
 
 
 async def health(request: Request) -> Response:
