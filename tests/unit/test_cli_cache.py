@@ -215,6 +215,17 @@ def test_clean_holds_the_budgets(root: Path) -> None:
     assert sum(sizes) <= len(SHARED)
 
 
+def test_clean_exits_with_1_if_a_budget_is_exceeded_all_the_same(root: Path) -> None:
+    run(root, "pin", "other")
+    result = run(root, "clean", "--cache-size", "10B")
+    assert result.exit_code == 1
+    assert f"exceeded by {len(SHARED) - 10} bytes: by pinned projects, or" in result.stderr
+    result = run(root, "clean", "--cache-size", "10B", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["excess"] == len(SHARED) - 10
+    assert blobs(root) == {sha256(SHARED)}
+
+
 def test_clean_removes_old_orphans_and_leftovers_only(root: Path) -> None:
     with opened(root) as cache:
         for content in (b"old orphan", b"young orphan"):

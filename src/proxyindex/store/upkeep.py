@@ -26,13 +26,17 @@ Advance = Callable[[int], None]  # told how many bytes more have been looked at
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What `clean` removed: bytes evicted to hold the budgets, orphans, leftovers (numbers)."""
+    """What `clean` removed: bytes evicted to hold the budgets, orphans, leftovers (numbers).
+
+    `excess` is by how many bytes the budgets are exceeded all the same.
+    """
 
     file_bytes: int
     page_bytes: int
     orphans: int
     orphan_bytes: int
     leftovers: int
+    excess: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ def clean(cache: Cache, *, grace: float = LEFTOVER_SECONDS) -> Cleaned:
         orphans=len(orphans),
         orphan_bytes=sum(orphans),
         leftovers=cache.tidy() + cache.sweep(),
+        excess=cache.blobs.excess() + cache.pages.excess(),
     )
 
 
