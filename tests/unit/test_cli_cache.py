@@ -325,6 +325,22 @@ def test_verify_reports_and_removes_what_is_damaged(root: Path) -> None:
         assert set(cache.facts.read(OTHER, "other")) == {"other-1.0.tar.gz"}
 
 
+@pytest.mark.parametrize("place", ["63", "63/deep", "."])
+def test_verify_removes_what_lies_where_it_should_not(root: Path, place: str) -> None:
+    """And not what lies where that should."""
+    folder = root / "blobs" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    assert sha256(WHEEL)[:2] != "63"
+    for name in ("foreign", sha256(WHEEL), sha256(b"lost")):
+        (folder / name).write_bytes(WHEEL)
+    result = run(root, "verify")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("3 damaged, removed.\n")
+    assert [path for path in folder.iterdir() if path.is_file()] == []
+    assert blobs(root) - {"deep"} == {sha256(content) for content in (WHEEL, METADATA, SHARED)}
+    assert run(root, "verify").stdout == "The cache is sound.\n"
+
+
 def test_verify_dry_run_removes_nothing(root: Path) -> None:
     damage(root)
     result = run(root, "verify", "--dry-run")

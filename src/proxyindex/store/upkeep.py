@@ -176,17 +176,23 @@ def _remove_orphans(cache: Cache, instant: float) -> list[int]:
 
 
 def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
-    for name, size, _ in cache.blobs.walk():
-        if problem := _blob_problem(cache.blobs.path(name), name):
+    # by their real paths: what lies where it should not is not found by its name
+    for path, found in disk.files(cache.root / "blobs"):
+        if path.name.startswith("."):  # not whole yet
+            continue
+        if problem := _blob_problem(path, cache.blobs.path(path.name)):
             if repair:
-                cache.blobs.forget(name)
-            yield Damage("file", name, problem)
-        advance(size)
+                disk.remove(path)
+            yield Damage("file", path.name, problem)
+        advance(found.st_size)
 
 
-def _blob_problem(path: Path, name: str) -> str | None:
+def _blob_problem(path: Path, place: Path) -> str | None:
+    name = path.name
     if not disk.is_sha256(name):
         return "the name is no sha256"
+    if path != place:
+        return f"it lies in {path.parent.name}, not where its name says"
     found = disk.open_regular(path)
     if found is None:  # evicted meanwhile, or something that is never served
         return "it is no readable file" if path.is_symlink() or path.exists() else None
