@@ -23,7 +23,8 @@ THREAD_SIZE = 32 * 1024  # smaller bodies are parsed and digested faster than a 
 
 @dataclass(frozen=True, slots=True)
 class Copy(Generic[T]):
-    """A stored document, parsed. `signature` is the file's it was read from."""
+    """A stored document, parsed. `signature` is the file's it was read from, `None` if the disk did
+    not take it: then it is in memory only."""
 
     signature: Signature | None
     head: PageHead
@@ -60,11 +61,14 @@ class Copies(Generic[T]):
         self._memo: OrderedDict[str, Copy[T]] = OrderedDict()
         self._memo_weight = 0
         self._loading: dict[str, _Loading] = {}
+        self._disowned = pages.disowned()
 
     async def get(self, key: str) -> Copy[T] | None:
         """The stored document, from memory while its file is unchanged."""
         while True:
             signature = self._pages.signature(self._id, key)
+            if signature is None:
+                self._drop_disowned()
             known = self._memo.get(key)
             if known is not None and known.signature == signature:
                 self._memo.move_to_end(key)
@@ -115,12 +119,21 @@ class Copies(Generic[T]):
 
     def remember(self, key: str, copy: Copy[T]) -> Copy[T]:
         """Hold this copy in memory."""
+        if copy.signature is None:
+            self._drop_disowned()
         self.drop(key)
         self._memo[key] = copy
         self._memo_weight += self._weigh(copy.document)
         while self._memo_weight > _MEMO_WEIGHT and len(self._memo) > 1:
             self.drop(next(iter(self._memo)))
         return copy
+
+    def _drop_disowned(self) -> None:
+        """Drop what is in memory only, if somebody purged since: no file of it tells."""
+        if (now := self._pages.disowned()) != self._disowned:
+            self._disowned = now
+            for key in [key for key, copy in self._memo.items() if copy.signature is None]:
+                self.drop(key)
 
     def drop(self, key: str) -> None:
         """Forget the copy in memory."""

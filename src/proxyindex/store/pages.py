@@ -8,8 +8,10 @@ or whose body has another length or digest, is a miss.
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,16 @@ class PageStore(Budgeted):
     def remove(self, upstream: str, key: str) -> bool:
         """Forget the page; whether there was one."""
         return self.forget(f"{upstream}/{key}")
+
+    def disown(self) -> None:
+        """Have servers drop the pages that they hold in memory only: no file of theirs can tell
+        that they were purged. It works on a full disk, too."""
+        with suppress(OSError):
+            os.utime(self._root)
+
+    def disowned(self) -> Signature | None:
+        """Changes with `disown`, and with a new upstream; one `stat`."""
+        return disk.signature(self._root)
 
     def keys(self, upstream: str) -> list[str]:
         """Every stored key of an upstream."""

@@ -105,6 +105,7 @@ def empty(cache: Cache) -> int:
     Which projects are pinned stays known. The locks stay, for servers may hold some.
     """
     freed = 0
+    cache.pages.disown()
     for store in ("pages", "facts", "blobs"):
         for path, found in disk.files(cache.root / store):
             freed += found.st_size if disk.remove(path) else 0
@@ -140,6 +141,7 @@ def purge(cache: Cache, project: str) -> Purged:
     """Forget a project: its pages, what was learned of its files, and the files that no other
     project has. Raises `NotHeld`.
     """
+    cache.pages.disown()  # also where the disk took nothing of it
     where = holders(cache, project)
     own = {digest for upstream in where for digest in digests(cache, upstream, project)}
     # facts first: a server that looks now must not promise the bytes that go next
