@@ -124,6 +124,13 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def try_writing(folder: Path) -> None:
+    """Write to a file that nobody sees, to find out whether it can be done. Raises `OSError`."""
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.write(bytes(4096))  # an empty file takes no room, and can be made on a full disk
+        stream.flush()
+
+
 def remove(path: Path) -> bool:
     """Unlink; whether there was something to unlink."""
     try:

@@ -34,6 +34,10 @@ class Memo(Generic[K, V]):
         self._values.move_to_end(key)
         return self._values[key]
 
+    def items(self) -> list[tuple[K, V]]:
+        """All of them, those not used for longest first."""
+        return list(self._values.items())
+
     def put(self, key: K, value: V) -> None:
         """Remember the value in the place of the one before."""
         self.pop(key)

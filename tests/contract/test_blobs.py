@@ -151,6 +151,24 @@ def test_a_lost_index_is_counted_again_oldest_first(make: Made, tmp_path: Path) 
     assert tight.total() == 200
 
 
+def test_without_any_index_the_oldest_go_first_but_none_that_is_pinned(
+    make: Made, tmp_path: Path
+) -> None:
+    (tmp_path / "index").touch()  # no database can be opened there
+    contents = [data(letter, 100) for letter in "abcd"]
+    blobs = make(limit=200, pinned=frozenset({sha256(contents[1])}))
+    for seconds, content in zip((20, 40, 30, 10), contents, strict=True):
+        blobs.put(sha256(content), content)
+        age(blobs.path(sha256(content)), seconds)
+    assert (blobs.total(), blobs.excess()) == (400, 200)
+    assert blobs.trim() == 200
+    assert [blobs.has(sha256(content)) for content in contents] == [False, True, False, True]
+    assert (blobs.trim(), blobs.total(), blobs.last_total, blobs.excess()) == (0, 200, 200, 0)
+    (tmp_path / "index").unlink()
+    assert make(limit=100).trim() == 100, "an index is made as soon as that is possible"
+    assert [blobs.has(sha256(content)) for content in contents] == [False, False, False, True]
+
+
 def test_unfinished_writes_are_no_blobs(make: Made, tmp_path: Path) -> None:
     blobs = make()
     blobs.put(sha256(b"a"), b"a")

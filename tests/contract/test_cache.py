@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxyindex.store.cache import TAG, Cache, instance_id
-from tests.support.stores import GIB, age, child, finish, keep, kill, line, opened, sha256
+from tests.support.stores import GIB, HEAD, age, child, finish, keep, kill, line, opened, sha256
 
 
 def test_the_directory_is_made_and_marked_as_a_cache(tmp_path: Path) -> None:
@@ -57,6 +57,20 @@ def test_pinned_projects_stay_with_page_files_and_metadata(tmp_path: Path) -> No
         cache.trim()
         assert list(cache.blobs.walk()) == []
         assert cache.pages.keys("up-0123456789ab") == []
+
+
+def test_a_pinned_page_stays_also_if_no_file_of_its_upstream_was_ever_taken(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, page_limit=0) as cache:
+        for name in ("pinned", "other"):
+            cache.pages.write("up-0123456789ab", name, HEAD, b"a page")
+        cache.pins.add("pinned")
+        for _ in range(2):
+            cache.trim()
+            assert cache.pages.keys("up-0123456789ab") == ["pinned"]
+            # the same once there are facts, but of another upstream
+            keep(cache, "else", {"else.whl": b"wheel"}, upstream="else-0123456789ab")
 
 
 def test_pins_are_listed_and_removed_once(tmp_path: Path) -> None:
@@ -108,6 +122,22 @@ def test_an_index_lost_while_running_is_counted_at_the_next_trim(tmp_path: Path)
         cache.trim()
         assert cache.blobs.total() == sum(size for _, size, _ in cache.blobs.walk()) == 100
         assert cache.pages.total() > 0
+
+
+def test_what_another_process_has_evicted_or_purged_is_not_counted(tmp_path: Path) -> None:
+    """Though it was used here a moment before, and that is noted only now."""
+    with opened(tmp_path, file_limit=10, page_limit=GIB) as one, opened(tmp_path) as other:
+        keep(one, "demo", {"a": b"x" * 8, "b": b"y" * 8})
+        for content in (b"x" * 8, b"y" * 8):
+            blob = other.blobs.open(sha256(content))
+            assert blob is not None
+            blob.close()
+        other.pages.used("up-0123456789ab", "demo", 100)
+        one.trim()
+        one.pages.remove("up-0123456789ab", "demo")
+        other.trim()
+        assert other.blobs.total() == 8
+        assert other.pages.total() == 0
 
 
 def test_recovering_sweeps_what_nobody_will_finish(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_write_ahead_log_in_use_is_taken_over_later(tmp_path: Path) -> None:
     old = log_of_old(tmp_path / "index")
     old.set("a", 7)
     recency = Recency(tmp_path / "index")
-    assert recency.total() == 0, "off, as long as the older program runs"
+    assert recency.total() is None, "off, as long as the older program runs"
     old.close()
     assert recency.total() == 7
     recency.close()
@@ -141,7 +141,7 @@ def test_a_removed_database_is_no_ghost(tmp_path: Path, caplog: pytest.LogCaptur
     recency.touch([("b", 2)])
     recency.touch([("c", 3)])
     other = Recency(tmp_path / "index")
-    assert other.total() >= 3
+    assert (other.total() or 0) >= 3
     assert other.keys()[-1] == "c"
     assert len(caplog.records) == 1
     other.close()

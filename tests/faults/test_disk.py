@@ -98,10 +98,15 @@ def unfinished(server: ProxyIndex) -> list[Path]:
 
 def verify(server: ProxyIndex, *more: str) -> tuple[int, str]:
     """`proxyindex cache verify`: exit status and output."""
+    return cache(server, "verify", *more)
+
+
+def cache(server: ProxyIndex, *command: str) -> tuple[int, str]:
+    """`proxyindex cache …`: exit status and output."""
     args = dict(itertools.pairwise(server.args))
     done = subprocess.run(
         [
-            *(*server.wrapper, sys.executable, "-m", "proxyindex", "cache", "verify", *more),
+            *(*server.wrapper, sys.executable, "-m", "proxyindex", "cache", *command),
             *("--cache-dir", args.get("--cache-dir", str(server.cache_dir))),
         ],
         capture_output=True,
@@ -203,6 +208,39 @@ def test_a_download_whose_end_cannot_be_stored_arrives(
         shutil.rmtree(full.cache_dir / "blobs", ignore_errors=True)
     told_once(full)
     heals(full, upstream, *specs)
+
+
+def test_on_a_full_disk_a_new_process_holds_the_budget(
+    full: ProxyIndex, upstream: FakeUpstream, disk: SmallDisk
+) -> None:
+    """Though there is no room to open the index, which would tell what was used last."""
+    specs = [offer(upstream, payload=BIG) for _ in range(4)]
+    for spec in specs:
+        wait_until(lambda spec=spec: is_kept(full, upstream, spec), "kept")  # type: ignore[misc]
+    full.stop()
+    disk.fill()
+    code, said = cache(full, "clean", "--cache-size", "3MB")
+    assert (code, "Evicted 0 bytes" in said) == (0, False), said
+    assert [blob(full, spec).is_file() for spec in specs] == [False, False, True, True]
+    disk.fill()
+    full.args += ["--cache-size", "2MB"]
+    full.start()
+    wait_until(lambda: not blob(full, specs[2]).exists(), "evicted")
+    assert blob(full, specs[3]).is_file()
+
+
+def test_a_full_disk_is_told_at_the_start_and_by_ready(full: ProxyIndex, disk: SmallDisk) -> None:
+    assert full.get("/ready").body == b"ready\n"
+    disk.fill()
+    answer = full.get("/ready")
+    assert (answer.status, answer.text) == (
+        200,
+        "ready\nThe cache cannot be written: No space left on device.\n",
+    )
+    full.restart()
+    assert "cannot be written: No space left on device" in full.logs
+    disk.clear()
+    assert full.get("/ready").body == b"ready\n"
 
 
 def test_pip_installs_from_a_full_disk(

@@ -215,6 +215,17 @@ def test_clean_holds_the_budgets(root: Path) -> None:
     assert sum(sizes) <= len(SHARED)
 
 
+def test_clean_exits_with_1_if_a_budget_is_exceeded_all_the_same(root: Path) -> None:
+    run(root, "pin", "other")
+    result = run(root, "clean", "--cache-size", "10B")
+    assert result.exit_code == 1
+    assert f"exceeded by {len(SHARED) - 10} bytes: by pinned projects, or" in result.stderr
+    result = run(root, "clean", "--cache-size", "10B", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["excess"] == len(SHARED) - 10
+    assert blobs(root) == {sha256(SHARED)}
+
+
 def test_clean_removes_old_orphans_and_leftovers_only(root: Path) -> None:
     with opened(root) as cache:
         for content in (b"old orphan", b"young orphan"):
@@ -312,6 +323,22 @@ def test_verify_reports_and_removes_what_is_damaged(root: Path) -> None:
     with opened(root) as cache:
         assert cache.blobs.total() == len(METADATA) + len(SHARED)
         assert set(cache.facts.read(OTHER, "other")) == {"other-1.0.tar.gz"}
+
+
+@pytest.mark.parametrize("place", ["63", "63/deep", "."])
+def test_verify_removes_what_lies_where_it_should_not(root: Path, place: str) -> None:
+    """And not what lies where that should."""
+    folder = root / "blobs" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    assert sha256(WHEEL)[:2] != "63"
+    for name in ("foreign", sha256(WHEEL), sha256(b"lost")):
+        (folder / name).write_bytes(WHEEL)
+    result = run(root, "verify")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("3 damaged, removed.\n")
+    assert [path for path in folder.iterdir() if path.is_file()] == []
+    assert blobs(root) - {"deep"} == {sha256(content) for content in (WHEEL, METADATA, SHARED)}
+    assert run(root, "verify").stdout == "The cache is sound.\n"
 
 
 def test_verify_dry_run_removes_nothing(root: Path) -> None:

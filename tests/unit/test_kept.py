@@ -23,8 +23,11 @@ from proxyindex.freshness import FreshnessRules
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.repository import kept as kept_module
 from proxyindex.repository.kept import Kept
+from proxyindex.store import upkeep
+from proxyindex.store.holdings import NothingHeld
 from tests.support.hermetic import until
 from tests.support.mirrors import Clock, Source, Workplace, answer, workplace
+from tests.support.stores import opened
 
 
 @dataclass
@@ -352,6 +355,10 @@ async def test_304_for_a_page_evicted_meanwhile_is_good_for_now(tmp_path: Path) 
             place.cache.pages.remove("up-1", "demo")
             place.source.release()
         assert await ask(pages) == ("one", Outcome.HIT)
+        place.clock.now += 1000
+        await ask(pages)
+        assert "if-none-match" not in place.source.asked[-1].headers
+        assert place.cache.pages.read("up-1", "demo") is not None, "and stored again with the next"
 
 
 async def test_without_validators_the_body_tells_whether_it_changed(tmp_path: Path) -> None:
@@ -640,6 +647,29 @@ async def test_a_disk_that_refuses_does_not_stop_the_answer(tmp_path: Path) -> N
         assert await ask(pages) == ("one", Outcome.FETCHED)
         assert await ask(pages) == ("one", Outcome.HIT)  # from memory
         assert place.events.alarms == ["store-failed"]
+
+
+@pytest.mark.parametrize("how", ["purge", "empty"])
+async def test_a_page_that_the_disk_refused_can_be_purged(tmp_path: Path, how: str) -> None:
+    """It is in memory only, and the operator in another process."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "up-1").write_text("in the way")
+    async with workplace(tmp_path, always()) as place:
+        pages = kept(place)
+        assert [await ask(pages) for _ in range(2)] == [
+            ("one", Outcome.FETCHED),
+            ("one", Outcome.HIT),
+        ]
+        with opened(tmp_path) as cache:
+            if how == "empty":
+                upkeep.empty(cache)
+            else:
+                with pytest.raises(NothingHeld):
+                    upkeep.purge(cache, "demo")
+        assert [await ask(pages) for _ in range(2)] == [
+            ("one", Outcome.FETCHED),
+            ("one", Outcome.HIT),
+        ]
 
 
 async def test_another_worker_sees_what_the_first_one_fetched(tmp_path: Path) -> None:

@@ -116,8 +116,14 @@ def du(*, as_json: bool, **parameters: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")
 @json_option
 @cache_options
-def clean(*, everything: bool, yes: bool, as_json: bool, **parameters: Any) -> None:
+@click.pass_context
+def clean(
+    ctx: click.Context, /, *, everything: bool, yes: bool, as_json: bool, **parameters: Any
+) -> None:
     """Hold the budgets, and remove files that no project refers to and downloads left over.
+
+    Exits with 1 if a budget is exceeded all the same, by pinned projects or because the disk
+    refuses.
 
     The budgets are those of this command's own configuration: give it the server's. With --all
     the cache is emptied; only the list of pinned projects stays.
@@ -134,14 +140,18 @@ def clean(*, everything: bool, yes: bool, as_json: bool, **parameters: Any) -> N
             return
         with waiting("Cleaning"):
             done = upkeep.clean(opened)
+    if done.excess:
+        held = f"The budgets are exceeded by {decimal(done.excess)}: by pinned projects, or"
+        click.echo(f"{held} because the disk refuses.", err=True)
     if as_json:
         print_json(asdict(done))
-        return
+        ctx.exit(1 if done.excess else 0)
     click.echo(
         f"Evicted {decimal(done.file_bytes)} of files and {decimal(done.page_bytes)} of pages; "
         f"removed {done.orphans} orphaned files ({decimal(done.orphan_bytes)}) and "
         f"{done.leftovers} leftovers."
     )
+    ctx.exit(1 if done.excess else 0)
 
 
 @cache.command(short_help="Hash everything, and remove what is damaged.")

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 from packaging.utils import NormalizedName
 
-from proxyindex import simple
 from proxyindex.errors import ProxyindexError, StoreError
 from proxyindex.model import ProjectPage
 from proxyindex.repository.learned import changed_files
 from proxyindex.store.cache import Cache
 from proxyindex.store.doubts import Doubts
-from proxyindex.store.holdings import holders, referred
+from proxyindex.store.holdings import holders, page_of, unreferred
 from proxyindex.store.upkeep import remove_blob
 
 _ATTEMPTS = 3  # a server may write the page at the same time
@@ -53,7 +52,7 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
     pages, files, gone = 0, list[str](), set[str]()
     for upstream in holders(cache, project):
         facts = cache.facts.read(upstream, project)
-        page = _stored(cache, upstream, project)
+        page = page_of(cache, upstream, project)
         changed = [file.filename for file in changed_files(page, facts)] if page else []
         if filename is not None:
             fact = facts.get(filename)
@@ -67,26 +66,8 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
             pages += _end_doubt(cache, upstream, project)
     if not pages and not files:
         raise NothingToAccept(project, filename)
-    sizes = [remove_blob(cache, digest) for digest in sorted(gone - referred(cache))]
+    sizes = [remove_blob(cache, digest) for digest in unreferred(cache, gone)]
     return Accepted(pages, tuple(files), sum(size for size in sizes if size is not None))
-
-
-def _stored(cache: Cache, upstream: str, project: NormalizedName) -> ProjectPage | None:
-    stored = cache.pages.read(upstream, project)
-    if stored is None:
-        return None
-    head = stored.head
-    try:
-        return simple.parse_page(
-            stored.body,
-            head.content_type,
-            project=project,
-            base_url=head.url,
-            upstream=upstream,
-            offers_metadata=False,
-        )
-    except ProxyindexError:  # stored by a laxer parser: servers do not use it either
-        return None
 
 
 def _may_differ(page: ProjectPage | None, filename: str, known: str) -> bool:

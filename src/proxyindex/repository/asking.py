@@ -125,7 +125,8 @@ class Asking(Generic[T]):
         head = copy.head if copy else None
         doubted = await self._trust.since(key) if copy else None
         validators = Validators()
-        if head and doubted is None:  # else a 304 could speak of either page
+        # in doubt a 304 could speak of either page; and without a file there is no body to keep
+        if copy and copy.signature and head and doubted is None:
             validators = Validators(head.etag, head.last_modified)
         answer = await self._upstream.page(path, validators, via=via)
         if isinstance(answer, NotModified) and head and _contradicts(answer.etag, head.etag):

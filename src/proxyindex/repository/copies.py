@@ -24,7 +24,8 @@ THREAD_SIZE = 32 * 1024  # smaller bodies are parsed and digested faster than a 
 
 @dataclass(frozen=True, slots=True)
 class Copy(Generic[T]):
-    """A stored document, parsed. `signature` is the file's it was read from."""
+    """A stored document, parsed. `signature` is the file's it was read from, `None` if the disk did
+    not take it: then it is in memory only."""
 
     signature: Signature | None
     head: PageHead
@@ -51,10 +52,13 @@ class Copies(Generic[T]):
         self._parse = parse
         self._memo: Memo[str, Copy[T]] = Memo(_MEMO_WEIGHT, lambda copy: weigh(copy.document))
         self._loading: Shared[tuple[str, Signature], Copy[T] | None] = Shared()
+        self._disowned = pages.disowned()
 
     async def get(self, key: str) -> Copy[T] | None:
         """The stored document, from memory while its file is unchanged."""
         signature = self._pages.signature(self._id, key)
+        if signature is None:
+            self._drop_disowned()
         known = self._memo.get(key)
         if known is not None and known.signature == signature:
             return known
@@ -93,8 +97,17 @@ class Copies(Generic[T]):
 
     def remember(self, key: str, copy: Copy[T]) -> Copy[T]:
         """Hold this copy in memory."""
+        if copy.signature is None:
+            self._drop_disowned()
         self._memo.put(key, copy)
         return copy
+
+    def _drop_disowned(self) -> None:
+        """Drop what is in memory only, if somebody purged since: no file of it tells."""
+        if (now := self._pages.disowned()) != self._disowned:
+            self._disowned = now
+            for key in [key for key, copy in self._memo.items() if copy.signature is None]:
+                self.drop(key)
 
     def drop(self, key: str) -> None:
         """Forget the copy in memory."""

@@ -4,11 +4,10 @@ import errno
 import logging
 import os
 import ssl
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from proxyindex import logs
+from proxyindex import disk, logs
 from proxyindex.publish.stage import is_changeable
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
@@ -49,8 +48,7 @@ def _warn_of_closed(folders: Sequence[Path]) -> None:
 def _check_cache(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        disk.try_writing(folder)
     except OSError as error:
         if error.errno in _DISK_TROUBLE and (folder / "CACHEDIR.TAG").exists():
             # it served from there before: better without keeping anything than not at all

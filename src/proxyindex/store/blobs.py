@@ -145,8 +145,9 @@ class BlobStore(Budgeted):
             return
         self.flush()
         # what would not fit into an empty cache is not worth emptying it for
-        if size + _RESERVE <= self._free() + self.total():
-            self._evict(max(0, self.total() - size - _RESERVE))
+        total = self.total()
+        if size + _RESERVE <= self._free() + total:
+            self._evict(max(0, total - size - _RESERVE))
         if not self.has_room(size):
             raise StoreError("keep a file", f"{size} bytes do not fit on the disk")
 

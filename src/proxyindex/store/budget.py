@@ -1,6 +1,7 @@
 """Keeping stored files within a number of bytes: exact LRU, the same for files and pages."""
 
 import logging
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
@@ -61,7 +62,9 @@ class Budgeted(ABC):
     def flush(self) -> None:
         """Write what was noted to the index."""
         with self._touched_lock:
-            touched, self._touched = self._touched, {}
+            noted, self._touched = self._touched, {}
+        # another process may have evicted or purged it since; nobody would remove such a row
+        touched = {key: size for key, size in noted.items() if self.has(key)}
         if touched and not self._recency.touch(touched.items()):
             with self._touched_lock:  # the index is busy: a file it never hears of is never evicted
                 self._touched = touched | self._touched
@@ -105,8 +108,13 @@ class Budgeted(ABC):
         self._recency.counted()
 
     def total(self) -> int:
-        """Bytes stored, by the index."""
-        return self._recency.total()
+        """Bytes stored, by the index if it can be read."""
+        known = self._recency.total()
+        return sum(size for _, size, _ in self.walk()) if known is None else known
+
+    def excess(self) -> int:
+        """How many bytes more lie on the disk than the limit allows."""
+        return max(0, sum(size for _, size, _ in self.walk()) - self._limit)
 
     def forget(self, key: str) -> bool:
         """Remove a file and its place in the index; whether there was one."""
@@ -115,14 +123,35 @@ class Budgeted(ABC):
 
     def _evict(self, limit: int) -> int:
         freed, total = 0, self._recency.total()
-        self.last_total = total
-        if total <= limit:
-            return 0
-        pinned = self._pinned()
-        while batch := self._recency.shed(limit, pinned, self.unlink):
-            freed += batch
+        if total is None or self._recency.is_new():
+            freed, total = self._evict_oldest(limit)
+        elif total > limit:
+            pinned = self._pinned()
+            while batch := self._recency.shed(limit, pinned, self.unlink):
+                freed += batch
+        self.last_total = max(0, total - freed)
         if freed:
-            self.last_total = max(0, total - freed)
             self._events.trim(self.kind, freed)
             log.info("evicted %d bytes of %s", freed, self.kind)
         return freed
+
+    def _evict_oldest(self, limit: int) -> tuple[int, int]:
+        """As `_evict`, without the index: on a full disk no database can be opened or filled, and
+        only evicting makes room for one. The bytes freed, and those that were there.
+        """
+        if not os.access(self._root, os.W_OK):  # nothing can be removed either
+            return 0, 0
+        files = sorted((mtime, key, size) for key, size, mtime in self.walk())
+        total = excess = sum(size for _, _, size in files)
+        excess -= limit
+        pinned = self._pinned() if excess > 0 else ()
+        gone, freed = list[str](), 0
+        for _, key, size in files:
+            if freed >= excess:
+                break
+            # one that another process has just removed counts all the same
+            if key not in pinned and (self.unlink(key) or not self.has(key)):
+                gone.append(key)
+                freed += size
+        self._recency.forget(gone)
+        return freed, total

@@ -53,17 +53,22 @@ class Cache:
     def open(cls, root: Path, *, file_limit: int, page_limit: int, events: Events) -> "Cache":
         """The cache at `root`, made if need be; a directory that cannot be written still reads."""
         index = root / "index"
-        pages, blobs = Recency(index / "pages"), Recency(index / "blobs")
+        recencies = Recency(index / "pages"), Recency(index / "blobs")
         facts = Facts(root / "facts")
-        pins = Pins(root / "pinned", facts)
+        pages = PageStore(
+            root / "pages",
+            recencies[0],
+            limit=page_limit,
+            pinned=lambda: pins.pages(),  # noqa: PLW0108 - they know each other
+            events=events,
+        )
+        pins = Pins(root / "pinned", facts, pages)
         _mark(root)
         return cls(
             root=root,
-            pages=PageStore(
-                root / "pages", pages, limit=page_limit, pinned=pins.pages, events=events
-            ),
+            pages=pages,
             blobs=BlobStore(
-                root / "blobs", blobs, limit=file_limit, pinned=pins.blobs, events=events
+                root / "blobs", recencies[1], limit=file_limit, pinned=pins.blobs, events=events
             ),
             partials=Partials(root / "partials"),
             facts=facts,
@@ -75,7 +80,7 @@ class Cache:
             doubts=Notes(index / "doubts"),
             derived=Notes(index / "derived"),
             trouble=Trouble(events),
-            recencies=(pages, blobs),
+            recencies=recencies,
         )
 
     def recover(self) -> None:

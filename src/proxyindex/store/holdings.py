@@ -1,12 +1,16 @@
 """What a cache directory holds, read from the directory itself."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from proxyindex import disk
-from proxyindex.errors import NotFound
+from packaging.utils import NormalizedName
+
+from proxyindex import disk, simple
+from proxyindex.errors import NotFound, ProxyindexError
+from proxyindex.model import ProjectPage
 from proxyindex.store.cache import Cache
+from proxyindex.store.facts import Fact
 
 
 class NothingHeld(NotFound):
@@ -91,10 +95,10 @@ def files(cache: Cache, project: str) -> list[HeldFile]:
             upstream,
             fact.sha256,
             sizes.get(fact.sha256 or ""),
-            has_metadata=bool(fact.metadata) and fact.metadata in sizes,
+            has_metadata=fact.metadata in sizes,
         )
         for upstream in holders(cache, project)
-        for filename, fact in sorted(cache.facts.read(upstream, project).items())
+        for filename, fact in sorted(_known(cache, upstream, project, sizes).items())
     ]
 
 
@@ -118,20 +122,39 @@ def holders(cache: Cache, project: str) -> list[str]:
     raise NothingHeld(project, get_close_matches(project, names, n=2))
 
 
+def page_of(cache: Cache, upstream: str, project: str) -> ProjectPage | None:
+    """The stored page as upstream gave it, or `None` without one that can be read."""
+    stored = cache.pages.read(upstream, project)
+    if stored is None:
+        return None
+    head = stored.head
+    try:
+        return simple.parse_page(
+            stored.body,
+            head.content_type,
+            project=NormalizedName(project),
+            base_url=head.url,
+            upstream=upstream,
+            offers_metadata=False,
+        )
+    except ProxyindexError:  # stored by a laxer parser: servers do not use it either
+        return None
+
+
 def digests(cache: Cache, upstream: str, project: str) -> set[str]:
     """Digests of all files and metadata a project is known to have."""
     facts = cache.facts.read(upstream, project)
-    return {digest for fact in facts.values() for digest in fact.digests}
+    learned = {digest for fact in facts.values() for digest in fact.digests}
+    return learned | cache.pages.digests(upstream, project)
 
 
-def referred(cache: Cache) -> set[str]:
-    """Digests of all files and metadata that some fact tells of."""
-    return {
-        digest
-        for upstream in cache.facts.upstreams()
-        for project in cache.facts.projects(upstream)
-        for digest in digests(cache, upstream, project)
-    }
+def unreferred(cache: Cache, blobs: Collection[str]) -> list[str]:
+    """Those of these digests that no page names and no fact tells of, sorted."""
+    left = set(blobs)
+    for upstream in upstreams(cache):
+        for project in projects(cache, upstream) if left else ():
+            left -= digests(cache, upstream, project)
+    return sorted(left)
 
 
 def upstream_name(upstream: str) -> str:
@@ -139,19 +162,31 @@ def upstream_name(upstream: str) -> str:
     return upstream.rpartition("-")[0] or upstream
 
 
+def _known(cache: Cache, upstream: str, project: str, sizes: Container[str]) -> dict[str, Fact]:
+    """What is known of the files held: core metadata that the page advertises is no fact."""
+    known = dict(cache.facts.read(upstream, project))
+    page = page_of(cache, upstream, project)
+    for file in page.files if page else ():
+        advertised = (file.core_metadata or {}).get("sha256")
+        if advertised in sizes:
+            said = Fact(sha256=file.sha256, metadata=advertised)
+            known[file.filename] = known.get(file.filename, said).merged(said)
+    return known
+
+
 def _holding(
     cache: Cache, upstream: str, project: str, sizes: Mapping[str, int], *, is_pinned: bool
 ) -> Holding:
     facts = cache.facts.read(upstream, project)
-    held = {fact.sha256 for fact in facts.values() if fact.sha256 in sizes}
-    metadata = {fact.metadata for fact in facts.values() if fact.metadata in sizes}
+    archives = {fact.sha256 for fact in facts.values() if fact.sha256 in sizes}
+    held = digests(cache, upstream, project) & sizes.keys()
     head = cache.pages.read_head(upstream, project)
     page = cache.pages.signature(upstream, project)
     return Holding(
         project=project,
         upstream=upstream,
-        files=len(held),
-        file_bytes=sum(sizes[digest] for digest in held | metadata if digest),
+        files=len(archives),
+        file_bytes=sum(sizes[digest] for digest in held),
         page_bytes=page[2] if page else 0,
         is_pinned=is_pinned,
         validated_at=head.validated_at if head else None,

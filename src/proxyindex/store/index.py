@@ -221,9 +221,9 @@ class Recency:
 
         self._table.use(drop, None, writes=True)
 
-    def total(self) -> int:
-        """Sum of all sizes in bytes."""
-        return self._table.use(lambda cache: int(cache.reset("size")), 0)
+    def total(self) -> int | None:
+        """Sum of all sizes in bytes; `None` when the table cannot be read now."""
+        return self._table.use(lambda cache: int(cache.reset("size")), None)
 
     def shed(self, limit: int, keep: Collection[str], unlink: Callable[[str], object]) -> int:
         """Unlink and forget the least recently used keys, a batch at most, but none of `keep`,

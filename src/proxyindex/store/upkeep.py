@@ -18,7 +18,7 @@ from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
 from proxyindex.store.doubts import Doubts
-from proxyindex.store.holdings import NothingHeld, digests, holders, referred, upstreams
+from proxyindex.store.holdings import NothingHeld, digests, holders, unreferred, upstreams
 from proxyindex.store.pages import absent_note
 
 Advance = Callable[[int], None]  # told how many bytes more have been looked at
@@ -26,13 +26,17 @@ Advance = Callable[[int], None]  # told how many bytes more have been looked at
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What `clean` removed: bytes evicted to hold the budgets, orphans, leftovers (numbers)."""
+    """What `clean` removed: bytes evicted to hold the budgets, orphans, leftovers (numbers).
+
+    `excess` is by how many bytes the budgets are exceeded all the same.
+    """
 
     file_bytes: int
     page_bytes: int
     orphans: int
     orphan_bytes: int
     leftovers: int
+    excess: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ def clean(cache: Cache, *, grace: float = LEFTOVER_SECONDS) -> Cleaned:
         orphans=len(orphans),
         orphan_bytes=sum(orphans),
         leftovers=cache.tidy() + cache.sweep(),
+        excess=cache.blobs.excess() + cache.pages.excess(),
     )
 
 
@@ -100,6 +105,7 @@ def empty(cache: Cache) -> int:
     Which projects are pinned stays known. The locks stay, for servers may hold some.
     """
     freed = 0
+    cache.pages.disown()
     for store in ("pages", "facts", "blobs"):
         for path, found in disk.files(cache.root / store):
             freed += found.st_size if disk.remove(path) else 0
@@ -135,13 +141,14 @@ def purge(cache: Cache, project: str) -> Purged:
     """Forget a project: its pages, what was learned of its files, and the files that no other
     project has. Raises `NothingHeld`.
     """
+    cache.pages.disown()  # also where the disk took nothing of it
     where = holders(cache, project)
     own = {digest for upstream in where for digest in digests(cache, upstream, project)}
     # facts first: a server that looks now must not promise the bytes that go next
     for upstream in where:
         cache.facts.remove(upstream, project)
     pages = sum(cache.pages.remove(upstream, project) for upstream in where)
-    removed = [remove_blob(cache, digest) for digest in sorted(own - referred(cache))]
+    removed = [remove_blob(cache, digest) for digest in unreferred(cache, own)]
     sizes = [size for size in removed if size is not None]
     doubts = Doubts(cache.doubts)
     for upstream in upstreams(cache):
@@ -164,25 +171,30 @@ def remove_blob(cache: Cache, name: str) -> int | None:
 
 
 def _remove_orphans(cache: Cache, instant: float) -> list[int]:
-    # the files are listed before the facts are read: what is noted meanwhile is no orphan
+    # the files are listed before pages and facts are read: what is noted meanwhile is no orphan
     old = [name for name, _, adopted_at in cache.blobs.walk() if adopted_at < instant]
-    needed = referred(cache)
-    removed = [remove_blob(cache, name) for name in old if name not in needed]
+    removed = [remove_blob(cache, name) for name in unreferred(cache, old)]
     return [size for size in removed if size is not None]
 
 
 def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
-    for name, size, _ in cache.blobs.walk():
-        if problem := _blob_problem(cache.blobs.path(name), name):
+    # by their real paths: what lies where it should not is not found by its name
+    for path, found in disk.files(cache.root / "blobs"):
+        if path.name.startswith("."):  # not whole yet
+            continue
+        if problem := _blob_problem(path, cache.blobs.path(path.name)):
             if repair:
-                cache.blobs.forget(name)
-            yield Damage("file", name, problem)
-        advance(size)
+                disk.remove(path)
+            yield Damage("file", path.name, problem)
+        advance(found.st_size)
 
 
-def _blob_problem(path: Path, name: str) -> str | None:
+def _blob_problem(path: Path, place: Path) -> str | None:
+    name = path.name
     if not disk.is_sha256(name):
         return "the name is no sha256"
+    if path != place:
+        return f"it lies in {path.parent.name}, not where its name says"
     found = disk.open_regular(path)
     if found is None:  # evicted meanwhile, or something that is never served
         return "it is no readable file" if path.is_symlink() or path.exists() else None

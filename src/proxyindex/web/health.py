@@ -1,7 +1,6 @@
 """Whether the process lives, whether it may serve, and what it counted."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from proxyindex import disk
 from proxyindex.publish.stage import is_changeable
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
@@ -56,10 +56,10 @@ class Health:
             if folder in self.changed and not is_changeable(folder)
         ]
         try:
-            with tempfile.TemporaryFile(dir=self.cache):
-                return closed
+            disk.try_writing(self.cache)
         except OSError as problem:
             return [*closed, f"The cache cannot be written: {problem.strerror}."]
+        return closed
 
 
 async def health(request: Request) -> Response:
