@@ -120,6 +120,25 @@ def allow_files(patterns: Sequence[Pattern]) -> FileRule:
     return rule
 
 
+def versions_elsewhere(deny: Sequence[Pattern], allow: Sequence[Pattern]) -> NameRule:
+    """Projects of which only some versions may be had: that cannot be held where others show them.
+
+    As `deny_files` and `allow_files` judge, of files that nobody here will see.
+    """
+
+    def rule(name: NormalizedName) -> Verdict:
+        reason = f"some versions of {name} are not allowed here, and clients would be shown all"
+        denying = [p for p in deny if p.specifier is not None and p.covers_name(name)]
+        if denying:
+            return Deny(f"deny {denying[0].text}", reason)
+        allowing = [p for p in allow if p.covers_name(name)]
+        if allowing and all(p.specifier is not None for p in allowing):
+            return Deny(f"allow {allowing[0].text}", reason)
+        return ALLOW
+
+    return rule
+
+
 def quarantined(file: File, subject: Subject) -> Verdict:
     """Files of a project under quarantine are neither shown nor served (PEP 792).
 
