@@ -473,6 +473,20 @@ def test_value_that_does_not_fit_names_its_variable_and_flag(key: str, text: str
     assert all(option.variable in mistake for mistake in mistakes_of({}, {option.variable: text}))
 
 
+@pytest.mark.parametrize("pattern", ["acme-", "acme_", "evil-[ab", "!evil", "-x"])
+@pytest.mark.parametrize(
+    "key", ["policy.reserved", "policy.deny", "policy.allow", "merge", "claim", "routes"]
+)
+def test_what_would_protect_nothing_is_refused(key: str, pattern: str) -> None:
+    (mistake,) = mistakes_of({key: (f"{pattern}=folders" if key == "routes" else pattern,)})
+    assert "this covers no project, because" in mistake
+
+
+def test_a_rule_about_versions_is_refused_where_its_name_covers_nothing() -> None:
+    (mistake,) = mistakes_of({"policy.deny": ("acme-<2",)})
+    assert "no name ends with a separator: write acme or acme-*." in mistake
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
