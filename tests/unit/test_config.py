@@ -563,6 +563,25 @@ def test_missing_path_is_told_apart_from_a_mistake(flags: dict[str, object]) -> 
     assert len(caught.value.mistakes) == 2
 
 
+@pytest.mark.parametrize("other", ["corp.a", "corp_a"])
+def test_upstreams_whose_credentials_have_the_same_variables_are_refused(
+    toml: Callable[[str], Path], other: str
+) -> None:
+    path = toml(f"""
+        [[upstream]]
+        name = "corp-a"
+        url = "https://a.example/simple"
+        [[upstream]]
+        name = "{other}"
+        url = "https://b.example/simple"
+    """)
+    (mistake,) = mistakes_of({"config": str(path)})
+    assert mistake == (
+        f"{path}: upstream[2]: '{other}' and 'corp-a' share the variables "
+        "PROXYINDEX_UPSTREAM_CORP_A_USERNAME and …_PASSWORD; give one another name."
+    )
+
+
 def test_address_of_a_lower_layer_does_not_contradict_a_socket() -> None:
     environ = {"PROXYINDEX_HOST": "0.0.0.0"}
     assert load({"unix_socket": "/run/x.sock"}, environ).settings.unix_socket
