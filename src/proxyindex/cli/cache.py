@@ -11,8 +11,10 @@ import click
 from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
-from proxyindex.cli.group import loaded, options
+from proxyindex.cli import group
+from proxyindex.cli.group import options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
+from proxyindex.config import Loaded
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository import acceptance
 from proxyindex.settings import Settings
@@ -29,6 +31,11 @@ _ORDERS: dict[str, Any] = {
     "files": lambda held: (-held.files, held.project),
     "validated": lambda held: (-(held.validated_at or 0.0), held.project),
 }
+
+
+def loaded(parameters: dict[str, Any]) -> Loaded:
+    """The configuration, of which only the cache counts: no secret or folder of a server's."""
+    return group.loaded(parameters, is_ready=False)
 
 
 def _normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -66,7 +66,7 @@ def options(*keys: str) -> Callable[[Callback], Callback]:
 def loaded(parameters: Mapping[str, object], *, is_ready: bool = True) -> Loaded:
     """The effective configuration of a command called with these click parameters.
 
-    Not `is_ready`: folders and files that it names need not be there yet.
+    Not `is_ready`: folders, files and variables that it names need not be there.
     """
     flags = {option.key: parameters.get(_parameter(option)) for option in OPTIONS}
     return load(flags, os.environ, is_ready=is_ready)

@@ -131,7 +131,7 @@ def _read_password(values: Values, environ: Mapping[str, str], mistakes: Mistake
         if password := environ.get(str(by_name.value)):
             values["password"] = Given(Secret(password), by_name.place)
         else:
-            mistakes.value(by_name.place, by_name.value, "the name of a variable that is set")
+            mistakes.unset(by_name.place, by_name.value, "the name of a variable that is set")
     if by_file := values.pop("password_file", None):
         try:
             with Path(str(by_file.value)).open("rb") as stream:
@@ -179,7 +179,7 @@ def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistake
         found = login(host, environ)
     except InvalidNetrc as problem:
         place = Place(Rank.ENVIRONMENT, "NETRC")
-        mistakes.value(place, str(problem.path), "a readable netrc file")
+        mistakes.unset(place, str(problem.path), "a readable netrc file")
         return
     if found:
         place = Place(Rank.FILE, host, found.path)
