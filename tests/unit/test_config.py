@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -633,6 +633,17 @@ def shown_example(tmp_path: Path, toml: Callable[[str], Path]) -> Loaded:
     return load({"config": str(path), "folders": (str(tmp_path),), "page_ttl": "90"})
 
 
+@pytest.mark.parametrize("text", ["no-upstream = true", "upstream = []"])
+@pytest.mark.parametrize("tables", ["folders = ['.']", "[index.own]\nfolders = ['.']"])
+def test_a_server_without_upstreams_has_none_when_shown_and_loaded_again(
+    toml: Callable[[str], Path], text: str, tables: str
+) -> None:
+    loaded = load({"config": str(toml(f"{text}\n{tables}\n"))})
+    assert loaded.settings.upstreams == ()
+    again = load({"config": str(toml(as_toml(loaded)))})
+    assert replace(again.settings, config_file=None) == replace(loaded.settings, config_file=None)
+
+
 def test_shown_configuration_can_be_loaded_again(
     tmp_path: Path, toml: Callable[[str], Path]
 ) -> None:
@@ -676,7 +687,7 @@ def test_a_path_that_cannot_even_be_looked_at_is_a_mistake_and_no_crash() -> Non
 
 def test_no_upstream_is_shown_as_such(tmp_path: Path) -> None:
     text = as_toml(load({"folders": (str(tmp_path),), "no_upstream": True}))
-    assert "# no upstream  # flag --no-upstream" in text
+    assert "no-upstream = true  # flag --no-upstream" in text
     assert "[[upstream]]" not in text
 
 
