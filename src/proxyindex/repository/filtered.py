@@ -1,7 +1,7 @@
 """A repository seen through a policy. Rules judge; here the verdicts are carried out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import assert_never
 
@@ -10,6 +10,7 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import Denied, ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.names import version_key
 from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
 from proxyindex.repository.base import Repository
 from proxyindex.repository.remembered import Remembered
@@ -64,7 +65,8 @@ class Filtered:
         withdrawn = self._allowed(page.withdrawn, subject, denied)
         if len(files) == len(page.files) and len(withdrawn) == len(page.withdrawn):
             return page
-        return replace(page, files=files, withdrawn=withdrawn, denied=denied)
+        versions = page.versions if files is page.files else _still_there(page, files)
+        return replace(page, files=files, versions=versions, withdrawn=withdrawn, denied=denied)
 
     def _allowed(
         self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]
@@ -108,6 +110,25 @@ class Filtered:
         except Exception:  # fail closed: a rule that raises denies
             log.exception("a file rule failed on %s", file.filename)
             return Deny("error", "a rule of this index failed")
+
+
+def _still_there(page: ProjectPage, files: Iterable[File]) -> tuple[str, ...]:
+    """The page's versions without those all of whose files were filtered away.
+
+    Those that had no files before stay: nobody judged them.
+    """
+    lost = _versions(page.files) - _versions(files)
+    return tuple(text for text in page.versions if _identity(text) not in lost)
+
+
+def _versions(files: Iterable[File]) -> set[object]:
+    return {_identity(text) for text in {file.version for file in files}}
+
+
+def _identity(version: str | None) -> object:
+    """The same for all spellings of a version."""
+    rank, parsed, text = version_key(version)
+    return parsed if rank == 1 else text
 
 
 def _carry_out(verdict: Verdict, name: NormalizedName) -> None:
