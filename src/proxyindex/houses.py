@@ -61,6 +61,7 @@ class Houses:
             self._wishes.send_nowait((load, done))
         except anyio.WouldBlock:  # those before it will read the same configuration
             log.warning("the configuration is being read again already")
+            done(False)  # who waits for this one would never ask again
 
     async def move(self, settings: Settings) -> None:
         """Open a house and let all further requests enter it. Raises what its opening raises."""

@@ -31,6 +31,8 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9])\.", re.IGNORECASE)
 _PLATFORM = re.compile(r"\.(?:cygwin|freebsd|linux|macosx|solaris|win32|win)(?:-.*)?\Z")
 _NUMBERED = re.compile(r"-(?=[0-9])")
 _GLOB = frozenset("*?[")
+_GLOB_PART = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # as `fnmatch` reads it
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 T = TypeVar("T")
 Kind = Literal["wheel", "sdist", "other"]
@@ -129,6 +131,30 @@ def is_same_version(one: str | None, other: str | None) -> bool:
 def matches_pattern(name: NormalizedName, pattern: str) -> bool:
     """Whether a glob (`*`, `?`, `[…]`) matches the name; the pattern is normalized like a name."""
     return fnmatchcase(name, _SEPARATORS.sub("-", pattern).lower())
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """Why no normalized name can match a glob, as a phrase that tells what to write instead.
+
+    `None` if one can. What protects by a pattern that nothing matches does not protect.
+    """
+    parts = _GLOB_PART.findall(_SEPARATORS.sub("-", pattern).lower())
+    for place, part in enumerate(parts):
+        is_outer = place in {0, len(parts) - 1}
+        if part == "-" and is_outer:
+            bare = pattern.strip("-_.")
+            other = f"*-{bare}" if place == 0 else f"{bare}-*"
+            remedy = f": write {bare} or {other}" if bare else ""
+            return f"no name {'begins' if place == 0 else 'ends'} with a separator{remedy}"
+        if part in {"[", "]"}:
+            return "[ and ] go together, as in [ab]"
+        if part == "!" or (len(part) > 1 and "!" in part[2:]):
+            return "! stands directly behind [ only, as in [!a]"
+        if len(part) > 1:
+            letters = _LETTERS if is_outer else _LETTERS + "-"
+            if not any(fnmatchcase(letter, part) for letter in letters):
+                return f"{part} stands for no letter that a name can have there"
+    return None
 
 
 def first_match(name: NormalizedName, routes: Iterable[tuple[str, T]]) -> T | None:

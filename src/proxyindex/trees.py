@@ -157,7 +157,12 @@ def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
         file_rules.append(rules.allow_files(allow))
     name_rules: list[NameRule] = [rules.reserved(settings.reserved)] if reserved else []
     name_rules += [rules.deny_names(deny), rules.allow_names(allow)]
-    return Policy(name_rules=tuple(name_rules), file_rules=tuple(file_rules), goes_by_version=True)
+    return Policy(
+        tuple(name_rules),
+        tuple(file_rules),
+        elsewhere_rules=(rules.versions_elsewhere(deny, allow),),
+        goes_by_version=True,
+    )
 
 
 def _judged(settings: Settings, upstreams: Mapping[str, Repository]) -> Mapping[str, Repository]:

@@ -376,6 +376,20 @@ def test_045_quarantine_locks_away_cached_files_too(index: Index, still_listed: 
         assert index.get(target, method="HEAD").status in (403, 404)
 
 
+def test_what_is_removed_after_a_quarantine_stays_locked_away(index: Index) -> None:
+    name = index.new_name()
+    spec = wheel_spec(name)
+    index.project(spec, name=name, headers=ALWAYS_STALE)
+    targets = [f"/simple/{name}/{spec.filename}", f"/simple/{name}/{spec.filename}.metadata"]
+    assert [index.get(target).status for target in targets] == [200, 200]
+    reply = page_reply(name, project_status=QUARANTINED)
+    index.upstream.script(f"/simple/{name}/", reply.with_(headers=ALWAYS_STALE))
+    wait_until(lambda: json_of(index, name)["files"] == [], "the quarantine to be seen")
+    index.upstream.script(f"/simple/{name}/", Reply(status=404))
+    wait_until(lambda: index.get(f"/simple/{name}/").status == 404, "the removal to be seen")
+    assert [index.get(target).status for target in targets] == [404, 404]
+
+
 # 46-47: pages that must not be used
 
 

@@ -51,6 +51,16 @@ def test_nothing_new_writes_nothing(facts: Facts) -> None:
     assert facts.signature("up", "demo") != before
 
 
+def test_the_mark_of_a_quarantine_is_no_file_and_comes_off_again(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A))
+    known = facts.read("up", "demo")
+    for is_quarantined in (False, True, True, False, True):
+        facts.mark("up", "demo", is_quarantined=is_quarantined)
+        assert facts.is_quarantined("up", "demo") == is_quarantined
+        assert facts.read("up", "demo") == known
+        assert facts.broken("up", "demo") == []
+
+
 def test_removing_forgets_the_pin_of_first_bytes(facts: Facts) -> None:
     facts.learn("up", "demo", WHEEL, Fact(sha256=A))
     assert facts.remove("up", "demo")

@@ -267,6 +267,38 @@ async def test_a_project_removed_upstream_leaves_its_files(tmp_path: Path) -> No
     assert found.file(FILES[0]).sha256 == "a" * 64
 
 
+@pytest.mark.parametrize("is_evicted", [False, True])
+@pytest.mark.parametrize(
+    ("last_status", "files"), [("active", FILES[:1]), ("quarantined", []), ("lifted", FILES[:1])]
+)
+async def test_what_is_removed_after_a_quarantine_leaves_none(
+    tmp_path: Path, last_status: str, files: list[str], is_evicted: bool
+) -> None:
+    quarantined = json_page("demo", [], project_status={"status": "quarantined"})
+    bodies = [
+        json_page("demo", []),
+        *([] if last_status == "active" else [quarantined]),
+        *([json_page("demo", [])] if last_status == "lifted" else []),
+    ]
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        return answer(200, bodies.pop(0), content_type=JSON_TYPE) if bodies else answer(404)
+
+    async with workplace(tmp_path, Source(reply)) as place:
+        made = mirror(tmp_path, place)
+        place.cache.facts.learn("up-1", "demo", FILES[0], Fact(url="u", sha256="a" * 64, size=1))
+        while bodies:
+            await page(made)
+            place.clock.now += 901
+        if is_evicted:
+            place.cache.pages.remove("up-1", "demo")
+        try:
+            left = [file.filename for file in (await page(made)).withdrawn]
+        except ProjectNotFound:
+            left = []
+        assert left == files
+
+
 async def test_offline_only_files_on_disk_are_shown(tmp_path: Path) -> None:
     async with workplace(tmp_path, Source(upstream_of)) as place:
         await page(mirror(tmp_path, place))

@@ -65,6 +65,46 @@ def test_check_of_a_sound_configuration_exits_with_0() -> None:
     assert "2 values given" in result.output
 
 
+_WHEELS = """[[upstream]]
+name = "wheels"
+url = "https://wheels.example/simple"
+policy.allow = ["torch"]
+"""
+_REST = """[[upstream]]
+name = "rest"
+url = "https://rest.example/simple"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "is_warned"),
+    [
+        (_WHEELS + _REST, True),
+        (_REST + _WHEELS, False),
+        (_WHEELS, False),
+        ("fallback = 'none'\nfolders = ['.']\n" + _WHEELS + _REST, False),
+        ("routes = [{match = 'torch', to = 'wheels'}]\n" + _WHEELS + _REST, False),
+        (_WHEELS + _REST + "[index.one]\nupstreams = ['rest', 'wheels']", False),
+        (
+            _WHEELS + _REST + "[index.one]\nbases = ['wheels', 'two']\n"
+            "[index.two]\nupstreams = ['rest']",
+            True,
+        ),
+    ],
+)
+def test_check_warns_of_an_allow_list_that_shuts_other_upstreams_off(
+    tmp_path: Path, text: str, is_warned: bool
+) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text(text)
+    result = run("config", "check", "--config", str(config))
+    assert result.exit_code == 0, result.output
+    assert "The configuration is sound" in result.stdout
+    warning = "Warning: upstream.wheels.policy.allow refuses everything else with 403"
+    assert (warning in result.stderr) is is_warned
+    assert result.stderr.count("Warning") == is_warned
+
+
 @pytest.mark.parametrize("command", [("serve",), ("config", "show"), ("config", "check")])
 def test_mistakes_exit_with_2_one_line_each_on_stderr(command: tuple[str, ...]) -> None:
     result = run(*command, "--port", "x", PROXYINDEX_WORKERS="0")

@@ -51,6 +51,45 @@ def blobs(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_what_only_the_server_needs_is_not_asked_for(
+    root: Path, command: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "proxyindex.toml"
+    config.write_text("""
+        folders = ["gone"]
+        htpasswd = ["gone"]
+        tls-cert = "gone"
+        tls-key = "gone"
+        [[upstream]]
+        name = "corp"
+        url = "https://index.example/simple"
+        username = "server"
+        password-env = "SECRET_OF_THE_SERVER"
+        ca-file = "gone"
+        [[upstream]]
+        name = "other"
+        url = "https://other.example/simple"
+        username = "server"
+        password-file = "gone"
+    """)
+    named = ["other"] if command in NAMED else []
+    result = run(root, command, *named, "--config", str(config))
+    # what they are asked for there is not
+    assert result.exit_code == (1 if command in {"accept", "unpin"} else 0), result.output
+    assert str(config) not in result.output
+    served = CliRunner().invoke(main, ["config", "check", "--config", str(config)])
+    assert served.exit_code == 2
+    assert "SECRET_OF_THE_SERVER" in served.output
+
+
+def test_an_offline_server_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    environ = {"PROXYINDEX_CACHE_DIR": str(tmp_path / "gone"), "PROXYINDEX_OFFLINE": "true"}
+    result = CliRunner().invoke(main, ["cache", "du"], env=environ)
+    assert "nothing to serve" not in result.output
+    assert result.exit_code != 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_tells_the_flags_and_an_example(command: str) -> None:
     result = CliRunner().invoke(main, ["cache", command, "--help"])
     assert result.exit_code == 0

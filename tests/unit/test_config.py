@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -473,6 +473,20 @@ def test_value_that_does_not_fit_names_its_variable_and_flag(key: str, text: str
     assert all(option.variable in mistake for mistake in mistakes_of({}, {option.variable: text}))
 
 
+@pytest.mark.parametrize("pattern", ["acme-", "acme_", "evil-[ab", "!evil", "-x"])
+@pytest.mark.parametrize(
+    "key", ["policy.reserved", "policy.deny", "policy.allow", "merge", "claim", "routes"]
+)
+def test_what_would_protect_nothing_is_refused(key: str, pattern: str) -> None:
+    (mistake,) = mistakes_of({key: (f"{pattern}=folders" if key == "routes" else pattern,)})
+    assert "this covers no project, because" in mistake
+
+
+def test_a_rule_about_versions_is_refused_where_its_name_covers_nothing() -> None:
+    (mistake,) = mistakes_of({"policy.deny": ("acme-<2",)})
+    assert "no name ends with a separator: write acme or acme-*." in mistake
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -549,6 +563,25 @@ def test_missing_path_is_told_apart_from_a_mistake(flags: dict[str, object]) -> 
     assert len(caught.value.mistakes) == 2
 
 
+@pytest.mark.parametrize("other", ["corp.a", "corp_a"])
+def test_upstreams_whose_credentials_have_the_same_variables_are_refused(
+    toml: Callable[[str], Path], other: str
+) -> None:
+    path = toml(f"""
+        [[upstream]]
+        name = "corp-a"
+        url = "https://a.example/simple"
+        [[upstream]]
+        name = "{other}"
+        url = "https://b.example/simple"
+    """)
+    (mistake,) = mistakes_of({"config": str(path)})
+    assert mistake == (
+        f"{path}: upstream[2]: '{other}' and 'corp-a' share the variables "
+        "PROXYINDEX_UPSTREAM_CORP_A_USERNAME and …_PASSWORD; give one another name."
+    )
+
+
 def test_address_of_a_lower_layer_does_not_contradict_a_socket() -> None:
     environ = {"PROXYINDEX_HOST": "0.0.0.0"}
     assert load({"unix_socket": "/run/x.sock"}, environ).settings.unix_socket
@@ -600,6 +633,17 @@ def shown_example(tmp_path: Path, toml: Callable[[str], Path]) -> Loaded:
     return load({"config": str(path), "folders": (str(tmp_path),), "page_ttl": "90"})
 
 
+@pytest.mark.parametrize("text", ["no-upstream = true", "upstream = []"])
+@pytest.mark.parametrize("tables", ["folders = ['.']", "[index.own]\nfolders = ['.']"])
+def test_a_server_without_upstreams_has_none_when_shown_and_loaded_again(
+    toml: Callable[[str], Path], text: str, tables: str
+) -> None:
+    loaded = load({"config": str(toml(f"{text}\n{tables}\n"))})
+    assert loaded.settings.upstreams == ()
+    again = load({"config": str(toml(as_toml(loaded)))})
+    assert replace(again.settings, config_file=None) == replace(loaded.settings, config_file=None)
+
+
 def test_shown_configuration_can_be_loaded_again(
     tmp_path: Path, toml: Callable[[str], Path]
 ) -> None:
@@ -643,7 +687,7 @@ def test_a_path_that_cannot_even_be_looked_at_is_a_mistake_and_no_crash() -> Non
 
 def test_no_upstream_is_shown_as_such(tmp_path: Path) -> None:
     text = as_toml(load({"folders": (str(tmp_path),), "no_upstream": True}))
-    assert "# no upstream  # flag --no-upstream" in text
+    assert "no-upstream = true  # flag --no-upstream" in text
     assert "[[upstream]]" not in text
 
 

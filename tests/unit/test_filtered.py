@@ -97,6 +97,24 @@ async def test_hidden_files_are_absent_and_denied_ones_refused() -> None:
             shown.file(f"demo-{name}.tar.gz")
 
 
+async def test_versions_go_with_the_last_of_their_files() -> None:
+    def of(name: str, version: str | None) -> File:
+        return file(name).but(version=version)
+
+    page = ProjectPage(
+        DEMO,
+        (of("a", "1"), of("b", "1"), of("c", "2"), of("d", "3.0"), of("e", None), of("f", "4b!")),
+        versions=("0.9", "1", "2", "3", "4b!", "5b!"),  # 0.9 and 5b! never had files
+        withdrawn=(of("g", "0.9"),),
+    )
+    rule = by_file(b=BAD, c=BAD, d=HIDE, e=BAD, f=BAD, g=BAD)
+    shown = await ask(Filtered(Pages(page), Policy(file_rules=(rule,))))
+    assert shown.versions == ("0.9", "1", "5b!")
+    rule = by_file(g=BAD)  # nothing that was shown
+    shown = await ask(Filtered(Pages(page), Policy(file_rules=(rule,))))
+    assert shown.versions == page.versions
+
+
 async def test_denials_of_an_inner_policy_are_kept() -> None:
     page = ProjectPage(DEMO, (file("a"), file("b")), denied={"x": Denied("x", "inner", "r")})
     shown = await ask(Filtered(Pages(page), Policy(file_rules=(by_file(b=BAD),))))

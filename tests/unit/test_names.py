@@ -15,6 +15,7 @@ from proxyindex.names import (
     matches_pattern,
     normalize,
     parse_filename,
+    pattern_fault,
     version_key,
 )
 
@@ -251,3 +252,47 @@ def test_patterns_are_globs_over_normalized_names(pattern, matches):
 )
 def test_a_reserved_name_covers_its_namespace(name, patterns, expected):
     assert is_reserved(normalize(name), patterns) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("acme-", "ends with a separator: write acme or acme-*"),
+        ("acme_", "ends with a separator: write acme or acme-*"),
+        ("acme._-", "ends with a separator: write acme or acme-*"),
+        ("-x", "begins with a separator: write x or *-x"),
+        ("acme-*-", "ends with a separator"),
+        ("-*", "begins with a separator"),
+        ("-", "begins with a separator"),
+        ("evil-[ab", "go together"),
+        ("evil]", "go together"),
+        ("[!]", "stands for no letter"),
+        ("!evil", "directly behind ["),
+        ("ev!il*", "directly behind ["),
+        ("[a!b]", "directly behind ["),
+        ("a[z-a]", "stands for no letter"),
+        ("[._]x", "stands for no letter"),
+        ("[!a-z0-9-]", "stands for no letter"),
+    ],
+)
+def test_a_pattern_that_covers_nothing_is_told(pattern, told):
+    assert told in (pattern_fault(pattern) or "")
+    assert not is_reserved(normalize("acme"), [pattern])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["acme", "Acme.Lib__x", "*", "?", "acme-*", "*-acme", "[!a]*", "x[-a]y", "a[]b]", "[A]"],
+)
+def test_a_pattern_that_can_cover_something_is_fine(pattern):
+    assert pattern_fault(pattern) is None
+
+
+@given(st.text("ab-_.*?[]!", min_size=1, max_size=8), st.text("ab-", min_size=1, max_size=6))
+def test_what_covers_a_name_has_no_fault(pattern, name):
+    try:
+        name = normalize(name)
+    except InvalidName:
+        return
+    if matches_pattern(name, pattern) or is_reserved(name, [pattern]):
+        assert pattern_fault(pattern) is None or "!" in pattern

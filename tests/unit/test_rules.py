@@ -115,6 +115,29 @@ def test_denied_versions(texts: list[str], version: str | None, expected: str) -
 
 
 @pytest.mark.parametrize(
+    ("rule", "denied", "allowed"),
+    [
+        ("demo<2.1", ["2.1rc1", "2.1.dev0", "2.0.post1", "2.0+cu1", "1"], ["2.1", "2.1+cu1", "3"]),
+        ("demo<=2.0", ["2.0", "2.0+cu1", "2.0rc1"], ["2.0.post1", "2.1.dev0"]),
+        ("demo>2.0", ["2.0.post1", "2.1a1", "2.0.post1+x"], ["2.0", "2.0+x", "2.0rc1"]),
+        ("demo>=2.0", ["2.0", "2.0+x", "2.1a1"], ["2.0rc1"]),
+        ("demo>=2,<3", ["2", "3.0rc1"], ["3", "2.0rc1", "1"]),
+        ("demo>1,<2", ["1.0.post1", "2rc1"], ["1+x", "2", "1"]),
+        ("demo!=2.0", ["2.0.post1", "2.0rc1", "1"], ["2.0", "2.0+x"]),
+        ("demo==2.0", ["2.0", "2.0+x"], ["2.0.post1", "2.0rc1"]),
+        ("demo==2.*", ["2.0rc1", "2.9.post1"], ["3.0rc1"]),
+        ("demo===2.0", ["2.0"], ["2.0.0"]),
+    ],
+)
+def test_a_denied_interval_goes_by_the_order_of_versions(
+    rule: str, denied: list[str], allowed: list[str]
+) -> None:
+    judge = rules.deny_files(patterns(rule))
+    assert [v for v in denied if kind(judge(file(v), DEMO)) == "Allow"] == []
+    assert [v for v in allowed if kind(judge(file(v), DEMO)) == "Deny"] == []
+
+
+@pytest.mark.parametrize(
     ("texts", "expected"),
     [([], "Allow"), (["demo"], "Allow"), (["demo<2"], "Allow"), (["other"], "Deny")],
 )

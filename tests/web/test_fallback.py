@@ -147,6 +147,33 @@ async def test_rules_hold_where_clients_are_sent_away(house: House) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rules", "answered"),
+    [
+        (PolicySettings(deny=("torch<2.1",)), {"torch": 403, "torchvision": AWAY, "six": AWAY}),
+        (PolicySettings(deny=("torch*<2.1",)), {"torch": 403, "torchvision": 403, "six": AWAY}),
+        (PolicySettings(allow=("torch>=2", "six")), {"torch": 403, "own": 403, "six": AWAY}),
+        (PolicySettings(allow=("torch>=2", "torch*", "six")), {"torch": AWAY, "six": AWAY}),
+    ],
+)
+@pytest.mark.parametrize("of_upstream", [False, True])
+async def test_nobody_is_sent_away_for_versions_that_rules_would_refuse(
+    house: House, rules: PolicySettings, answered: Mapping[str, object], of_upstream: bool
+) -> None:
+    given: dict[str, Any] = {"upstream": {"policy": rules}} if of_upstream else {"policy": rules}
+    client = await house.client(fallback="redirect", **given)
+    assert {name: await seen(client, name) for name in answered} == answered
+    reason = (await client.get("/simple/torch/", headers=JSON)).text
+    assert ("some versions of torch are not allowed here" in reason) == (answered["torch"] == 403)
+
+
+async def test_own_files_are_judged_where_clients_are_sent_away(house: House) -> None:
+    put_wheel(house.folder, "own", "1")
+    put_wheel(house.folder, "own", "2")
+    client = await house.client(fallback="redirect", policy=PolicySettings(deny=("own<2",)))
+    assert await seen(client, "own") == "2"
+
+
 async def test_no_credentials_go_into_a_redirect(house: House) -> None:
     known = {"username": "user", "password": Secret("secret")}
     client = await house.client(fallback="redirect", upstream=known)

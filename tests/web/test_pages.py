@@ -36,7 +36,8 @@ async def test_html_is_for_browsers_and_locked_down(house: House) -> None:
     client = await house.client()
     page = await client.get("/simple/demo/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert page.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    lock = "default-src 'none'; sandbox allow-downloads"  # of files whose links are clicked
+    assert page.headers["content-security-policy"] == lock
     assert page.headers["x-content-type-options"] == "nosniff"
     assert DEMO.filename in page.text
 

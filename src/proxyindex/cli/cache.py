@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
-from proxyindex.cli.group import loaded, options
+from proxyindex.cli import group
+from proxyindex.cli.group import options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
+from proxyindex.config import Loaded
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository import acceptance
 from proxyindex.settings import Settings
@@ -29,6 +32,16 @@ _ORDERS: dict[str, Any] = {
     "files": lambda held: (-held.files, held.project),
     "validated": lambda held: (-(held.validated_at or 0.0), held.project),
 }
+
+
+def loaded(parameters: dict[str, Any]) -> Loaded:
+    """The configuration, of which only the cache counts: no secret or folder of a server's."""
+    found = group.loaded(parameters, is_ready=False)
+    if found.settings.cache_dir == Path():
+        raise click.UsageError(
+            "this user has no home to keep a cache in: say where it is, with --cache-dir."
+        )
+    return found
 
 
 def _normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

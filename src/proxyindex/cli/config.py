@@ -6,6 +6,7 @@ import click
 
 from proxyindex.cli.group import loaded, setting_options
 from proxyindex.config import show as shown
+from proxyindex.settings import Settings
 
 
 @click.group(short_help="Show or check the configuration.")
@@ -35,12 +36,29 @@ def show(*, as_json: bool, **parameters: object) -> None:
 def check(**parameters: object) -> None:
     """Report every mistake in the configuration at once; exit with 0 if there is none.
 
-    Takes the arguments of `serve`.
+    Takes the arguments of `serve`. What is sound but seldom meant is told as a warning.
 
     \b
     Example:
       proxyindex config check --config proxyindex.toml
     """
-    sources = loaded(parameters).sources
-    given = sum(source != "default" for source in sources.values())
+    effective = loaded(parameters)
+    given = sum(source != "default" for source in effective.sources.values())
+    for name in _gates(effective.settings):
+        click.echo(
+            f"Warning: upstream.{name}.policy.allow refuses everything else with 403, also what "
+            "the upstreams behind it have. To ask it for some projects only, use routes.",
+            err=True,
+        )
     click.echo(f"The configuration is sound ({given} values given, the rest are defaults).")
+
+
+def _gates(settings: Settings) -> list[str]:
+    """Names of upstreams that let through only what they allow, before others are asked."""
+    strict = {one.name for one in settings.upstreams if one.policy.allow}
+    found: dict[str, None] = {}
+    for index in settings.indexes:
+        if index.fallback != "none" and not any(one.routes for one in settings.lineage(index)):
+            asked = (*index.bases, *index.upstreams)
+            found.update(dict.fromkeys(name for name in asked[:-1] if name in strict))
+    return list(found)

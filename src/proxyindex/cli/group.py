@@ -66,7 +66,7 @@ def options(*keys: str) -> Callable[[Callback], Callback]:
 def loaded(parameters: Mapping[str, object], *, is_ready: bool = True) -> Loaded:
     """The effective configuration of a command called with these click parameters.
 
-    Without `is_ready` the folders and files it names need not be there.
+    Without `is_ready` the folders, files and variables it names need not be there.
     """
     flags = {option.key: parameters.get(_parameter(option)) for option in OPTIONS}
     return load(flags, os.environ, is_ready=is_ready)

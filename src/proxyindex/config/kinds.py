@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from proxyindex import units
+from proxyindex.names import pattern_fault
 from proxyindex.policy.rules import RULE
 from proxyindex.settings import Route, Secret
 
@@ -262,17 +263,30 @@ def _read_route(value: object) -> Route:
     else:
         match, _, to = _text(value, expected).rpartition("=")
     try:
-        return Route(_read_pattern(match), _read_name(to))
+        route = Route(_glob(match, expected), _read_name(to))
     except Unfit:
         raise Unfit(expected) from None
+    _check_glob(route.match, expected)
+    return route
 
 
 def _read_pattern(value: object) -> str:
     expected = "a project name or glob such as acme-* (without a version)"
+    glob = _glob(value, expected)
+    _check_glob(glob, expected)
+    return glob
+
+
+def _glob(value: object, expected: str) -> str:
     match = RULE.match(_text(value, expected))
     if not match or match[2]:
         raise Unfit(expected)
     return match[1]
+
+
+def _check_glob(glob: str, expected: str) -> None:
+    if fault := pattern_fault(glob):
+        raise Unfit(f"{expected}; this covers no project, because {fault}")
 
 
 def _read_rule(value: object) -> str:
@@ -283,6 +297,7 @@ def _read_rule(value: object) -> str:
         SpecifierSet(match[2])
     except InvalidSpecifier:
         raise Unfit(expected) from None
+    _check_glob(match[1], expected)
     return f"{match[1]} {match[2]}".strip()
 
 

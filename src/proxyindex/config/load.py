@@ -66,9 +66,10 @@ def load(
 
     `flags`: values by option key, texts as typed; `None` and `()` mean not given. `environ`:
     usually `os.environ`. Raises `ConfigError` with every mistake, or its subclass `NotReady` when
-    the only ones are folders or files that are not there; without `is_ready` these may be missing.
+    the only ones are folders or files that are not there. Without `is_ready`, what only a server
+    needs (folders, files, variables, something to serve) need not be there.
     """
-    mistakes = Mistakes()
+    mistakes = Mistakes(is_ready=is_ready)
     given = [layers.from_flags(flags), layers.from_environment(environ, mistakes)]
     if named := given[0].get("config") or given[1].get("config"):
         path = Path(os.path.expanduser(str(named.value)))
@@ -85,9 +86,9 @@ def load(
     accounts.check_indexes(tables.settings, values, mistakes)
     for check in (_check_tls, _check_socket, _check_folders, _check_cache, accounts.check):
         check(values, mistakes)
-    if not values["index"]:
+    if not values["index"] and is_ready:
         _check_purpose(values, entries, mistakes)
-    mistakes.raise_if_any(is_ready=is_ready)
+    mistakes.raise_if_any()
     sources = {option.key: values.place(option.key).source for option in OPTIONS}
     if entries is None:
         sources["upstream"] = values.place("no_upstream").source

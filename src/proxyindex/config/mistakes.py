@@ -77,14 +77,23 @@ class Given:
 
 @dataclass(slots=True)
 class Mistakes:
-    """Collects what is wrong (the configuration) and what is missing (on this machine)."""
+    """Collects what is wrong (the configuration) and what is missing (on this machine).
 
+    Not `is_ready`: the environment is not that of a server.
+    """
+
+    is_ready: bool = True
     wrong: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def value(self, place: Place, value: object, expected: str, *, secret: bool = False) -> None:
         """A value is not what was expected."""
         self.wrong.append(f"{place} = {_shown(value, secret=secret)}: expected {expected}.")
+
+    def unset(self, place: Place, value: object, expected: str) -> None:
+        """As `value`, of what the environment of a server has to have."""
+        if self.is_ready:
+            self.value(place, value, expected)
 
     def unknown(self, place: Place, key: str, known: Collection[str]) -> None:
         """A key nobody reads, with the likeliest known one."""
@@ -112,11 +121,11 @@ class Mistakes:
             problem = f"cannot be reached ({(refusal.strerror or 'refused').lower()})"
         self.missing.append(f"{place} = {_shown(str(path), secret=False)}: this path {problem}.")
 
-    def raise_if_any(self, *, is_ready: bool = True) -> None:
+    def raise_if_any(self) -> None:
         """Raises `ConfigError`, or `NotReady` when only paths are missing, if they are needed."""
         if self.wrong:
             raise ConfigError(self.wrong + self.missing)
-        if self.missing and is_ready:
+        if self.missing and self.is_ready:
             raise NotReady(self.missing)
 
 

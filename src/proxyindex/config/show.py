@@ -41,12 +41,12 @@ def as_toml(loaded: Loaded) -> str:
     settings = loaded.settings
     lines = [f"# configuration file: {settings.config_file or 'none'}"]
     plain = [option for option in OPTIONS if option.key not in _derived(settings)]
+    if not settings.upstreams:  # else a file without upstreams would ask PyPI
+        lines.append(f"no-upstream = true  # {loaded.sources['upstream']}")
     lines += _section(settings, plain, loaded, "")
     if settings.groups:
         lines += ["", "[groups]"]
         lines += _group_lines(settings, loaded.sources["groups"])
-    if not settings.upstreams:
-        lines += ["", f"# no upstream  # {loaded.sources['upstream']}"]
     for upstream in settings.upstreams:
         lines += ["", "[[upstream]]"]
         lines += _section(upstream, _upstream_options(), loaded, f"upstream.{upstream.name}.")

@@ -48,6 +48,13 @@ def build(entries: Given, environ: Mapping[str, str], mistakes: Mistakes) -> Ups
             continue
         if upstream.name in found:
             mistakes.say(place, f"a second upstream named {upstream.name!r}; give it another name")
+        elif alike := [name for name in found if _variable(name) == _variable(upstream.name)]:
+            # or the credentials of one would go to the other
+            mistakes.say(
+                place,
+                f"{upstream.name!r} and {alike[0]!r} share the variables "
+                f"{_prefix(upstream.name)}USERNAME and …_PASSWORD; give one another name",
+            )
         found[upstream.name] = upstream
         sources |= {f"{upstream.name}.{key}": given.place.source for key, given in values.items()}
     _check_variables(found, environ, mistakes)
@@ -124,7 +131,7 @@ def _read_password(values: Values, environ: Mapping[str, str], mistakes: Mistake
         if password := environ.get(str(by_name.value)):
             values["password"] = Given(Secret(password), by_name.place)
         else:
-            mistakes.value(by_name.place, by_name.value, "the name of a variable that is set")
+            mistakes.unset(by_name.place, by_name.value, "the name of a variable that is set")
     if by_file := values.pop("password_file", None):
         try:
             with Path(str(by_file.value)).open("rb") as stream:
@@ -139,9 +146,13 @@ def _variable(name: str) -> str:
     return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
+def _prefix(name: str) -> str:
+    return f"{ENV_PREFIX}UPSTREAM_{_variable(name)}_"
+
+
 def _apply_variables(values: Values, name: str, environ: Mapping[str, str]) -> None:
     for key in ("username", "password"):
-        variable = f"{ENV_PREFIX}UPSTREAM_{_variable(name)}_{key.upper()}"
+        variable = f"{_prefix(name)}{key.upper()}"
         if text := environ.get(variable):
             value = Secret(text) if key == "password" else text
             values[key] = Given(value, Place(Rank.ENVIRONMENT, variable))
@@ -168,7 +179,7 @@ def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistake
         found = login(host, environ)
     except InvalidNetrc as problem:
         place = Place(Rank.ENVIRONMENT, "NETRC")
-        mistakes.value(place, str(problem.path), "a readable netrc file")
+        mistakes.unset(place, str(problem.path), "a readable netrc file")
         return
     if found:
         place = Place(Rank.FILE, host, found.path)

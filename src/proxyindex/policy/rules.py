@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
@@ -51,6 +51,26 @@ class Pattern:
         except InvalidVersion:
             return False
 
+    def is_against(self, version: str | None) -> bool:
+        """What a denial covers: an interval as it is ordered, and a version that cannot be read.
+
+        PEP 440 leaves 2.1rc1 out of `<2.1`, and 2.0.post1 out of `>2.0`, so that nobody gets them
+        who did not ask; here that would let in what an advisory for `<2.1` means.
+        """
+        try:
+            parsed = Version(version or "")
+        except InvalidVersion:
+            return True
+        return all(_includes(one, parsed) for one in self.specifier or ())
+
+
+def _includes(specifier: Specifier, version: Version) -> bool:
+    if specifier.operator == "<":
+        return version < Version(specifier.version)
+    if specifier.operator == ">":  # a local version is no later one
+        return Version(version.public) > Version(specifier.version)
+    return specifier.contains(version, prereleases=True)
+
 
 def reserved(patterns: Sequence[str]) -> NameRule:
     """Names that are ours alone: absent here, and never sent out."""
@@ -87,9 +107,7 @@ def deny_files(patterns: Sequence[Pattern]) -> FileRule:
 
     def rule(file: File, subject: Subject) -> Verdict:
         for pattern in narrow:
-            if pattern.covers_name(subject.project) and (
-                pattern.covers_version(file.version) or not _is_version(file.version)
-            ):
+            if pattern.covers_name(subject.project) and pattern.is_against(file.version):
                 version = file.version or "an unreadable version"
                 return Deny(f"deny {pattern.text}", f"{version} is not allowed here")
         return ALLOW
@@ -120,6 +138,25 @@ def allow_files(patterns: Sequence[Pattern]) -> FileRule:
     return rule
 
 
+def versions_elsewhere(deny: Sequence[Pattern], allow: Sequence[Pattern]) -> NameRule:
+    """Projects of which only some versions may be had: that cannot be held where others show them.
+
+    As `deny_files` and `allow_files` judge, of files that nobody here will see.
+    """
+
+    def rule(name: NormalizedName) -> Verdict:
+        reason = f"some versions of {name} are not allowed here, and clients would be shown all"
+        denying = [p for p in deny if p.specifier is not None and p.covers_name(name)]
+        if denying:
+            return Deny(f"deny {denying[0].text}", reason)
+        allowing = [p for p in allow if p.covers_name(name)]
+        if allowing and all(p.specifier is not None for p in allowing):
+            return Deny(f"allow {allowing[0].text}", reason)
+        return ALLOW
+
+    return rule
+
+
 def quarantined(file: File, subject: Subject) -> Verdict:
     """Files of a project under quarantine are neither shown nor served (PEP 792).
 
@@ -128,10 +165,3 @@ def quarantined(file: File, subject: Subject) -> Verdict:
     if subject.status.status != "quarantined":
         return ALLOW
     return Deny("quarantined", subject.status.reason or f"{subject.project} is under quarantine")
-
-
-def _is_version(text: str | None) -> bool:
-    try:
-        return text is not None and bool(Version(text))
-    except InvalidVersion:
-        return False

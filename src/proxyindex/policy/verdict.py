@@ -1,6 +1,6 @@
 """What a rule may say, and what it may know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from packaging.utils import NormalizedName
@@ -48,16 +48,26 @@ class Policy:
 
     Rules are pure: same name, file and status, same verdict. With `goes_by_version` the file rules
     look at nothing of a file but its version: what they say of one holds for all of that version.
+    The `elsewhere_rules` judge names of whose files others than we will tell the client.
     """
 
     name_rules: tuple[NameRule, ...] = ()
     file_rules: tuple[FileRule, ...] = ()
+    elsewhere_rules: tuple[NameRule, ...] = ()
     goes_by_version: bool = False
 
     def judge_name(self, name: NormalizedName) -> Verdict:
         """The verdict on asking for a project at all."""
-        return next((v for rule in self.name_rules if (v := rule(name)) != ALLOW), ALLOW)
+        return _first(self.name_rules, name)
+
+    def judge_elsewhere(self, name: NormalizedName) -> Verdict:
+        """The verdict on sending a client away for a project that may be asked for."""
+        return _first(self.elsewhere_rules, name)
 
     def judge_file(self, file: File, subject: Subject) -> Verdict:
         """The verdict on showing and serving a file."""
         return next((v for rule in self.file_rules if (v := rule(file, subject)) != ALLOW), ALLOW)
+
+
+def _first(rules: Iterable[NameRule], name: NormalizedName) -> Verdict:
+    return next((v for rule in rules if (v := rule(name)) != ALLOW), ALLOW)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -67,11 +67,16 @@ class Asking(Generic[T]):
     """What an upstream says of its documents becomes what is stored of them, or is refused.
 
     One request at a time for a document: callers hold its lock. `suspect(known, sent)` tells what
-    speaks against believing `sent` at once, as a phrase, or `None`.
+    speaks against believing `sent` at once, as a phrase, or `None`. `believed(key, document)` is
+    told what stands from now on, `None` for absent.
     """
 
     def __init__(
-        self, terms: Terms, copies: Copies[T], suspect: Callable[[T, T], str | None]
+        self,
+        terms: Terms,
+        copies: Copies[T],
+        suspect: Callable[[T, T], str | None],
+        believed: Callable[[str, T | None], Awaitable[None]],
     ) -> None:
         self._upstream = terms.upstream
         self._id = terms.id
@@ -82,6 +87,7 @@ class Asking(Generic[T]):
         self._clock = terms.clock
         self._copies = copies
         self._suspect = suspect
+        self._believed = believed
         self._trust = Trust(
             terms.upstream.name,
             terms.id,
@@ -161,6 +167,7 @@ class Asking(Generic[T]):
             case _:
                 name = self._upstream.name
                 raise UpstreamInvalid(name, "answered 304 to an unconditional request")
+        await self._believed(key, document)
         await self._trust.settle(key, doubted)
         return document
 

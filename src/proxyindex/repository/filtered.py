@@ -1,14 +1,16 @@
 """A repository seen through a policy. Rules judge; here the verdicts are carried out."""
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import assert_never
 
 from packaging.utils import NormalizedName
 
-from proxyindex.errors import Denied, ProjectNotFound
+from proxyindex.errors import Denied, ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.names import version_key
 from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
 from proxyindex.repository.base import Repository
 from proxyindex.repository.remembered import Remembered, remembered
@@ -20,8 +22,9 @@ class Filtered:
     """Another repository, without what the policy hides or denies.
 
     A hidden name is `ProjectNotFound` without asking the source, so that it never leaves the
-    house; a denied name raises `Denied` and stops the search. A page whose files are all filtered
-    away is an empty page, not an absent project. A rule that raises denies.
+    house; a denied name raises `Denied` and stops the search. So does one whose files have to be
+    judged, where clients are sent away. A page whose files are all filtered away is an empty page,
+    not an absent project. A rule that raises denies.
     """
 
     def __init__(self, source: Repository, policy: Policy) -> None:
@@ -39,16 +42,12 @@ class Filtered:
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The source's page, filtered."""
-        match self._name_verdict(name):
-            case Hide():
-                raise ProjectNotFound(name)
-            case Deny(rule, reason):
-                raise Denied(name, rule, reason)
-            case Allow():
-                pass
-            case never:
-                assert_never(never)
-        page = await self._source.project(name, inquiry)
+        _carry_out(self._name_verdict(name), name)
+        try:
+            page = await self._source.project(name, inquiry)
+        except ServedElsewhere:
+            _carry_out(self._verdict(self._policy.judge_elsewhere, name), name)
+            raise
         return self._remembered(page) if self._policy.file_rules else page
 
     def _remembered(self, page: ProjectPage) -> ProjectPage:
@@ -66,7 +65,8 @@ class Filtered:
         withdrawn = self._allowed(page.withdrawn, subject, denied)
         if len(files) == len(page.files) and len(withdrawn) == len(page.withdrawn):
             return page
-        return replace(page, files=files, withdrawn=withdrawn, denied=denied)
+        versions = page.versions if files is page.files else _still_there(page, files)
+        return replace(page, files=files, versions=versions, withdrawn=withdrawn, denied=denied)
 
     def _allowed(
         self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]
@@ -95,8 +95,11 @@ class Filtered:
         return file.version if self._policy.goes_by_version else file.filename
 
     def _name_verdict(self, name: NormalizedName) -> Verdict:
+        return self._verdict(self._policy.judge_name, name)
+
+    def _verdict(self, judge: Callable[[NormalizedName], Verdict], name: NormalizedName) -> Verdict:
         try:
-            return self._policy.judge_name(name)
+            return judge(name)
         except Exception:  # fail closed: a rule that raises denies
             log.exception("a name rule failed on %s", name)
             return Deny("error", "a rule of this index failed")
@@ -107,3 +110,35 @@ class Filtered:
         except Exception:  # fail closed: a rule that raises denies
             log.exception("a file rule failed on %s", file.filename)
             return Deny("error", "a rule of this index failed")
+
+
+def _still_there(page: ProjectPage, files: Iterable[File]) -> tuple[str, ...]:
+    """The page's versions without those all of whose files were filtered away.
+
+    Those that had no files before stay: nobody judged them.
+    """
+    lost = _versions(page.files) - _versions(files)
+    return tuple(text for text in page.versions if _identity(text) not in lost)
+
+
+def _versions(files: Iterable[File]) -> set[object]:
+    return {_identity(text) for text in {file.version for file in files}}
+
+
+def _identity(version: str | None) -> object:
+    """The same for all spellings of a version."""
+    rank, parsed, text = version_key(version)
+    return parsed if rank == 1 else text
+
+
+def _carry_out(verdict: Verdict, name: NormalizedName) -> None:
+    """Raises what a verdict on a name means, if anything."""
+    match verdict:
+        case Hide():
+            raise ProjectNotFound(name)
+        case Deny(rule, reason):
+            raise Denied(name, rule, reason)
+        case Allow():
+            pass
+        case never:
+            assert_never(never)

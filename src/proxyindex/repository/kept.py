@@ -7,7 +7,7 @@ upstream fails, is slow, or is not to be asked.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -49,12 +49,17 @@ class _Landing(Generic[T]):
     was_ours: bool
 
 
+async def _nothing(key: str, document: object) -> None:
+    """What is believed concerns nobody else."""
+
+
 class Kept(Generic[T]):
     """The documents of one upstream, by key (a normalized name, or a fixed word).
 
     `parse(body, content_type, url, key)` makes the document and raises `ProxyindexError` for one
     that cannot be used; `weigh` tells its share of the memory budget. `suspect(known, sent)` tells
-    what speaks against believing `sent` at once, as a phrase, or `None`.
+    what speaks against believing `sent` at once, as a phrase, or `None`. `believed(key, document)`
+    is told what stands from now on, `None` for absent, before others see it.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Kept(Generic[T]):
         parse: Callable[[bytes, str, str, str], T],
         weigh: Callable[[T], int],
         suspect: Callable[[T, T], str | None] = lambda known, sent: None,
+        believed: Callable[[str, T | None], Awaitable[None]] = _nothing,
     ) -> None:
         self._upstream = terms.upstream
         self._id = terms.id
@@ -76,7 +82,7 @@ class Kept(Generic[T]):
         self._clock = terms.clock
         self._copies = Copies(terms.upstream.name, terms.id, terms.stores.pages, parse, weigh)
         self._resting = Resting()
-        self._asking = Asking(terms, self._copies, suspect)
+        self._asking = Asking(terms, self._copies, suspect, believed)
 
     async def get(self, key: str, inquiry: Inquiry, *, path: str) -> T:
         """The document; `path` is what upstream calls it.

@@ -11,7 +11,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex import disk, simple
 from proxyindex.disk import Signature
-from proxyindex.errors import NotHeld, ProjectNotFound
+from proxyindex.errors import NotHeld, ProjectNotFound, StoreError
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.memo import Memo
@@ -64,6 +64,7 @@ class Mirror:
             parse=self._parse_page,
             weigh=lambda page: 1 + len(page.files),
             suspect=shrinkage,
+            believed=self._believed,
         )
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         self._completing: Flights[ProjectPage] = Flights(tasks)
@@ -138,6 +139,21 @@ class Mirror:
             return known[1]
         self._held_memo.put(page.name, (page, held))
         return held
+
+    async def _believed(self, key: str, page: ProjectPage | None) -> None:
+        """What is removed after a quarantine, as malware is, leaves no files to be served."""
+        is_bad = page is not None and page.status.status == "quarantined"
+        if is_bad or self._facts.signature(self._id, key) is not None:
+            await anyio.to_thread.run_sync(self._mark, key, page is None, is_bad)
+
+    def _mark(self, key: str, is_absent: bool, is_bad: bool) -> None:
+        try:
+            if not is_absent:
+                self._facts.mark(self._id, key, is_quarantined=is_bad)
+            elif self._facts.is_quarantined(self._id, key):
+                self._facts.remove(self._id, key)
+        except StoreError as problem:
+            self._stores.trouble.refused(problem)
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
         facts = await anyio.to_thread.run_sync(self._facts.read, self._id, name)

@@ -3,7 +3,8 @@
 One file of sealed JSON lines per upstream and project, appended to: the sha256 and size of bytes we
 adopted, the digest of the metadata we found or made. It is read with the page, fills the gaps
 there, pins first bytes (the first sha256 of a file name stays until an operator purges it), and
-remembers files that upstream no longer lists, because lock files still point at them.
+remembers files that upstream no longer lists, because lock files still point at them. A mark tells
+that the project is under quarantine: a page tells that, too, but may be evicted.
 """
 
 import errno
@@ -20,6 +21,7 @@ from proxyindex.store.seal import sealed, unsealed
 
 _MAX_FILE = 64 * 1024 * 1024
 
+_QUARANTINED = "+quarantined"  # the mark; no file is called so
 NO_METADATA = ""  # `Fact.metadata` of a wheel from which none can be had
 
 
@@ -66,17 +68,13 @@ class Facts:
         """Facts by file name; broken lines are skipped."""
         facts: dict[str, Fact] = {}
         for _, line in self._lines(upstream, project):
-            if parsed := _parse(line):
+            if (parsed := _parse(line)) and parsed[0] != _QUARANTINED:
                 filename, fact = parsed
                 facts[filename] = facts[filename].merged(fact) if filename in facts else fact
         return facts
 
     def learn(self, upstream: str, project: str, filename: str, fact: Fact) -> None:
-        """Add what is new in `fact`. Raises `StoreError`.
-
-        One appended line in one write: concurrent writers interleave whole lines. It begins with
-        the line break, which ends what a killed writer may have left half written.
-        """
+        """Add what is new in `fact`. Raises `StoreError`."""
         known = self.read(upstream, project).get(filename)
         if known is not None and known.merged(fact) == known:
             return
@@ -87,8 +85,28 @@ class Facts:
             "size": fact.size,
             "metadata": fact.metadata,
         }
-        plain = json.dumps({k: v for k, v in values.items() if v is not None})
-        line = b"\n" + sealed(plain.encode())
+        self._append(upstream, project, {k: v for k, v in values.items() if v is not None})
+
+    def is_quarantined(self, upstream: str, project: str) -> bool:
+        """Whether the project is marked."""
+        parsed = (_parse(line) for _, line in self._lines(upstream, project))
+        return any(one is not None and one[0] == _QUARANTINED for one in parsed)
+
+    def mark(self, upstream: str, project: str, *, is_quarantined: bool) -> None:
+        """Set the mark, or take it off. Raises `StoreError`."""
+        if is_quarantined == self.is_quarantined(upstream, project):
+            return
+        if is_quarantined:
+            self._append(upstream, project, {"file": _QUARANTINED})
+        else:
+            self.forget(upstream, project, [_QUARANTINED])
+
+    def _append(self, upstream: str, project: str, values: Mapping[str, object]) -> None:
+        """One appended line in one write: concurrent writers interleave whole lines.
+
+        It begins with the line break, which ends what a killed writer may have left half written.
+        """
+        line = b"\n" + sealed(json.dumps(values).encode())
         path = self.path(upstream, project)
         try:
             disk.make_folder(path.parent)
