@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     | {"unzip"},
     {"simple", "policy", "freshness", "access", "disk"},
     {"upstream", "store", "wheel", "sdist", "flight", "users", "records"},
-    {"repository", "files", "publish"},
+    {"repository", "files", "uploads"},
     {"web", "publishing"},
     {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}
     | {"lines", "trees", "sources", "houses", "accounts", "publishers"},
@@ -45,11 +45,11 @@ DOORS: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "pip": {"upstream.default"},
-    "python_multipart": {"publish.form"},
+    "python_multipart": {"uploads.form"},
     "isal": {"web.gzipped"},
     "truststore": {"upstream.tls"},
     "platformdirs": {"config"},
-    "msgspec": {"model", "records", "simple", "users", "publish", "web"},
+    "msgspec": {"model", "records", "simple", "users", "uploads", "web"},
 }
 # Modules behind one door. httpx has two: `upstream.client` asks on behalf of strangers and is
 # guarded against what pages may point at; `publishing.client` sends what a person said, with

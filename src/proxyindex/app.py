@@ -30,8 +30,6 @@ from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.houses import Houses
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
-from proxyindex.publish.rejection import FolderRefused, UploadRejected
-from proxyindex.publish.shelf import Shelves
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
@@ -39,10 +37,12 @@ from proxyindex.settings import Settings
 from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id
 from proxyindex.trees import Trees
+from proxyindex.uploads.rejection import FolderRefused, UploadRejected
+from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.client import Transport
 from proxyindex.upstream.index import Upstream
 from proxyindex.web import changes, health, landing, manage, simple, upload
-from proxyindex.web.access import OUTCOME_HEADER, AccessLog, exchange_of
+from proxyindex.web.accesslog import OUTCOME_HEADER, AccessLog, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.express import EXPRESS_KEY, Express
 from proxyindex.web.house import HOUSES_KEY, House, Reception

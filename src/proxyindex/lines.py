@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Literal
 
 from proxyindex.logs import escape, mask
-from proxyindex.web.access import MIDDLE, logger
+from proxyindex.web.accesslog import MIDDLE, logger
 
 _HOLD_SECONDS = 0.05
 _PIECE = 4096  # characters: what a pipe takes as one, so that lines of several processes stay whole

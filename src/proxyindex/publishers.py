@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from proxyindex.names import matches_pattern
-from proxyindex.publish.service import Publisher, UploadTerms
-from proxyindex.publish.shelf import Shelves
 from proxyindex.repository.base import Repository
 from proxyindex.settings import IndexSettings, Settings
 from proxyindex.trees import Tree
+from proxyindex.uploads.service import Publisher, UploadTerms
+from proxyindex.uploads.shelf import Shelves
 
 
 def publisher(

@@ -227,9 +227,22 @@ class Settings(IndexKeys):
     def asks(self, index: IndexSettings) -> tuple[str, ...]:
         """Names of the upstreams that are asked, in order, for a name of which no folder and no
         route tells, each once."""
+        by_name = {one.name: one for one in self.indexes}
         known = {upstream.name for upstream in self.upstreams}
-        names = (name for one in self._asking(index) for name in (*one.bases, *one.upstreams))
-        return tuple(dict.fromkeys(name for name in names if name in known))
+        found, visited = dict[str, None](), {index.name}
+
+        def visit(one: IndexSettings) -> None:
+            if one.fallback == "none":
+                return
+            for target in (*one.bases, *one.upstreams):
+                if target in known:
+                    found[target] = None
+                elif target in by_name and target not in visited:
+                    visited.add(target)
+                    visit(by_name[target])
+
+        visit(index)
+        return tuple(found)
 
     def routes_of(self, index: IndexSettings) -> tuple[Route, ...]:
         """The routes of the index and of what it inherits from."""

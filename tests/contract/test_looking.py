@@ -14,10 +14,10 @@ from packaging.utils import NormalizedName
 
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import ProjectList, ProjectPage
-from proxyindex.repository.local import FolderUnavailable, Local
+from proxyindex.repository.local import Local
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.priority import Priority
-from proxyindex.repository.scan import Scanner
+from proxyindex.repository.scan import FolderUnavailable, Scanner
 from proxyindex.store import mounts
 from tests.contract.test_local import Notebook, later
 from tests.support.builders import put_wheel

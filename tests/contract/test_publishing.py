@@ -22,13 +22,13 @@ import pytest
 
 from proxyindex import records
 from proxyindex.names import normalize
-from proxyindex.publish.shelf import Shelf
 from proxyindex.publishing.distribution import Distribution, read
 from proxyindex.publishing.folder import Folder
 from proxyindex.publishing.publish import carry_out, plan
 from proxyindex.publishing.remote import RemoteFolder
 from proxyindex.publishing.target import Outcome, PublishError, Target
 from proxyindex.records import Record
+from proxyindex.uploads.shelf import Shelf
 from tests.support.builders import make_sdist, make_wheel, put, put_sdist, put_wheel
 from tests.support.hermetic import environment, wait_until
 from tests.support.sshd import SshServer, ssh_server

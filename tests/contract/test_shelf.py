@@ -11,8 +11,8 @@ import anyio
 import pytest
 from packaging.utils import canonicalize_name
 
-from proxyindex.publish.shelf import DELETED, Shelf, Shelves
-from proxyindex.publish.stage import Stage
+from proxyindex.uploads.shelf import DELETED, Shelf, Shelves
+from proxyindex.uploads.stage import Stage
 
 DEMO = canonicalize_name("demo")
 FILE = "demo-1.0.tar.gz"
@@ -37,7 +37,8 @@ def test_a_name_that_is_taken_costs_nobody_his_sidecars(home: Path) -> None:
     found = {path.name: path.read_text() for path in home.iterdir()}
     assert found == {FILE + s: f"theirs{s}" for s in ("", ".json", ".asc", ".provenance")}
     # and ours are still there for who may overwrite it
-    Shelf(home.parent).replace(stage, FILE, home / FILE)
+    Shelf(home.parent).replace(stage, DEMO, {FILE: home / FILE})
+    assert (home / FILE).read_text() == "ours"
     assert (home / (FILE + ".json")).read_text() == "ours.json"
     stage.discard()
 
@@ -68,7 +69,7 @@ async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path)
     shelves = Shelves()
     one, other = shelves.at(home.parent), shelves.at(tmp_path / "link")
     assert shelves.at(home.parent) is one
-    assert other.holds(str(tmp_path / "link" / DEMO / FILE))
+    assert other.home(DEMO) == tmp_path / "link" / DEMO
     async with one.locked(DEMO):
         with anyio.move_on_after(0.1) as waiting:
             async with other.locked(DEMO):

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from packaging.utils import NormalizedName
 
-from proxyindex.publish.stage import INCOMING, Stage, staged
-from proxyindex.publish.steps import Step, carry_out, finish, sweep
+from proxyindex.uploads.stage import INCOMING, LOCKS, Stage, staged
+from proxyindex.uploads.steps import Step, carry_out, finish, sweep
 
 DEMO = NormalizedName("demo")
 STEPS = [Step("demo/old"), Step("demo/new", "new"), Step("demo/new.asc")]
@@ -42,7 +42,7 @@ def test_all_steps_are_taken_and_nothing_is_left(root: Path) -> None:
         stage.put("new", b"new")
         carry_out(stage, root, DEMO, STEPS)
     assert names(root) == ["new"]
-    assert not list((root / INCOMING).iterdir())
+    assert [path.name for path in (root / INCOMING).iterdir()] == [LOCKS]
 
 
 @pytest.mark.parametrize("by", ["the next change", "a sweep"])

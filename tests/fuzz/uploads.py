@@ -6,11 +6,11 @@ import hashlib
 
 from proxyindex import records
 from proxyindex.names import is_safe_filename
-from proxyindex.publish.attestations import provenance
-from proxyindex.publish.checks import read_form
-from proxyindex.publish.form import Form, FormReader
-from proxyindex.publish.rejection import UploadRejected
-from proxyindex.publish.stage import Digests
+from proxyindex.uploads.attestations import provenance
+from proxyindex.uploads.checks import read_form
+from proxyindex.uploads.form import Form, FormReader
+from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.stage import Digests
 
 BOUNDARY = b"b0b1b2b3"
 _MISSING = "0" * 64

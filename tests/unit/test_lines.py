@@ -12,7 +12,7 @@ import pytest
 
 from proxyindex.lines import AccessLines
 from proxyindex.logs import JsonFormatter, TextFormatter
-from proxyindex.web.access import LINE, Exchange, line_fields, logger
+from proxyindex.web.accesslog import LINE, Exchange, line_fields, logger
 
 PATHS = ["/simple/demo/", "/simple/demo/demo-1.0+a.b.tar.gz", '/odd "quoted"\\ \x1b[31m\u2028é/']
 

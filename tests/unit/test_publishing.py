@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from proxyindex.publish.checks import check_archive, read_form
-from proxyindex.publish.form import Form
-from proxyindex.publish.rejection import UploadRejected
-from proxyindex.publish.stage import Digests
 from proxyindex.publishing import credentials, distribution, form, selection, server
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.publishing.distribution import Unpublishable
 from proxyindex.publishing.rsync import Remote, looks_remote
 from proxyindex.publishing.target import PublishError
+from proxyindex.uploads.checks import check_archive, read_form
+from proxyindex.uploads.form import Form
+from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.stage import Digests
 from tests.support.builders import (
     make_sdist,
     make_wheel,

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex import app
 from proxyindex.settings import Settings, UpstreamSettings
-from proxyindex.web.access import PEER_KEY
+from proxyindex.web.accesslog import PEER_KEY
 from proxyindex.web.express import EXPRESS_KEY, Express
 from tests.support.mirrors import answer
 from tests.support.pages import JSON_TYPE, FileSpec, json_page

@@ -21,15 +21,15 @@ from proxyindex.cli import audited
 from proxyindex.cli.calling import caller, credentials_for
 from proxyindex.errors import NotFound, ProxyindexError
 from proxyindex.inquiry import Inquiry
-from proxyindex.publish import changes, promotion
-from proxyindex.publish.rejection import no_folder, no_other_index
 from proxyindex.publishing import server
 from proxyindex.publishing.client import Answer, Unreachable, origin
 from proxyindex.publishing.credentials import Credentials, login_hint
+from proxyindex.uploads import changes, promotion
+from proxyindex.uploads.rejection import no_folder, no_other_index
 
 if TYPE_CHECKING:
-    from proxyindex.publish.service import Publisher
     from proxyindex.settings import Settings
+    from proxyindex.uploads.service import Publisher
     from proxyindex.web.house import House
     from proxyindex.web.simple import IndexService
 

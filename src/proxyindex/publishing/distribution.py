@@ -12,16 +12,16 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.model import SIGNATURE_SUFFIX
-from proxyindex.publish.attestations import provenance
-from proxyindex.publish.checks import (
+from proxyindex.uploads.attestations import provenance
+from proxyindex.uploads.checks import (
     SUFFIXES,
     Upload,
     check_archive,
     check_filename,
     read_filename,
 )
-from proxyindex.publish.form import MAX_ATTESTED, MAX_SIGNATURE
-from proxyindex.publish.rejection import UploadRejected, bad
+from proxyindex.uploads.form import MAX_ATTESTED, MAX_SIGNATURE
+from proxyindex.uploads.rejection import UploadRejected, bad
 
 ENDINGS = tuple(ending for endings in SUFFIXES.values() for ending in endings)
 ATTESTATION_SUFFIX = ".attestation"

@@ -13,17 +13,6 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.publish.rejection import FolderRefused, UploadRejected
-from proxyindex.publish.service import (
-    Published,
-    Publisher,
-    Receiving,
-    UploadTerms,
-    sha256_of,
-)
-from proxyindex.publish.shelf import Shelf
-from proxyindex.publish.stage import Stage, staged, sync_folder
-from proxyindex.publish.steps import sweep
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
@@ -37,10 +26,21 @@ from proxyindex.publishing.pages import (
 )
 from proxyindex.publishing.target import Advance, Outcome, PublishError, refusal
 from proxyindex.repository.scan import FolderUnavailable
+from proxyindex.uploads.rejection import FolderRefused, UploadRejected
+from proxyindex.uploads.service import (
+    Published,
+    Publisher,
+    Receiving,
+    UploadTerms,
+    sha256_of,
+)
+from proxyindex.uploads.shelf import Shelf
+from proxyindex.uploads.stage import Stage, staged, sync_folder
+from proxyindex.uploads.steps import sweep
 
 
 class Folder:
-    """The form that a server would get goes to the service a server has: `publish/service.py`.
+    """The form that a server would get goes to the service a server has: `uploads/service.py`.
 
     So the steps, locks and sentences are the same, whether a server runs on the folder or not.
     """

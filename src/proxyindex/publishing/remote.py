@@ -21,9 +21,6 @@ from proxyindex.model import (
     ProjectPage,
 )
 from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
-from proxyindex.publish.rejection import UploadRejected
-from proxyindex.publish.service import check_new, sha256_of
-from proxyindex.publish.shelf import DELETED, Shelf
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.pages import (
     JSON_NAME,
@@ -37,6 +34,9 @@ from proxyindex.publishing.rsync import DEFAULT_SSH, Entry, Missing, Remote, sta
 from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict, refusal
 from proxyindex.records import Record
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
+from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.service import check_new, sha256_of
+from proxyindex.uploads.shelf import DELETED, Shelf
 
 _ROUNDS = 5  # of pages made anew because another publisher came in between
 _PAGE_URL = "https://static.invalid/"  # what the links of a static page are relative to here

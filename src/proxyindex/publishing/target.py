@@ -9,8 +9,8 @@ from typing import Protocol
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
-from proxyindex.publish.rejection import UploadRejected
 from proxyindex.publishing.distribution import Distribution
+from proxyindex.uploads.rejection import UploadRejected
 
 Advance = Callable[[int], object]  # bytes that have left; negative when they have to leave again
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proxyindex import disk, logs
-from proxyindex.publish.stage import is_changeable
 from proxyindex.server.listen import StartError
 from proxyindex.settings import Settings
+from proxyindex.uploads.stage import is_changeable
 from proxyindex.upstream.proxies import Proxies
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from proxyindex.access import UNIX_PEER
 from proxyindex.server.heads import head_fault, reason_phrase, with_path
 from proxyindex.server.statuslines import StatusLines
-from proxyindex.web.access import LEFT_KEY, PEER_KEY
+from proxyindex.web.accesslog import LEFT_KEY, PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
 from proxyindex.web.responses import REASON_HEADER
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from proxyindex.access import ANONYMOUS, Action, Decision, Identity, Rights
 from proxyindex.errors import Forbidden, LoginRequired
-from proxyindex.web.access import exchange_of
+from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.identity import Identities
 
 _PHRASES = {

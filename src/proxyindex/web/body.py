@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from proxyindex.publish.rejection import UploadRejected, bad
 from proxyindex.texts import whole_number
+from proxyindex.uploads.rejection import UploadRejected, bad
 
 BODY_KEY = "proxyindex.body"  # among the extensions of an ASGI scope
 UNWANTED = 32 * 1024**2  # bytes of a body nobody asked for, which are thrown away

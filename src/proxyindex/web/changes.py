@@ -12,9 +12,9 @@ from starlette.responses import Response
 from proxyindex import audit
 from proxyindex.access import Identity
 from proxyindex.names import InvalidName, normalize
-from proxyindex.publish.rejection import FolderRefused, UploadRejected, bad, no_folder
-from proxyindex.publish.service import Publisher
-from proxyindex.web.access import OUTCOME_HEADER, exchange_of
+from proxyindex.uploads.rejection import FolderRefused, UploadRejected, bad, no_folder
+from proxyindex.uploads.service import Publisher
+from proxyindex.web.accesslog import OUTCOME_HEADER, exchange_of
 from proxyindex.web.simple import IndexService, index_of
 
 log = logging.getLogger(__name__)

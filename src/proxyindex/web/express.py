@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from proxyindex.files.content import Content
 from proxyindex.inquiry import Ground, Inquiry, Outcome
-from proxyindex.web.access import Exchange, RequestCounter, line_fields, write_line
+from proxyindex.web.accesslog import Exchange, RequestCounter, line_fields, write_line
 from proxyindex.web.given import (
     AccessLines,
     Asker,

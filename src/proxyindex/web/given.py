@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from proxyindex.access import Identity
 from proxyindex.inquiry import Ground
-from proxyindex.web.access import Exchange
+from proxyindex.web.accesslog import Exchange
 
 Header = tuple[bytes, bytes]
 Prepared = tuple[str, str]  # all of an access line that does not change between requests

@@ -12,10 +12,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from proxyindex import disk
-from proxyindex.publish.stage import is_changeable
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
-from proxyindex.web.access import exchange_of
+from proxyindex.uploads.stage import is_changeable
+from proxyindex.web.accesslog import exchange_of
 
 _NO_STORE = {"Cache-Control": "no-store"}
 

@@ -27,7 +27,7 @@ from proxyindex.memo import Memo
 from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import TokenFile, is_token
-from proxyindex.web.access import PEER_KEY
+from proxyindex.web.accesslog import PEER_KEY
 from proxyindex.web.credentials import as_text, basic
 from proxyindex.web.given import Asker, Header, Looks, Verified, stands
 

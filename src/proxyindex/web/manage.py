@@ -13,9 +13,9 @@ from starlette.routing import Route
 from proxyindex.access import Action
 from proxyindex.errors import NotFound
 from proxyindex.inquiry import Inquiry
-from proxyindex.publish import changes, promotion
-from proxyindex.publish.rejection import no_other_index
-from proxyindex.web.access import exchange_of
+from proxyindex.uploads import changes, promotion
+from proxyindex.uploads.rejection import no_other_index
+from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import json_body
 from proxyindex.web.changes import changed_index, done, note, project_of, refuse_foreign
 from proxyindex.web.simple import PAGE_SECONDS, index_of

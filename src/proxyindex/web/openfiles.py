@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from proxyindex.inquiry import Ground
-from proxyindex.web.access import Exchange, line_fields
+from proxyindex.web.accesslog import Exchange, line_fields
 from proxyindex.web.conditional import Unsatisfiable, span_of
 from proxyindex.web.given import AccessLines, Gate, Given, Part, Prepared, wire_fields
 

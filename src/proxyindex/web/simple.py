@@ -27,10 +27,10 @@ from proxyindex.files.service import FileService
 from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
-from proxyindex.publish.service import Publisher
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
-from proxyindex.web.access import OUTCOME_HEADER, Exchange, exchange_of
+from proxyindex.uploads.service import Publisher
+from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express

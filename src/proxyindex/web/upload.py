@@ -9,10 +9,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from proxyindex.access import Action
-from proxyindex.publish.form import boundary_of
-from proxyindex.publish.rejection import UploadRejected
-from proxyindex.publish.service import Publisher, Receiving, too_large
-from proxyindex.web.access import exchange_of
+from proxyindex.uploads.form import boundary_of
+from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.service import Publisher, Receiving, too_large
+from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
 from proxyindex.web.changes import changed_index, done, note
 

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from packaging.utils import NormalizedName
 
-from proxyindex.publish.stage import INCOMING, Stage, stages, sync_folder
+from proxyindex.uploads.stage import INCOMING, Stage, stages, sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from proxyindex.publish.rejection import bad
+from proxyindex.uploads.rejection import bad
 
 MAX_ATTESTATIONS = 10
 _STATEMENT = "https://in-toto.io/Statement/v1"

@@ -27,8 +27,10 @@ from packaging.utils import NormalizedName
 from proxyindex import records
 from proxyindex.disk import hand_over
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
-from proxyindex.publish.rejection import on_disk
-from proxyindex.publish.stage import (
+from proxyindex.records import Record, record_path
+from proxyindex.store.locks import Locks
+from proxyindex.uploads.rejection import on_disk
+from proxyindex.uploads.stage import (
     INCOMING,
     LOCKS,
     Stage,
@@ -36,9 +38,7 @@ from proxyindex.publish.stage import (
     staged,
     sync_folder,
 )
-from proxyindex.publish.steps import Step, carry_out, finish, sweep
-from proxyindex.records import Record, record_path
-from proxyindex.store.locks import Locks
+from proxyindex.uploads.steps import Step, carry_out, finish, sweep
 
 DELETED = ".deleted"
 _MAX_DELETED = 32 * 1024**2  # bytes

@@ -17,10 +17,10 @@ from proxyindex.errors import FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectPage
 from proxyindex.names import is_same_version
-from proxyindex.publish.rejection import UploadRejected, on_disk
-from proxyindex.publish.service import Publisher
-from proxyindex.publish.shelf import Shelf
 from proxyindex.records import MAX_REASON, Record, record_path
+from proxyindex.uploads.rejection import UploadRejected, on_disk
+from proxyindex.uploads.service import Publisher
+from proxyindex.uploads.shelf import Shelf
 
 
 async def delete(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from proxyindex.publish.rejection import UploadRejected, bad
+from proxyindex.uploads.rejection import UploadRejected, bad
 
 FORM_TYPE = b"multipart/form-data"
 MAX_FIELDS = 2000

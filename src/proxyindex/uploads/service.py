@@ -27,12 +27,12 @@ from proxyindex.model import (
     ProjectPage,
 )
 from proxyindex.names import is_same_version, parse_filename
-from proxyindex.publish.checks import Inside, Upload, check_archive, read_form
-from proxyindex.publish.form import MAX_TEXTS, FormReader
-from proxyindex.publish.rejection import UploadRejected, bad, on_disk
-from proxyindex.publish.shelf import Shelf
-from proxyindex.publish.stage import Content, Stage
 from proxyindex.records import Examined, Record
+from proxyindex.uploads.checks import Inside, Upload, check_archive, read_form
+from proxyindex.uploads.form import MAX_TEXTS, FormReader
+from proxyindex.uploads.rejection import UploadRejected, bad, on_disk
+from proxyindex.uploads.shelf import Shelf
+from proxyindex.uploads.stage import Content, Stage
 
 _UPSTREAM_SECONDS = 7.0
 _WRITERS = 8  # uploads that are hashed and written at one moment

@@ -25,11 +25,11 @@ from packaging.version import InvalidVersion, Version
 
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX
 from proxyindex.names import MAX_FILENAME, InvalidName, is_safe_filename, normalize
-from proxyindex.publish.attestations import provenance
-from proxyindex.publish.form import Form
-from proxyindex.publish.rejection import UploadRejected, bad
-from proxyindex.publish.stage import Digests
 from proxyindex.sdist import check_sdist
+from proxyindex.uploads.attestations import provenance
+from proxyindex.uploads.form import Form
+from proxyindex.uploads.rejection import UploadRejected, bad
+from proxyindex.uploads.stage import Digests
 from proxyindex.wheel import InvalidArchive, check_wheel, parse_headers
 
 SUFFIXES = {"bdist_wheel": (".whl",), "sdist": (".tar.gz", ".zip")}  # by filetype

@@ -24,12 +24,12 @@ from proxyindex.model import (
     File,
     LocalOrigin,
 )
-from proxyindex.publish.changes import note_of, selected
-from proxyindex.publish.rejection import UploadRejected, on_disk
-from proxyindex.publish.service import Publisher, Shown
-from proxyindex.publish.shelf import SIDECARS
-from proxyindex.publish.stage import Stage
 from proxyindex.records import Examined
+from proxyindex.uploads.changes import note_of, selected
+from proxyindex.uploads.rejection import UploadRejected, on_disk
+from proxyindex.uploads.service import Publisher, Shown
+from proxyindex.uploads.shelf import SIDECARS
+from proxyindex.uploads.stage import Stage
 
 _STEP = 1024**2
 
