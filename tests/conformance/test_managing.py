@@ -195,7 +195,7 @@ def test_every_change_leaves_the_same_line_whoever_makes_it(
         assert run("push", f"{name}==1.0", "dev", "prod")[0] == 0
     assert run("delete", f"{name}==1.0", "--file", sdist_name(name), "--yes")[0] == 0
     assert run("delete", f"{name}==7.0", "--yes")[0] == 1
-    assert run("refresh", name)[0] == 0
+    assert run("refresh", name)[0] == 1, "it is in a folder"
     uploads, lines = noted()[:2], noted()[2:]
     assert all(line.startswith("upload done user=- client=127.0.0.1 ") for line in uploads)
     me = pwd.getpwuid(os.getuid()).pw_name
@@ -247,7 +247,7 @@ def test_every_change_leaves_the_same_line_whoever_makes_it(
 )
 def test_both_ways_say_the_same(run: Run, args: tuple[str, ...], said: str) -> None:
     code, told = run(*args)
-    assert (code, told) == (1 if "Error" in said else 0, said)
+    assert (code, told) == (1, said)
 
 
 @pytest.mark.parametrize("version", ["..", "1.0/yank", "7.7"])
@@ -362,11 +362,14 @@ def test_a_refresh_that_brought_nothing_exits_with_1(
         )
         return done.returncode, done.stdout + done.stderr
 
-    assert refresh("px-public") == (0, "px-public: fetched\n")
+    assert refresh("px-public")[0] == 0
     for (code, told), reason in (
-        (refresh("px-public", PROXYINDEX_OFFLINE="1"), "the upstream was not asked"),
-        (refresh("px-own"), "no upstream is asked for it"),
-        (refresh("px-missing"), "no source has it"),
+        (
+            refresh("px-public", PROXYINDEX_OFFLINE="1"),
+            "or may not be asked; served is what is kept",
+        ),
+        (refresh("px-own"), "no upstream is asked"),
+        (refresh("px-missing"), "nobody has a project of this name"),
     ):
         assert code == 1
         assert reason in told

@@ -87,7 +87,7 @@ def watching(home: Path, way: str) -> Iterator[Watched]:
         upstream.project_list("foo-bar", "../../canary", "/etc/passwd")
         bounds = Bounds(
             folders=(server.cache_dir, folder),
-            libraries=interpreter_folders(SOURCE),
+            libraries=(*interpreter_folders(SOURCE), Path("/proc/self/mountinfo")),
             peers=frozenset({f"127.0.0.1:{upstream.port}"}),
         )
         with server:

@@ -294,7 +294,7 @@ def test_a_server_that_is_not_there_is_told(manage: Manage) -> None:
         (("--server", "http://127.0.0.1:1", "--file", "a/b"), 1, "'a/b' is not the name of"),
         (("--server", "http://127.0.0.1:1", "--file", "a\udcff"), 1, "'a\\udcff' is not the name"),
         (("--server", "http://127.0.0.1:1", "--index", ".."), 1, "'..' is not the name of"),
-        ((), 1, "name the server's configuration (--config) or the folder (--folder)"),
+        ((), 2, "say --folder FOLDER or --config FILE, as told to serve, or --server URL"),
     ],
 )
 def test_what_makes_no_sense_is_told(

@@ -19,7 +19,8 @@ Release = tuple[NormalizedName, str | None]
 # what a release may be given as
 NAME, EITHER, RELEASE = "NAME", "NAME[==VERSION]", "NAME==VERSION"
 
-# what the outcomes of a refresh mean
+# what the outcomes of a refresh mean; with the first two the page is as upstream has it now
+_ASKED = frozenset({"fetched", "joined"})
 _MEANINGS = {
     "fetched": "served is what the upstream says now",
     "joined": "somebody was asking already; served is what the upstream says now",
@@ -182,11 +183,9 @@ def refresh(ctx: click.Context, /, *, release: Release, index: str | None, **whe
     """
     project, _ = release
     outcome = _place(where, changes_files=False).refresh(index, project)
-    if outcome in _ASKED:
-        click.echo(f"{project}: {outcome}")
-        return
-    click.echo(f"Error: {project}: {_NOT_ASKED.get(outcome, outcome)}.", err=True)
-    ctx.exit(1)
+    meaning = f" ({_MEANINGS[outcome]})" if outcome in _MEANINGS else ""
+    click.echo(f"{project}: {outcome}{meaning}")
+    ctx.exit(0 if outcome in _ASKED else 1)
 
 
 def _files(index: str | None, release: Release, filename: str | None = None) -> Files:
@@ -194,15 +193,6 @@ def _files(index: str | None, release: Release, filename: str | None = None) -> 
 
     project, version = release
     return Files(index, project, version, filename)
-
-
-_ASKED = frozenset({"fetched", "joined"})
-_NOT_ASKED = {
-    "hit": "the upstream was not asked, by an offline server or for it was asked a moment ago",
-    "local": "it is in a folder, and no upstream is asked for it",
-    "missing": "no source has it",
-    "stale": "the upstream did not answer; the page that is kept stays",
-}
 
 
 def _place(where: dict[str, Any], *, changes_files: bool = True) -> Place:

@@ -119,7 +119,8 @@ class Scanner:
     ) -> None:
         self._folders = tuple(os.path.abspath(folder) for folder in folders)
         self._clock = clock
-        self._remote = remote
+        self._tell_remote = remote
+        self._remote: Container[int] | None = None  # as of this scan, once it is needed
         self._listings: dict[str, _Listing] = {}
         self._empty: frozenset[NormalizedName] = frozenset()
         self._catalogue = Catalogue({})
@@ -132,6 +133,7 @@ class Scanner:
         Raises `FolderUnavailable` if any folder, or a directory in it, cannot be read.
         """
         sweep = _Sweep(self._list, self._too_deep)
+        self._remote = None
         try:
             for folder in self._folders:
                 sweep.walk(folder, depth=0)
@@ -174,7 +176,9 @@ class Scanner:
         # a configured folder itself may be called anything
         project = _project_of(path) if depth else None
         files, folders, ignored = _read(path, project, known)
-        is_remote = stamp[0] in self._remote()
+        if self._remote is None:
+            self._remote = self._tell_remote()
+        is_remote = stamp[0] in self._remote
         return _Listing(project, files, folders, ignored, stamp, is_settled, is_remote)
 
 
