@@ -167,6 +167,17 @@ class Lab:
             self.end(site)
         self._sites.clear()
 
+    def calm(self, seconds: float = 10.0) -> None:
+        """Until no server that is kept works any more: slow ones go on answering for a second after
+        their clients have left, and would take half of the core from whoever comes next."""
+        deadline, spent = time.monotonic() + seconds, -1.0
+        while spent != (now := self._spent()) and time.monotonic() < deadline:
+            spent = now
+            time.sleep(0.05)
+
+    def _spent(self) -> float:
+        return sum(site.child.cpu_seconds() for site in self._sites.values())
+
     def setup(
         self,
         server: Server,

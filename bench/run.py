@@ -54,6 +54,7 @@ def _sample_all(
             say(f"round {number + 1} of {rounds}: {name}")
             if not columns[name].reason:
                 gc.collect()
+                lab.calm()
                 _guarded(
                     columns[name],
                     lambda name=name: _sample(lab, workload, columns[name], subjects[name]),

@@ -29,8 +29,9 @@ BIG = FileSpec(filename="big-1.0-py3-none-any.whl", body=Generated(64 * 1024**2)
 MEBIBYTE = 1024**2
 # makes its input the terminal that controls the session, and becomes its arguments
 TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves run behind nohup
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 
