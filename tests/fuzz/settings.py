@@ -23,7 +23,7 @@ from proxyindex.settings import PolicySettings, Settings
 SECRET = "hunter2"  # inputs may use it as a password; nothing printed may show it
 _PASSWORD = re.compile(
     rf"""^password = '{SECRET}'$"""
-    rf"""|(?:^url = |^upstream = \[|_UPSTREAM=|^upstream=)["']?[a-z]+://[a-z]+:{SECRET}x*@""",
+    rf"""|(?:^url = |^upstream = \[|^[^=\n]*_UPSTREAM=|^upstream=)["']?[a-z]+://[a-z]+:{SECRET}x*@""",
     re.MULTILINE,
 )
 _READ_OUTSIDE = {"HOME", "NETRC"}  # files of the machine under test
