@@ -97,18 +97,21 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
         raise StoreError(f"keep {what}", problem.strerror or str(problem)) from problem
 
 
-def replace(path: Path, *parts: bytes, settle: Callable[[int], None] = lambda fd: None) -> None:
+def replace(path: Path, *parts: bytes, settle: Callable[[int], None] | None = None) -> None:
     """Write the parts to a temporary file (0600) and rename that to `path`.
 
-    `settle` is given its descriptor before. Raises `OSError`; then nothing has changed.
+    `settle` is given its descriptor before, to say whose it is and to make it last; without, it is
+    handed over. Raises `OSError`; then nothing has changed.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)
             stream.flush()
-            settle(handle)
-        hand_over(Path(temporary))
+            if settle is not None:
+                settle(handle)
+        if settle is None:
+            hand_over(Path(temporary))
         os.replace(temporary, path)
     except OSError:
         remove(Path(temporary))

@@ -343,3 +343,25 @@ def test_a_token_comes_with_lines_for_what_it_may_do_only(tokens: Path) -> None:
     everything = run(*create, "--action", "admin").stderr
     assert "PIP_INDEX_URL" in everything
     assert "twine upload" in everything
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("kind", ["tokens", "users"])
+def test_a_file_that_root_rewrites_keeps_its_owner_in_a_folder_of_root(
+    kind: str, tmp_path: Path
+) -> None:
+    """As in /etc: a server of another user could not read it any more."""
+    path = tmp_path / kind
+
+    def change(name: str) -> None:
+        if kind == "tokens":
+            done = run("token", "create", "--user", name, "--tokens", path)
+        else:
+            done = run("user", "add", name, "--htpasswd", path, "--password-stdin", stdin="one")
+        assert done.exit_code == 0, done.output
+
+    change("alice")
+    os.chown(path, NOBODY, NOBODY)
+    change("bob")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)

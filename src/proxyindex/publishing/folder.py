@@ -13,6 +13,7 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
+from proxyindex.disk import sync_folder
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
@@ -35,7 +36,7 @@ from proxyindex.uploads.service import (
     sha256_of,
 )
 from proxyindex.uploads.shelf import Shelf
-from proxyindex.uploads.stage import Stage, staged, sync_folder
+from proxyindex.uploads.stage import Stage, staged
 from proxyindex.uploads.steps import sweep
 
 

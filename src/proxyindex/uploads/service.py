@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.disk import no_link
 from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
@@ -271,11 +271,7 @@ def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: st
 def sha256_of(path: Path) -> str | None:
     """That of the file, in hex; `None` if none can be read there. Blocks."""
     try:
-        with open(path, "rb", opener=_no_follow) as source:
+        with open(path, "rb", opener=no_link) as source:
             return hashlib.file_digest(source, "sha256").hexdigest()
     except OSError:
         return None
-
-
-def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

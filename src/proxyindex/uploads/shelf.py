@@ -25,7 +25,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.disk import hand_over
+from proxyindex.disk import hand_over, sync_folder
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
 from proxyindex.records import Record, record_path
 from proxyindex.store.locks import Locks
@@ -36,7 +36,6 @@ from proxyindex.uploads.stage import (
     Stage,
     make_incoming,
     staged,
-    sync_folder,
 )
 from proxyindex.uploads.steps import Step, carry_out, finish, sweep
 

@@ -117,15 +117,6 @@ def staged(root: Path) -> Iterator[Stage]:
         stage.discard()
 
 
-def sync_folder(path: Path) -> None:
-    """The names in a folder are on the disk when this returns."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def stages(root: Path) -> list[Path]:
     """All stages below the index's folder `root`, in use or left behind."""
     try:

@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from packaging.utils import NormalizedName
 
-from proxyindex.uploads.stage import INCOMING, Stage, stages, sync_folder
+from proxyindex.disk import sync_folder
+from proxyindex.uploads.stage import INCOMING, Stage, stages
 
 log = logging.getLogger(__name__)
 
