@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from tests.support.upstream import FakeUpstream
 JSON = {"Accept": JSON_TYPE}
 ALICE, BOB = basic("alice", "wonderland"), basic("bob", "pässwörd")
 WRONG = basic("alice", "not-wonderland")
+FILE = "/mirror/simple/demo/" + wheel_spec("demo", payload=200_000).filename
 CONFIG = """
 {accounts}
 default-index = "prod"
@@ -278,19 +280,22 @@ def test_revoked_and_changed_at_once_in_every_worker(crowd: Place) -> None:
         assert statuses(basic("alice", "another")) == {200}
 
 
-def test_connections_that_are_kept_are_no_exception(crowd: Place) -> None:
+@pytest.mark.parametrize("target", ["/mirror/simple/demo/", FILE])
+def test_connections_that_are_kept_are_no_exception(crowd: Place, target: str) -> None:
     token = basic("__token__", crowd.accounts.token("ci"))
     connections = [crowd.server.connect() for _ in range(12)]
+    ends = itertools.count(9)
     try:
 
         def statuses() -> set[int]:
             answers = [
-                one.request("/mirror/simple/demo/", {**token, **JSON}) for one in connections
+                one.request(target, {**token, **JSON, "Range": f"bytes=5-{next(ends)}"})
+                for one in connections
             ]
             return {answer.status for answer in answers if answer.body is not None}
 
         for _ in range(5):
-            assert statuses() == {200}
+            assert statuses() == {206 if target == FILE else 200}
         crowd.accounts.revoke_all()
         assert statuses() == {401}
     finally:

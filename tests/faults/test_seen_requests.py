@@ -9,12 +9,15 @@ import pytest
 from tests.support import http
 from tests.support.fixtures import start_server
 from tests.support.hermetic import wait_until
-from tests.support.pages import wheel_spec
+from tests.support.pages import FileSpec, wheel_spec
+from tests.support.reply import Generated
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
 PAGE = "/simple/demo/"
 SEEN = f"GET {PAGE} HTTP/1.1\r\nHost: index.example\r\nAccept: */*\r\n\r\n".encode()
+BODY = Generated(100_000)
+FILE = "/simple/demo/demo-0.9.tar.gz"
 OTHER = b"GET /simple/none/ HTTP/1.1\r\nHost: index.example\r\n\r\n"
 
 
@@ -22,12 +25,15 @@ OTHER = b"GET /simple/none/ HTTP/1.1\r\nHost: index.example\r\n\r\n"
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyIndex]:
     """A server that knows the request."""
     with FakeUpstream() as upstream:
-        upstream.project("demo", wheel_spec("demo"))
+        hashes = {"sha256": BODY.sha256()}
+        sdist = FileSpec(filename="demo-0.9.tar.gz", body=BODY, hashes=hashes)
+        upstream.project("demo", wheel_spec("demo"), sdist)
         front = ["--trusted-proxies", "127.0.0.1"]
         with start_server(tmp_path_factory.mktemp("warm"), *front, upstream=upstream) as server:
             with server.connect() as connection:
                 for _ in range(4):
                     assert ask(connection, SEEN) == 200
+                    assert connection.request(FILE).body == BODY.read(0, BODY.size)
             yield server
 
 
@@ -122,3 +128,40 @@ def test_a_page_that_changed_is_not_given_to_a_known_request(
     answer = connection.answer()
     assert answer.header("x-proxyindex") == "fetched"
     answer.read()
+
+
+RANGES = [
+    "Range: bytes=10-19",
+    "range: bytes=10-19",
+    "Range: bytes=70000-",
+    "Range: bytes=-7",
+    "Range: bytes=",
+    "Range: bytes=-",
+    "Range: bytes=9-5",
+    "Range: bytes=1-2,4-5",
+    "Range: bytes= 1-2",
+    "Range: lines=1-2",
+    "Range: bytes=99999-200000",
+    "Range: bytes=100000-",
+    "Range: bytes=9999999999999999999-",
+    "Range: bytes=1-2\r\nRange: bytes=",
+    "Range: bytes=\r\nRange: bytes=1-2",
+    "Range: bytes=1-2\r\nRange: bytes=4-5",
+    "Range: bytes=1-2\r\nX-Range: bytes=4-5",
+    "X-Note: a\r\nRange: bytes=1-2\r\nX-Note: b",
+]
+
+
+@pytest.mark.parametrize("first", RANGES)
+def test_one_for_another_range_is_answered_as_the_plain_way_does(
+    connection: http.Connection, first: str
+) -> None:
+    for field in [first, *RANGES, first]:
+        plain = part(connection, f"{field}\r\nPragma: x")
+        assert part(connection, field) == plain, field
+
+
+def part(connection: http.Connection, fields: str) -> tuple[int, str | None, bytes]:
+    connection.send(f"GET {FILE} HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n\r\n".encode())
+    answer = connection.answer()
+    return answer.status, answer.header("content-range"), answer.read()

@@ -189,7 +189,7 @@ def test_a_file_that_left_the_page_cache_is_read_again(
     assert running.get(TARGET).body == BODY.read(0, SIZE)
 
 
-def test_under_tls_files_take_the_plain_way(
+def test_under_tls_files_and_parts_are_whole(
     server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     offer(upstream)
@@ -198,6 +198,14 @@ def test_under_tls_files_take_the_plain_way(
     trusting = ssl.create_default_context(cafile=shown.authority)
     for _ in range(3):
         assert running.get(TARGET, tls=trusting).body == BODY.read(0, SIZE)
+    with running.connect(tls=trusting) as connection:
+        for start in range(0, SIZE, 1_000_000):
+            connection.start(TARGET, [("Range", f"bytes={start}-{start + 65_535}")])
+            assert connection.answer().body == BODY.read(start, start + 65_536)
+        for start in range(9):  # pipelined, and short or long
+            connection.start(TARGET, [("Range", f"bytes={start}-{10**start}")])
+        for start in range(9):
+            assert connection.answer().body == BODY.read(start, min(SIZE, 10**start + 1))
 
 
 @pytest.mark.parametrize("target", [TARGET, "/simple/big/"])

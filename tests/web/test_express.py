@@ -17,6 +17,7 @@ from proxyindex.web import given as given_module
 from proxyindex.web.given import Asker, Given, Looks
 from tests.support.builders import make_wheel
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.quick import quick_answer
 from tests.web.conftest import House
 
 PAGE = "/simple/demo/"
@@ -53,7 +54,7 @@ async def asked(
     request = client.build_request("GET", target, headers=headers)
     plain = await client.send(request)
     fields = [(name.lower(), value) for name, value in request.headers.raw]
-    return plain, house.express.answer(target.encode(), fields)
+    return plain, quick_answer(house.express, target.encode(), fields)
 
 
 def same(plain: httpx.Response, given: Given | None) -> bool:
@@ -116,7 +117,7 @@ async def test_a_field_given_twice_takes_the_plain_way(
 ) -> None:
     await client.get(PAGE, headers={"accept": JSON})
     twice = [(b"accept", JSON.encode()), (b"accept", b"text/html")]
-    assert house.express.answer(PAGE.encode(), twice) is None
+    assert quick_answer(house.express, PAGE.encode(), twice) is None
 
 
 @pytest.mark.parametrize("target", ["/simple/absent/", "/simple/Demo/", "/simple/demo", "/simple/"])
@@ -134,7 +135,7 @@ async def test_a_query_or_a_head_request_is_not_remembered(
     target = PAGE + "?format=" + JSON
     assert (await asked(house, client, target, {}))[1] is None
     await client.head(PAGE, headers={"accept": "a/b, */*"})
-    assert house.express.answer(PAGE.encode(), [(b"accept", b"a/b, */*")]) is None
+    assert quick_answer(house.express, PAGE.encode(), [(b"accept", b"a/b, */*")]) is None
 
 
 def only(folder: Path) -> Path:
@@ -148,7 +149,7 @@ async def test_a_page_that_changed_on_disk_is_forgotten(
     assert (await asked(house, client, PAGE, {}))[1]
     page = only(house.root / "cache" / "pages")
     page.rename(page.with_name("elsewhere"))
-    assert house.express.answer(PAGE.encode(), []) is None
+    assert quick_answer(house.express, PAGE.encode(), []) is None
     page.with_name("elsewhere").rename(page)
     _, given = await asked(house, client, PAGE, {"accept": "*/*"})
     assert given, "and learned anew"
@@ -159,7 +160,7 @@ async def test_a_new_fact_is_noticed(house: House, client: httpx.AsyncClient) ->
     with only(house.root / "cache" / "facts").open("ab") as stream:
         stream.write(b"\n")
     fields = [(k.lower(), v) for k, v in client.build_request("GET", PAGE).headers.raw]
-    assert house.express.answer(PAGE.encode(), fields) is None
+    assert quick_answer(house.express, PAGE.encode(), fields) is None
 
 
 @pytest.mark.parametrize("change", ["removed", "damaged", "replaced"])
@@ -182,7 +183,7 @@ async def test_a_file_that_changed_on_disk_is_forgotten(
         shutil.copy2(path, copy)
         copy.rename(path)
     fields = [(k.lower(), v) for k, v in client.build_request("GET", target).headers.raw]
-    assert house.express.answer(target.encode(), fields) is None
+    assert quick_answer(house.express, target.encode(), fields) is None
     assert (await client.get(target)).content == wheel.body
 
 
@@ -194,7 +195,7 @@ async def test_a_page_is_remembered_for_its_lifetime_only(
     now = given_module.time.time()
     for shift in (-10.0, 601.0):
         monkeypatch.setattr(given_module.time, "time", lambda at=now + shift: at)
-        assert house.express.answer(PAGE.encode(), fields) is None, shift
+        assert quick_answer(house.express, PAGE.encode(), fields) is None, shift
         monkeypatch.undo()
         assert (await asked(house, client, PAGE, {}))[1]
 
@@ -207,11 +208,11 @@ async def test_own_packages_win_at_once(house: House, wheel: FileSpec) -> None:
         await client.get(PAGE)
     fields = [(k.lower(), v) for k, v in client.build_request("GET", PAGE).headers.raw]
     # a directory that changed a moment ago may change again under the same stamp
-    assert house.express.answer(PAGE.encode(), fields) is None
+    assert quick_answer(house.express, PAGE.encode(), fields) is None
     own = house.folder / "demo-9.0-py3-none-any.whl"
     own.write_bytes(make_wheel("demo", "9.0"))
     assert "9.0" in (await client.get(PAGE)).text
-    assert house.express.answer(PAGE.encode(), fields) is None
+    assert quick_answer(house.express, PAGE.encode(), fields) is None
 
 
 async def test_refused_files_and_names_are_never_remembered(house: House, wheel: FileSpec) -> None:
@@ -232,7 +233,7 @@ async def test_uses_are_noted(house: House, client: httpx.AsyncClient) -> None:
     _, given = await asked(house, client, PAGE, {})
     assert given
     before = (await client.get("/metrics")).text
-    house.express.answer(PAGE.encode(), [(b"accept", b"*/*"), (b"accept-encoding", b"gzip")])
+    quick_answer(house.express, PAGE.encode(), [(b"accept", b"*/*"), (b"accept-encoding", b"gzip")])
     await asked(house, client, PAGE, {})
     house.express.note(given, "192.0.2.1", 0.001)
     after = (await client.get("/metrics")).text
@@ -252,19 +253,11 @@ async def test_the_memory_is_bounded(
     monkeypatch.setattr(express_module, "_LIMIT", 3)
     for number in range(5):
         await client.get(PAGE, headers={"accept": f"a/b{number}, */*"})
-    remembered = [
-        bool(asked)
-        for number in range(5)
-        for asked in [
-            house.express.answer(
-                PAGE.encode(),
-                [
-                    (b"accept", f"a/b{number}, */*".encode()),
-                    (b"accept-encoding", client.headers["accept-encoding"].encode()),
-                ],
-            )
-        ]
-    ]
+    coding = client.headers["accept-encoding"].encode()
+    remembered = []
+    for number in range(5):
+        fields = [(b"accept", f"a/b{number}, */*".encode()), (b"accept-encoding", coding)]
+        remembered.append(quick_answer(house.express, PAGE.encode(), fields) is not None)
     assert remembered == [False, False, True, True, True]
     monkeypatch.setattr(express_module, "_BUDGET", 10)
     await client.get(PAGE)
@@ -305,5 +298,7 @@ async def test_a_field_without_a_value_takes_the_plain_way(
 ) -> None:
     await client.get(PAGE)
     coding = (b"accept-encoding", client.headers["accept-encoding"].encode())
-    assert house.express.answer(PAGE.encode(), [(b"accept", b"*/*"), coding])
-    assert not house.express.answer(PAGE.encode(), [(b"accept", b"*/*"), coding, (name, b"")])
+    assert quick_answer(house.express, PAGE.encode(), [(b"accept", b"*/*"), coding])
+    assert not quick_answer(
+        house.express, PAGE.encode(), [(b"accept", b"*/*"), coding, (name, b"")]
+    )

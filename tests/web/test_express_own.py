@@ -13,6 +13,7 @@ from proxyindex import disk
 from proxyindex.inquiry import MOST_WITNESSES, Ground
 from tests.support.builders import make_sdist, make_wheel, put, sdist_name, wheel_name
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.quick import quick_answer
 from tests.web.conftest import House
 from tests.web.test_express import asked, same
 
@@ -49,7 +50,7 @@ async def client(house: House, settled: None) -> httpx.AsyncClient:
 def remembered(house: House, client: httpx.AsyncClient, target: str) -> bool:
     request = client.build_request("GET", target)
     fields = [(name.lower(), value) for name, value in request.headers.raw]
-    return house.express.answer(target.encode(), fields) is not None
+    return quick_answer(house.express, target.encode(), fields) is not None
 
 
 @pytest.mark.parametrize("target", [PAGE, FILE, METADATA, SIGNATURE])

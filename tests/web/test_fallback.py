@@ -16,6 +16,7 @@ import pytest
 from proxyindex.settings import IndexSettings, PolicySettings, Route, Secret
 from tests.support.builders import put_wheel
 from tests.support.pages import JSON_TYPE, sdist_spec, wheel_spec
+from tests.support.quick import quick_answer
 from tests.web.conftest import UPSTREAM, House
 
 JSON = {"accept": JSON_TYPE}
@@ -112,7 +113,7 @@ async def test_without_the_right_nothing_is_remembered_for_others(house: House) 
     for _ in range(2):
         assert (await client.get(path, headers=headers)).headers["x-proxyindex"] == "hit"
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-    assert house.express.answer(path.encode(), fields) is None
+    assert quick_answer(house.express, path.encode(), fields) is None
 
 
 async def test_the_page_of_stored_files_is_made_once(house: House) -> None:

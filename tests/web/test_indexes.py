@@ -17,6 +17,7 @@ from proxyindex.store.cache import Cache
 from tests.support.builders import put_wheel
 from tests.support.mirrors import Recorder, answer
 from tests.support.pages import JSON_TYPE, json_page, wheel_spec
+from tests.support.quick import quick_answer
 from tests.web.conftest import House
 
 JSON = {"accept": JSON_TYPE}
@@ -169,7 +170,7 @@ async def test_the_express_way_keeps_indexes_apart(house: House, index: str) -> 
     for _ in range(2):
         plain = await client.get(path, headers={**JSON, "accept-encoding": "identity"})
     headers = [(b"accept", JSON_TYPE.encode()), (b"accept-encoding", b"identity")]
-    given = house.express.answer(path.encode(), headers)
+    given = quick_answer(house.express, path.encode(), headers)
     assert given is not None
     assert given.body == plain.content
     assert given.exchange.index == (index.strip("/") or "prod")

@@ -51,9 +51,9 @@ class Sending:
         self._on_end = on_end
         self._is_watching = False
         self._cached = start  # known to be in the page cache up to here
-        self._head = b""
+        self._head: bytes | bytearray = b""
 
-    def begin(self, head: bytes, sent: int = 0) -> None:
+    def begin(self, head: bytes | bytearray, sent: int = 0) -> None:
         """Send the head, and the body behind it, but for the first `sent` bytes of both."""
         self._head = head[sent:]
         self._position = self._cached = self._start + max(0, sent - len(head))
@@ -147,7 +147,9 @@ def _are_cached(fd: int, start: int, stop: int) -> bool:
     return True
 
 
-def at_once(connection: socket.socket, head: bytes, fd: int, start: int, stop: int) -> int:
+def at_once(
+    connection: socket.socket, head: bytes | bytearray, fd: int, start: int, stop: int
+) -> int:
     """How many bytes of a head and a small part behind it could be sent without waiting.
 
     Ranges of 64 KiB: 28 µs instead of 86, most of them for a `Sending` and its descriptors.
@@ -161,14 +163,16 @@ def at_once(connection: socket.socket, head: bytes, fd: int, start: int, stop: i
     return sent
 
 
-def cached(fd: int, start: int, size: int) -> bytearray:
-    """The bytes, if all of them can be had without waiting for the disk; else none."""
-    body = bytearray(size)
+def read_behind(head: bytes, fd: int, start: int, stop: int) -> bytearray | None:
+    """A head and a small part behind it in one piece, if the part is read without waiting for the
+    disk."""
+    message = bytearray(len(head) + stop - start)
+    message[: len(head)] = head
     try:
-        count = os.preadv(fd, [body], start, os.RWF_NOWAIT)
+        count = os.preadv(fd, [memoryview(message)[len(head) :]], start, os.RWF_NOWAIT)
     except (OSError, AttributeError):  # not in memory; no Linux
-        return bytearray()
-    return body if count == size else bytearray()
+        return None
+    return message if count == stop - start else None
 
 
 def _read(fd: int, start: int, stop: int) -> None:

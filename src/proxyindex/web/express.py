@@ -8,6 +8,7 @@ looked up. Everything unusual (conditions other than one entity tag, cache direc
 are not known yet, our own requests coming back) takes the plain way, which works without this one.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ _LONGEST = 512  # bytes of Accept and Accept-Encoding: uv's and pip's have some 
 _MOST_SEEN = 4096  # requests
 _SEEN_SIZE = 2048  # bytes of one
 
+_RANGE = re.compile(rb"\r\n[Rr]ange: bytes=([0-9]{0,18}-[0-9]{0,18})\r\n")
+
 Key = tuple[bytes, bytes, bytes]
 
 
@@ -81,6 +84,12 @@ class Question(NamedTuple):
     span: bytes
     authorization: bytes
     headers: Sequence[Header]
+
+    def of_range(self, digits: bytes) -> "Question":
+        """The same question for another range; `headers` keep the one that was parsed."""
+        return Question(
+            self.key, self.condition, b"bytes=" + digits, self.authorization, self.headers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +135,6 @@ class Express:
         self.seen: dict[bytes, Question] = {}
         self._size = 0
         self._files: OpenFiles = OpenFiles(lines)
-
-    def answer(
-        self,
-        target: bytes,
-        headers: Sequence[Header],
-        asker: Asker | None = None,
-        *,
-        takes_parts: bool = False,
-    ) -> Given | None:
-        """The answer to a GET of `target` with these fields, if it is remembered, stands, and is
-        for the `asker`, whose user is noted; nobody in particular by default.
-
-        Names are in lower case. `takes_parts`: part of a file will do as the body.
-        """
-        question = self.asked(target, headers)
-        given = None if question is None else self.answer_to(question, asker or Asker())
-        return given if given is None or given.part is None or takes_parts else None
 
     def asked(self, target: bytes, headers: Sequence[Header]) -> Question | None:
         """What a GET asks for; `None` if not so simply."""
@@ -296,6 +288,20 @@ class Express:
     def _drop(self, key: Key) -> None:
         if (old := self._ready.pop(key, None)) is not None:
             self._size -= len(old.full.body)
+
+
+def without_range(request: bytes) -> tuple[bytes, bytes]:
+    """A request's bytes without the one plain range it asks for, and that range, `first-last`;
+    empty if there is none.
+
+    What is left is no request for the whole: its Range has no range. Two that leave the same are
+    parsed alike, if either is one head without a second Range.
+    """
+    found = _RANGE.search(request)
+    if found is None:
+        return request, b""
+    first, last = found.span(1)
+    return request[:first] + request[last:], found[1]
 
 
 def _asked(target: bytes, headers: Sequence[Header]) -> Question | None:
