@@ -218,6 +218,3 @@ def _place(where: dict[str, Any], *, changes_files: bool = True) -> Place:
 def _tell(done: str, names: list[str]) -> None:
     for name in names:
         click.echo(f"{done} {name}")
-
-
-COMMANDS = (delete, yank, unyank, push, refresh)
