@@ -265,7 +265,7 @@ def test_whom_sudo_works_for_is_told(users: Path, monkeypatch: pytest.MonkeyPatc
 # our interpreter may lie where nobody else may read: the account is left when all is loaded
 AS_NOBODY = f"""
 import os, sys
-from proxyindex.cli import main
+from proxyindex.cli import main, token  # while it may be read
 os.chdir(sys.argv[-1])
 os.setgid({NOBODY})
 os.setuid({NOBODY})

@@ -34,18 +34,18 @@ class Commands(click.Group):
     a worker has no use for what the others need (rich: 5 MB, 25 ms).
     """
 
-    def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
+    def __init__(self, *args: Any, modules: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._modules = modules
+        self._modules = modules or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, as in a dictionary."""
-        return sorted(self._modules)
+        return sorted([*self._modules, *self.commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, if there is one."""
         if cmd_name not in self._modules:
-            return None
+            return super().get_command(ctx, cmd_name)
         module = import_module(f"proxyindex.cli.{self._modules[cmd_name]}")
         return cast(click.Command, getattr(module, cmd_name))
 
