@@ -34,7 +34,9 @@ class Commands(click.Group):
     a worker has no use for what the others need (rich: 5 MB, 25 ms).
     """
 
-    def __init__(self, *args: Any, modules: Mapping[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, modules: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._modules = modules or {}
 
