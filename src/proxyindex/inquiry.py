@@ -43,6 +43,34 @@ class Ground:
     until: float = math.inf
     witnesses: list[Witness] = field(default_factory=list)
     uses: list[Callable[[], None]] = field(default_factory=list)
+    _unknown: int = 0  # shares that are still to be told
+    _waiting: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all has been told that it rests on."""
+        return not self._unknown
+
+    def when_known(self, act: Callable[[], None]) -> None:
+        """Do this once `is_known`: now, later, or never."""
+        if self.is_known:
+            act()
+        else:
+            self._waiting.append(act)
+
+    def comes_to_know(self) -> Callable[[], None]:
+        """One source's share is told later, by calls of `rests_on` or `holds_once`, and then of
+        what this returns; never called, the answer holds once."""
+        self._unknown += 1
+
+        def known() -> None:
+            self._unknown -= 1
+            if self.is_known:
+                for act in self._waiting:
+                    act()
+                self._waiting.clear()
+
+        return known
 
     def rests_on(
         self,

@@ -51,6 +51,24 @@ def test_nothing_new_writes_nothing(facts: Facts) -> None:
     assert facts.signature("up", "demo") != before
 
 
+def test_what_may_wait_leaves_the_signature_and_is_read_with_the_rest(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A))
+    before = facts.signatures("up", "demo")
+    facts.learn("up", "demo", WHEEL, Fact(metadata=B), may_wait=True)
+    facts.learn("up", "new", WHEEL, Fact(metadata=C), may_wait=True)
+    now, later = facts.signatures("up", "demo")
+    assert now == before[0] == facts.signature("up", "demo")
+    assert later != before[1]
+    assert facts.read("up", "demo")[WHEEL] == Fact(sha256=A, metadata=B)
+    assert facts.projects("up") == ["demo", "new"]
+    facts.learn("up", "demo", WHEEL, Fact(metadata=NO_METADATA))
+    assert facts.read("up", "demo")[WHEEL].metadata == NO_METADATA, "the other has the last word"
+    facts.forget("up", "demo", [WHEEL])
+    assert facts.read("up", "demo") == {}
+    assert facts.remove("up", "new")
+    assert facts.read("up", "new") == {}
+
+
 def test_the_mark_of_a_quarantine_is_no_file_and_comes_off_again(facts: Facts) -> None:
     facts.learn("up", "demo", WHEEL, Fact(sha256=A))
     known = facts.read("up", "demo")
@@ -101,9 +119,9 @@ def test_a_broken_line_is_skipped_and_can_be_blanked(facts: Facts, path: Path, l
     facts.learn("up", "demo", "two", Fact(sha256=B))
     assert list(facts.read("up", "demo")) == ["one", "two"]
     broken = facts.broken("up", "demo")
-    assert [text for _, text in broken] == [line]
+    assert [found.text for found in broken] == [line]
     facts.learn("up", "demo", "three", Fact(sha256=C))  # meanwhile
-    facts.blank("up", "demo", broken)
+    facts.blank(broken)
     assert facts.broken("up", "demo") == []
     assert list(facts.read("up", "demo")) == ["one", "two", "three"]
 

@@ -173,11 +173,15 @@ class MetadataFinder:
                     await anyio.to_thread.run_sync(archive.write, chunk)
             return await anyio.to_thread.run_sync(read_metadata, archive, wheel.filename)
 
-    def _held(self, wheel: File) -> bytes | None:
+    def digest(self, wheel: File) -> str | None:
+        """The sha256 of its metadata, as far as it is known: advertised, or found before."""
+        if advertised := (wheel.core_metadata or {}).get("sha256"):
+            return advertised
         fact = self._fact(wheel)
-        known = (
-            fact.metadata if fact and fact.metadata else (wheel.core_metadata or {}).get("sha256")
-        )
+        return (fact and fact.metadata) or None
+
+    def _held(self, wheel: File) -> bytes | None:
+        known = self.digest(wheel)
         return self._shop.blobs.read(known, MAX_METADATA) if known else None
 
     def _extract_stored(self, wheel: File) -> bytes | None:
@@ -195,16 +199,19 @@ class MetadataFinder:
             self._shop.blobs.put(sha256, data)
         except StoreError as problem:
             self._shop.trouble.refused(problem)
-        if (wheel.core_metadata or {}).get("sha256") != sha256:
+        told = wheel.core_metadata
+        if (told or {}).get("sha256") != sha256:
             # what the page says anyhow would only have it made and rendered anew
-            self._learn(wheel, sha256)
+            self._learn(wheel, sha256, may_wait=told is not None and "sha256" not in told)
 
-    def _learn(self, wheel: File, metadata: str) -> None:
+    def _learn(self, wheel: File, metadata: str, *, may_wait: bool = False) -> None:
         assert isinstance(wheel.origin, UpstreamOrigin)
         origin = wheel.origin
         fact = Fact(url=origin.url, metadata=metadata)
         try:
-            self._shop.facts.learn(origin.upstream, origin.project, wheel.filename, fact)
+            self._shop.facts.learn(
+                origin.upstream, origin.project, wheel.filename, fact, may_wait=may_wait
+            )
         except StoreError as problem:
             self._shop.trouble.refused(problem)
 

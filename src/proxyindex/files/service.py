@@ -143,21 +143,27 @@ class FileService:
     async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
         if isinstance(wheel.origin, LocalOrigin):
             return await _open_own_metadata(wheel, wheel.origin.path, inquiry)
-        if file.sha256:
-            path = str(self._blobs.path(file.sha256))
-            inquiry.ground.rests_on((path, disk.signature(path)))
-            held = await anyio.to_thread.run_sync(self._blobs.read, file.sha256, MAX_METADATA)
+        sha256 = file.sha256 or await anyio.to_thread.run_sync(self._metadata.digest, wheel)
+        if sha256:
+            path = str(self._blobs.path(sha256))
+            stamp = disk.signature(path)
+            held = await anyio.to_thread.run_sync(self._blobs.read, sha256, MAX_METADATA)
             if held is not None:
+                inquiry.ground.rests_on((path, stamp))
                 inquiry.outcome = Outcome.HIT
-                inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
+                inquiry.ground.uses.append(partial(self._blobs.touch, sha256, len(held)))
                 return _in_memory(held)
-        inquiry.ground.holds_once()
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(
             wheel, inquiry, to_ask=not is_on_disk
         )  # else METADATA is extracted
         data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+        path = str(self._blobs.path(hashlib.sha256(data).hexdigest()))
+        if stamp := disk.signature(path):
+            inquiry.ground.rests_on((path, stamp))
+        else:  # the disk did not take it
+            inquiry.ground.holds_once()
         return _in_memory(data)
 
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:

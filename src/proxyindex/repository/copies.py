@@ -102,6 +102,10 @@ class Copies(Generic[T]):
         self._memo.put(key, copy)
         return copy
 
+    def known(self, key: str) -> Copy[T] | None:
+        """The copy in memory, whatever has become of its file."""
+        return self._memo.get(key)
+
     def _drop_disowned(self) -> None:
         """Drop what is in memory only, if somebody purged since: no file of it tells."""
         if (now := self._pages.disowned()) != self._disowned:

@@ -8,7 +8,7 @@ upstream fails, is slow, or is not to be asked.
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -41,12 +41,32 @@ _PATIENCE_WITHOUT = 6.0
 _FORCE_INTERVAL = 2.0  # `Cache-Control: no-cache` must not become a way to hammer upstream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Landing(Generic[T]):
-    """What a refresh brought: the document, or `None` for absent; by our request or another's."""
+    """What a refresh brought: the document, or `None` for absent; by our request or another's.
+
+    `copy` is the document as stored, which may come later than the document.
+    """
 
     document: T | None
     was_ours: bool
+    copy: Copy[T] | None = None
+    waiting: list[Callable[[Copy[T]], None]] = field(default_factory=list)
+
+    def stored(self, copy: Copy[T] | None) -> None:
+        """The document has been written, as this copy of it."""
+        if copy is not None and copy.document is self.document:
+            self.copy = copy
+            for act in self.waiting:
+                act(copy)
+        self.waiting.clear()
+
+    def when_stored(self, act: Callable[[Copy[T]], None]) -> None:
+        """Do this with the copy, once there is one."""
+        if self.copy is None:
+            self.waiting.append(act)
+        else:
+            act(self.copy)
 
 
 async def _nothing(key: str, document: object) -> None:
@@ -97,7 +117,7 @@ class Kept(Generic[T]):
         if copy is not None and (not may_ask or (state is Freshness.FRESH and not forced)):
             self._speak_for(key, copy, inquiry)
             return self._served(key, copy, inquiry, Outcome.HIT)
-        inquiry.ground.holds_once()
+        known = inquiry.ground.comes_to_know()
         absent_since = None if copy else await self._asking.absent_since(key)
         if absent_since is not None and self._still_absent(absent_since, forced=forced):
             inquiry.outcome = Outcome.HIT
@@ -116,7 +136,7 @@ class Kept(Generic[T]):
         will_do = inquiry.accepts_stale or (is_stale and not inquiry.insists)
         if copy is not None and will_do and not forced:
             return self._served(key, copy, inquiry, Outcome.STALE)
-        return await self._wait(key, flight, led, copy, state, inquiry)
+        return await self._wait(key, flight, led, copy, state, inquiry, known)
 
     async def _wait(
         self,
@@ -126,6 +146,7 @@ class Kept(Generic[T]):
         copy: Copy[T] | None,
         state: Freshness,
         inquiry: Inquiry,
+        known: Callable[[], None],
     ) -> T:
         patience = _PATIENCE_WITHOUT if state is Freshness.MISSING else _PATIENCE_WITH_COPY
         try:
@@ -145,6 +166,12 @@ class Kept(Generic[T]):
         self._events.page(self._upstream.name, inquiry.outcome.value)
         if landing.document is None:
             raise ProjectNotFound(key)
+
+        def speak(stored: Copy[T]) -> None:
+            self._speak_for(key, stored, inquiry)
+            known()
+
+        landing.when_stored(speak)
         return landing.document
 
     def _served(self, key: str, copy: Copy[T], inquiry: Inquiry, outcome: Outcome) -> T:
@@ -218,20 +245,24 @@ class Kept(Generic[T]):
             copy = await self._copies.get(key)
             learned = copy.head.validated_at if copy else await self._asking.absent_since(key)
             if learned is not None and learned > seen:
-                return _Landing(copy.document if copy else None, was_ours=False)
+                return _Landing(copy.document if copy else None, was_ours=False, copy=copy)
+            landing = _Landing[T](None, was_ours=True)
             try:
-                document = await self._asking.ask(key, path, copy, via, partial(self._land, key))
+                document = await self._asking.ask(
+                    key, path, copy, via, partial(self._land, key, landing)
+                )
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise
-        return self._land(key, document)
+            self._land(key, landing, document)
+            landing.stored(self._copies.known(key))
+        return landing
 
-    def _land(self, key: str, document: T | None) -> _Landing[T]:
+    def _land(self, key: str, landing: _Landing[T], document: T | None) -> None:
         self._breaker.succeeded()
         self._resting.wake(key)
-        landing = _Landing(document, was_ours=True)
+        landing.document = document
         self._flights.land(self._flight(key), landing)
-        return landing
 
     def _flight(self, key: str) -> str:
         return f"{self._id} {key}"

@@ -26,6 +26,8 @@ from proxyindex.store.facts import Facts
 
 log = logging.getLogger(__name__)
 
+Signatures = tuple[Signature | None, Signature | None]  # of both files of facts
+
 _REPORTED_SECONDS = 30 * 86_400.0
 _MOST_REPORTED = 1000
 LIST_KEY = "+list"  # no normalized name starts with a plus
@@ -69,7 +71,7 @@ class Mirror:
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
-        self._memo: Remembered[tuple[ProjectPage, Signature | None]] = remembered()
+        self._memo: Remembered[tuple[ProjectPage, Signatures]] = remembered()
         self._held_memo: Remembered[ProjectPage] = remembered()
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
@@ -97,27 +99,28 @@ class Mirror:
         except ProjectNotFound:
             inquiry.ground.holds_once()
             return await self._remains(name)
-        signature = self._facts.signature(self._id, name)
-        inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signature))
-        if signature is None and not self._is_offline:
+        signatures = self._facts.signatures(self._id, name)
+        # what the page may tell later is no reason to take back what it says
+        inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signatures[0]))
+        if signatures == (None, None) and not self._is_offline:
             return parsed  # nothing is known beyond what upstream says
         known = self._memo.get(name)
         (made_from, facts_then), earlier = known or ((None, None), None)
-        is_current = made_from is parsed and facts_then == signature
+        is_current = made_from is parsed and facts_then == signatures
         if earlier is not None and is_current and not self._is_offline:
             return earlier
-        complete = partial(self._complete, name, parsed, signature, inquiry.ground)
+        complete = partial(self._complete, name, parsed, signatures, inquiry.ground)
         if self._is_offline:
             return await complete()
         # a herd completes a page once: of two equal ones each would be filtered and rendered
-        flight, _ = self._completing.join(f"{name} {id(parsed)} {signature}", complete)
+        flight, _ = self._completing.join(f"{name} {id(parsed)} {signatures}", complete)
         return await flight.result()
 
     async def _complete(
         self,
         name: NormalizedName,
         parsed: ProjectPage,
-        signature: Signature | None,
+        signatures: Signatures,
         ground: Ground,
     ) -> ProjectPage:
         """The page as we serve it. Offline the `ground` is told what it rests on."""
@@ -125,10 +128,10 @@ class Mirror:
         for file in changed:
             await self._report(name, file)
         (made_from, facts_then), earlier = self._memo.get(name) or ((None, None), None)
-        is_current = made_from is parsed and facts_then == signature
+        is_current = made_from is parsed and facts_then == signatures
         if earlier is not None and is_current and earlier.files == page.files:
             return earlier  # offline, nothing evicted since: what was rendered from it stays good
-        self._memo.put(name, ((parsed, signature), page))
+        self._memo.put(name, ((parsed, signatures), page))
         return page
 
     async def _held(self, page: ProjectPage, ground: Ground) -> ProjectPage:
@@ -143,7 +146,7 @@ class Mirror:
     async def _believed(self, key: str, page: ProjectPage | None) -> None:
         """What is removed after a quarantine, as malware is, leaves no files to be served."""
         is_bad = page is not None and page.status.status == "quarantined"
-        if is_bad or self._facts.signature(self._id, key) is not None:
+        if is_bad or self._facts.signatures(self._id, key) != (None, None):
             await anyio.to_thread.run_sync(self._mark, key, page is None, is_bad)
 
     def _mark(self, key: str, is_absent: bool, is_bad: bool) -> None:

@@ -16,8 +16,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from proxyindex.server.protocol import BoundedProtocol
 from proxyindex.server.sendfile import Sending, at_once, read_behind
-from proxyindex.web.express import EXPRESS_KEY, Express, ExpressSource, Question, without_range
+from proxyindex.web.express import EXPRESS_KEY, Express, ExpressSource
 from proxyindex.web.given import Asker, Given, Part
+from proxyindex.web.questions import Question, without_range
 
 _JOINED = 16 * 1024  # bytes: longer bodies are not copied to join their head
 _BUFFERED = 64 * 1024  # bytes: the transport sends more at once

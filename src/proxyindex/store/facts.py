@@ -5,7 +5,12 @@ adopted, the digest of the metadata we found or made. It is read with the page, 
 there, pins first bytes (the first sha256 of a file name stays until an operator purges it), and
 remembers files that upstream no longer lists, because lock files still point at them. A mark tells
 that the project is under quarantine: a page tells that, too, but may be evicted.
+
+A second file has what a page may tell later: digests of core metadata that it offers without one.
+Pages are right without them, and each would make a new page of the whole (decision 0015).
 """
+
+from __future__ import annotations
 
 import errno
 import json
@@ -13,6 +18,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from proxyindex import disk
 from proxyindex.disk import Signature
@@ -22,6 +28,7 @@ from proxyindex.store.seal import sealed, unsealed
 _MAX_FILE = 64 * 1024 * 1024
 
 _QUARANTINED = "+quarantined"  # the mark; no file is called so
+_LATER = ".later"  # ends the name of the second file; no project is called so
 NO_METADATA = ""  # `Fact.metadata` of a wheel from which none can be had
 
 
@@ -43,7 +50,7 @@ class Fact:
         """Of the blobs it tells of: the file and its metadata."""
         return frozenset(digest for digest in (self.sha256, self.metadata) if digest)
 
-    def merged(self, later: "Fact") -> "Fact":
+    def merged(self, later: Fact) -> Fact:
         """Both lines together. First bytes win; a later word on metadata replaces the earlier."""
         return replace(
             self,
@@ -54,6 +61,14 @@ class Fact:
         )
 
 
+class Line(NamedTuple):
+    """One line of a file of facts, and its offset in bytes."""
+
+    path: Path
+    offset: int
+    text: bytes
+
+
 class Facts:
     """Facts by upstream id and normalized name. Synchronous."""
 
@@ -61,20 +76,33 @@ class Facts:
         self._root = root
 
     def signature(self, upstream: str, project: str) -> Signature | None:
-        """Changes whenever a fact is added; one `stat`."""
+        """Changes whenever a fact is added that the page must tell at once; one `stat`."""
         return disk.signature(self.path(upstream, project))
+
+    def signatures(self, upstream: str, project: str) -> tuple[Signature | None, Signature | None]:
+        """Those of both files: of what the page must tell at once, and of what it may tell later.
+
+        One changes whenever any fact is added.
+        """
+        later, now = map(disk.signature, self._paths(upstream, project))
+        return now, later
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
         """Facts by file name; broken lines are skipped."""
         facts: dict[str, Fact] = {}
-        for _, line in self._lines(upstream, project):
+        for _, _, line in self._lines(upstream, project):
             if (parsed := _parse(line)) and parsed[0] != _QUARANTINED:
                 filename, fact = parsed
                 facts[filename] = facts[filename].merged(fact) if filename in facts else fact
         return facts
 
-    def learn(self, upstream: str, project: str, filename: str, fact: Fact) -> None:
-        """Add what is new in `fact`. Raises `StoreError`."""
+    def learn(
+        self, upstream: str, project: str, filename: str, fact: Fact, *, may_wait: bool = False
+    ) -> None:
+        """Add what is new in `fact`; `may_wait`: the page is right without it.
+
+        Raises `StoreError`.
+        """
         known = self.read(upstream, project).get(filename)
         if known is not None and known.merged(fact) == known:
             return
@@ -85,11 +113,12 @@ class Facts:
             "size": fact.size,
             "metadata": fact.metadata,
         }
-        self._append(upstream, project, {k: v for k, v in values.items() if v is not None})
+        later, now = self._paths(upstream, project)
+        self._append(later if may_wait else now, {k: v for k, v in values.items() if v is not None})
 
     def is_quarantined(self, upstream: str, project: str) -> bool:
         """Whether the project is marked."""
-        parsed = (_parse(line) for _, line in self._lines(upstream, project))
+        parsed = (_parse(line) for *_, line in self._lines(upstream, project))
         return any(one is not None and one[0] == _QUARANTINED for one in parsed)
 
     def mark(self, upstream: str, project: str, *, is_quarantined: bool) -> None:
@@ -97,17 +126,16 @@ class Facts:
         if is_quarantined == self.is_quarantined(upstream, project):
             return
         if is_quarantined:
-            self._append(upstream, project, {"file": _QUARANTINED})
+            self._append(self.path(upstream, project), {"file": _QUARANTINED})
         else:
             self.forget(upstream, project, [_QUARANTINED])
 
-    def _append(self, upstream: str, project: str, values: Mapping[str, object]) -> None:
+    def _append(self, path: Path, values: Mapping[str, object]) -> None:
         """One appended line in one write: concurrent writers interleave whole lines.
 
         It begins with the line break, which ends what a killed writer may have left half written.
         """
         line = b"\n" + sealed(json.dumps(values).encode())
-        path = self.path(upstream, project)
         try:
             disk.make_folder(path.parent)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -120,59 +148,63 @@ class Facts:
         except OSError as problem:
             raise StoreError("note a fact", problem.strerror or str(problem)) from problem
 
-    def broken(self, upstream: str, project: str) -> list[tuple[int, bytes]]:
-        """The lines that are no facts, each with its offset in bytes."""
+    def broken(self, upstream: str, project: str) -> list[Line]:
+        """The lines that are no facts."""
         lines = self._lines(upstream, project)
-        return [(offset, line) for offset, line in lines if line.strip() and not _parse(line)]
+        return [line for line in lines if line.text.strip() and not _parse(line.text)]
 
-    def blank(self, upstream: str, project: str, lines: Iterable[tuple[int, bytes]]) -> None:
+    def blank(self, lines: Iterable[Line]) -> None:
         """Overwrite lines in place: nothing moves, so others may append meanwhile.
 
         Raises `StoreError`.
         """
         try:
-            with open(self.path(upstream, project), "r+b", buffering=0) as stream:
-                for offset, line in lines:
-                    os.pwrite(stream.fileno(), b" " * len(line), offset)
+            for path, offset, text in lines:
+                with open(path, "r+b", buffering=0) as stream:
+                    os.pwrite(stream.fileno(), b" " * len(text), offset)
         except OSError as problem:
             raise StoreError("mend its facts", problem.strerror or str(problem)) from problem
 
     def forget(self, upstream: str, project: str, filenames: Collection[str]) -> None:
         """Forget what is known of these files. Raises `StoreError`."""
-        lines = [
-            (offset, line)
-            for offset, line in self._lines(upstream, project)
-            if (parsed := _parse(line)) and parsed[0] in filenames
-        ]
-        if lines:
-            self.blank(upstream, project, lines)
+        self.blank(
+            line
+            for line in self._lines(upstream, project)
+            if (parsed := _parse(line.text)) and parsed[0] in filenames
+        )
 
     def remove(self, upstream: str, project: str) -> bool:
         """Forget all facts of a project, its pins included."""
-        return disk.remove(self.path(upstream, project))
+        return any([disk.remove(path) for path in self._paths(upstream, project)])
 
     def projects(self, upstream: str) -> list[str]:
         """Every project of which something was learned."""
-        return disk.names(self._root / upstream)
+        return sorted({name.removesuffix(_LATER) for name in disk.names(self._root / upstream)})
 
     def upstreams(self) -> list[str]:
         """The ids of all upstreams of whose files something was learned."""
         return disk.names(self._root)
 
-    def _lines(self, upstream: str, project: str) -> Iterator[tuple[int, bytes]]:
-        try:
-            with open(self.path(upstream, project), "rb") as stream:
-                lines = stream.read(_MAX_FILE).split(b"\n")
-        except OSError:
-            return
-        offset = 0
-        for line in lines:
-            yield offset, line
-            offset += len(line) + 1
+    def _lines(self, upstream: str, project: str) -> Iterator[Line]:
+        for path in self._paths(upstream, project):
+            try:
+                with open(path, "rb") as stream:
+                    texts = stream.read(_MAX_FILE).split(b"\n")
+            except OSError:
+                continue
+            offset = 0
+            for text in texts:
+                yield Line(path, offset, text)
+                offset += len(text) + 1
 
     def path(self, upstream: str, project: str) -> Path:
-        """Where the project's facts lie, or would."""
+        """Where that lies, or would, which the page must tell at once."""
         return self._root / upstream / project
+
+    def _paths(self, upstream: str, project: str) -> tuple[Path, Path]:
+        """The two files; the second one has the last word."""
+        path = self.path(upstream, project)
+        return path.with_name(project + _LATER), path
 
 
 def _parse(line: bytes) -> tuple[str, Fact] | None:

@@ -228,5 +228,5 @@ def _verify_facts(cache: Cache, upstream: str, *, repair: bool) -> Iterator[Dama
     for project in cache.facts.projects(upstream):
         if lines := cache.facts.broken(upstream, project):
             if repair:
-                cache.facts.blank(upstream, project, lines)
+                cache.facts.blank(lines)
             yield Damage("facts", f"{upstream}/{project}", f"{len(lines)} unreadable")

@@ -8,17 +8,23 @@ looked up. Everything unusual (conditions other than one entity tag, cache direc
 are not known yet, our own requests coming back) takes the plain way, which works without this one.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 from starlette.responses import Response
 
 from proxyindex.files.content import Content
 from proxyindex.inquiry import Ground, Inquiry, Outcome
-from proxyindex.web.accesslog import Exchange, RequestCounter, line_fields, write_line
+from proxyindex.web.accesslog import (
+    OUTCOME_HEADER,
+    Exchange,
+    RequestCounter,
+    line_fields,
+    write_line,
+)
 from proxyindex.web.given import (
     AccessLines,
     Asker,
@@ -31,65 +37,27 @@ from proxyindex.web.given import (
     wire_fields,
 )
 from proxyindex.web.openfiles import OpenFiles
+from proxyindex.web.questions import Key, Question, asked
 
 _BUDGET = 64 * 1024**2  # bytes of remembered answers, per worker
 _LIMIT = 20_000  # answers: clients choose the wording of their Accept
 EXPRESS_KEY = "express"  # where the application's state has them
 _SMALL = 64 * 1024  # bytes of a file that is kept in memory
-_AT_HAND = frozenset({Outcome.HIT, Outcome.LOCAL})  # nobody was asked for it
-
-# fields that make part of the question, by their place in it
-_ASKED = {
-    b"accept": 0,
-    b"accept-encoding": 1,
-    b"if-none-match": 2,
-    b"range": 3,
-    b"authorization": 4,
+# what the same question is answered with next, by what it was answered with; not at all if stale
+_NEXT = {
+    Outcome.LOCAL: Outcome.LOCAL,
+    Outcome.HIT: Outcome.HIT,
+    Outcome.FETCHED: Outcome.HIT,
+    Outcome.JOINED: Outcome.HIT,
 }
-# fields that need the plain way
-_SPECIAL = frozenset(
-    {
-        b"cache-control",
-        b"content-length",
-        b"expect",
-        b"if-match",
-        b"if-modified-since",
-        b"if-range",
-        b"if-unmodified-since",
-        b"pragma",
-        b"transfer-encoding",
-        b"upgrade",
-        b"via",
-    }
-)
+_OUTCOME = OUTCOME_HEADER.encode()
+
 # fields of a 304: RFC 9110, 15.4.5, and our own
 _SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-proxyindex"})
 
 
-_LONGEST = 512  # bytes of Accept and Accept-Encoding: uv's and pip's have some 150
 _MOST_SEEN = 4096  # requests
 _SEEN_SIZE = 2048  # bytes of one
-
-_RANGE = re.compile(rb"\r\n[Rr]ange: bytes=([0-9]{0,18}-[0-9]{0,18})\r\n")
-
-Key = tuple[bytes, bytes, bytes]
-
-
-class Question(NamedTuple):
-    """What a GET asks for: target, Accept and Accept-Encoding; If-None-Match; Range; as whom; and
-    all its fields."""
-
-    key: Key
-    condition: bytes
-    span: bytes
-    authorization: bytes
-    headers: Sequence[Header]
-
-    def of_range(self, digits: bytes) -> "Question":
-        """The same question for another range; `headers` keep the one that was parsed."""
-        return Question(
-            self.key, self.condition, b"bytes=" + digits, self.authorization, self.headers
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +106,7 @@ class Express:
 
     def asked(self, target: bytes, headers: Sequence[Header]) -> Question | None:
         """What a GET asks for; `None` if not so simply."""
-        question = _asked(target, headers)
+        question = asked(target, headers)
         return None if question and self._by_user and question.authorization else question
 
     def answer_to(self, question: Question, asker: Asker) -> Given | None:
@@ -210,7 +178,20 @@ class Express:
         gate: Gate | None = None,
     ) -> None:
         """Give this answer to the same question from now on, if it is one that may be, and to all
-        whom the gate admits."""
+        whom the gate admits. What was just fetched may be when it is stored."""
+        inquiry.ground.when_known(
+            partial(self._remember, scope, inquiry, response, body, exchange, gate)
+        )
+
+    def _remember(
+        self,
+        scope: MutableMapping[str, Any],
+        inquiry: Inquiry,
+        response: Response,
+        body: bytes,
+        exchange: Exchange,
+        gate: Gate | None,
+    ) -> None:
         question = self._question(scope, inquiry)
         if question is None or question.span or response.status_code != 200:
             return
@@ -219,7 +200,7 @@ class Express:
         if known is not None and known.full.body == body and stands(known.ground):
             return  # asked in a way that is answered on the plain way only
         self._drop(key)
-        self._ready[key] = self._made(scope, inquiry.ground, response, body, exchange, gate)
+        self._ready[key] = self._made(scope, inquiry, response, body, exchange, gate)
         self._size += len(body)
         while self._size > _BUDGET or len(self._ready) > _LIMIT:
             self._drop(next(iter(self._ready)))
@@ -253,24 +234,30 @@ class Express:
     def _made(
         self,
         scope: MutableMapping[str, Any],
-        ground: Ground,
+        inquiry: Inquiry,
         response: Response,
         body: bytes,
         exchange: Exchange,
         gate: Gate | None,
     ) -> _Ready:
+        assert inquiry.outcome is not None
+        outcome = _NEXT[inquiry.outcome].value
+        exchange = replace(exchange, outcome=outcome)
+        headers = [
+            h if h[0] != _OUTCOME else (_OUTCOME, outcome.encode()) for h in response.raw_headers
+        ]
+
         def given(status: int, headers: Sequence[Header], body: bytes) -> Given:
             line = self._lines.prepare(line_fields(scope, exchange, status, len(body)))
             return Given(status, wire_fields(headers) + b"\r\n", body, exchange, line)
 
-        headers = response.raw_headers
         short = [header for header in headers if header[0] in _SHORT]
         etag = dict(headers).get(b"etag", b"")
-        return _Ready(etag, given(200, headers, body), given(304, short, b""), ground, gate)
+        return _Ready(etag, given(200, headers, body), given(304, short, b""), inquiry.ground, gate)
 
     def _question(self, scope: MutableMapping[str, Any], inquiry: Inquiry) -> Question | None:
         """What was asked, if its answer may be remembered."""
-        if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome not in _AT_HAND:
+        if scope["method"] != "GET" or scope["query_string"] or inquiry.outcome not in _NEXT:
             return None
         return self.asked(scope["raw_path"], scope["headers"]) if stands(inquiry.ground) else None
 
@@ -288,32 +275,3 @@ class Express:
     def _drop(self, key: Key) -> None:
         if (old := self._ready.pop(key, None)) is not None:
             self._size -= len(old.full.body)
-
-
-def without_range(request: bytes) -> tuple[bytes, bytes]:
-    """A request's bytes without the one plain range it asks for, and that range, `first-last`;
-    empty if there is none.
-
-    What is left is no request for the whole: its Range has no range. Two that leave the same are
-    parsed alike, if either is one head without a second Range.
-    """
-    found = _RANGE.search(request)
-    if found is None:
-        return request, b""
-    first, last = found.span(1)
-    return request[:first] + request[last:], found[1]
-
-
-def _asked(target: bytes, headers: Sequence[Header]) -> Question | None:
-    values = [b"", b"", b"", b"", b""]
-    for name, value in headers:
-        if (place := _ASKED.get(name)) is not None:
-            if values[place] or not value:  # twice, or nothing
-                return None
-            values[place] = value
-        elif name in _SPECIAL:
-            return None
-    accept, encoding, condition, span, authorization = values
-    if len(accept) + len(encoding) > _LONGEST:
-        return None
-    return Question((target, accept, encoding), condition, span, authorization, headers)

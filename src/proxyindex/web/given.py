@@ -90,7 +90,11 @@ def wire_fields(headers: Sequence[Header]) -> bytes:
 
 def stands(ground: Ground) -> bool:
     """Whether all that an answer rests on is as it was."""
-    if not ground.witnesses or not ground.since <= time.time() < ground.until:
+    if (
+        not ground.witnesses
+        or not ground.is_known
+        or not ground.since <= time.time() < ground.until
+    ):
         return False
     for path, stamp in ground.witnesses:
         if stamp is None:  # half of what an error costs

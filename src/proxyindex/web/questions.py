@@ -1,0 +1,84 @@
+"""What a GET asks for, as far as that is simple: what remembered answers are found by."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from proxyindex.web.given import Header
+
+# fields that make part of the question, by their place in it
+_ASKED = {
+    b"accept": 0,
+    b"accept-encoding": 1,
+    b"if-none-match": 2,
+    b"range": 3,
+    b"authorization": 4,
+}
+# fields that need the plain way
+_SPECIAL = frozenset(
+    {
+        b"cache-control",
+        b"content-length",
+        b"expect",
+        b"if-match",
+        b"if-modified-since",
+        b"if-range",
+        b"if-unmodified-since",
+        b"pragma",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+    }
+)
+_LONGEST = 512  # bytes of Accept and Accept-Encoding: uv's and pip's have some 150
+_RANGE = re.compile(rb"\r\n[Rr]ange: bytes=([0-9]{0,18}-[0-9]{0,18})\r\n")
+
+Key = tuple[bytes, bytes, bytes]
+
+
+class Question(NamedTuple):
+    """What a GET asks for: target, Accept and Accept-Encoding; If-None-Match; Range; as whom; and
+    all its fields."""
+
+    key: Key
+    condition: bytes
+    span: bytes
+    authorization: bytes
+    headers: Sequence[Header]
+
+    def of_range(self, digits: bytes) -> "Question":
+        """The same question for another range; `headers` keep the one that was parsed."""
+        return Question(
+            self.key, self.condition, b"bytes=" + digits, self.authorization, self.headers
+        )
+
+
+def without_range(request: bytes) -> tuple[bytes, bytes]:
+    """A request's bytes without the one plain range it asks for, and that range, `first-last`;
+    empty if there is none.
+
+    What is left is no request for the whole: its Range has no range. Two that leave the same are
+    parsed alike, if either is one head without a second Range.
+    """
+    found = _RANGE.search(request)
+    if found is None:
+        return request, b""
+    first, last = found.span(1)
+    return request[:first] + request[last:], found[1]
+
+
+def asked(target: bytes, headers: Sequence[Header]) -> Question | None:
+    """What a GET of `target` with these fields, names in lower case, asks for; `None` if not so
+    simply."""
+    values = [b"", b"", b"", b"", b""]
+    for name, value in headers:
+        if (place := _ASKED.get(name)) is not None:
+            if values[place] or not value:  # twice, or nothing
+                return None
+            values[place] = value
+        elif name in _SPECIAL:
+            return None
+    accept, encoding, condition, span, authorization = values
+    if len(accept) + len(encoding) > _LONGEST:
+        return None
+    return Question((target, accept, encoding), condition, span, authorization, headers)
