@@ -744,16 +744,13 @@ async def test_who_waited_for_another_worker_takes_its_answer(tmp_path: Path, st
         )
 
 
-async def test_memory_holds_the_latest_up_to_its_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxyindex.repository.copies._MEMO_WEIGHT", 7)
-    async with workplace(tmp_path, always()) as place:
+async def test_memory_holds_the_latest_up_to_its_budget(tmp_path: Path) -> None:
+    async with workplace(tmp_path, always(body=b"x" * 25_000)) as place:
         pages = kept(place)
         for name in ("a", "b", "c"):
             await ask(pages, name)
         assert [name in pages._copies._memo for name in "abc"] == [False, True, True]
-        assert await ask(pages, "a") == ("one", Outcome.HIT)
+        assert (await ask(pages, "a"))[1] is Outcome.HIT
         assert [name in pages._copies._memo for name in "abc"] == [True, False, True]
 
 
