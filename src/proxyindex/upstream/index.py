@@ -67,8 +67,8 @@ class Validators:
 
 
 class Upstream:
-    """One remote index. `max_page_size` in bytes; `retries` beyond the first attempt, all within
-    `page_seconds`."""
+    """One remote index. `max_page_size` in bytes; `retries` beyond the first attempt. A page is
+    given up after `page_seconds`."""
 
     def __init__(
         self,
