@@ -13,7 +13,7 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.disk import sync_folder
+from proxyindex.disk import sha256_at, sync_folder
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
@@ -28,7 +28,7 @@ from proxyindex.publishing.pages import (
 from proxyindex.publishing.target import Advance, Outcome, PublishError, refusal
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
-from proxyindex.uploads.service import Publisher, Receiving, UploadTerms, sha256_of
+from proxyindex.uploads.service import Publisher, Receiving, UploadTerms
 from proxyindex.uploads.shelf import Shelf
 from proxyindex.uploads.stage import Stage, staged
 from proxyindex.uploads.steps import sweep
@@ -71,7 +71,7 @@ class Folder:
             for each in wanted:
                 there = files[each.project].get(each.filename)
                 # it may lie there broken, and on no page
-                digest = there.sha256 if there else sha256_of(self._usual(each))
+                digest = there.sha256 if there else sha256_at(self._usual(each))
                 if digest is not None:
                     found[each.filename] = digest
                     continue

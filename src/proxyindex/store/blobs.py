@@ -77,7 +77,7 @@ class BlobStore(Budgeted):
         """
         try:
             with open(blob.fd, "rb", closefd=False) as stream:
-                actual = hashlib.file_digest(stream, "sha256").hexdigest()
+                actual = disk.sha256_of(stream)
         except OSError as problem:
             actual = problem.strerror or str(problem)
         if actual == blob.sha256:

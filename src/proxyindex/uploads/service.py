@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 import anyio.to_thread
@@ -16,7 +14,7 @@ from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.disk import no_link
+from proxyindex.disk import sha256_at
 from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
@@ -208,7 +206,7 @@ class Publisher:
             self.shelf.add(stage, upload.project, filename)
         except FileExistsError:  # not listed, or put there by somebody who does not know our locks
             path = self.shelf.home(upload.project) / filename
-            if sha256_of(path) == upload.sha256:
+            if sha256_at(path) == upload.sha256:
                 return False
             if not self.terms.overwrite:
                 raise conflict(filename) from None
@@ -258,12 +256,3 @@ def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: st
     if upload.provenance is not None:
         stage.put(filename + PROVENANCE_SUFFIX, upload.provenance)
     stage.sync()
-
-
-def sha256_of(path: Path) -> str | None:
-    """That of the file, in hex; `None` if none can be read there. Blocks."""
-    try:
-        with open(path, "rb", opener=no_link) as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
-    except OSError:
-        return None
