@@ -110,7 +110,7 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
         make_folder(path.parent)
         replace(path, *parts)
     except OSError as problem:
-        raise StoreError(f"keep {what}", problem.strerror or str(problem)) from problem
+        raise StoreError(f"keep {what}", problem) from problem
 
 
 def replace(path: Path, *parts: bytes, settle: Callable[[int], None] | None = None) -> None:

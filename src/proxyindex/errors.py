@@ -175,7 +175,9 @@ class FileReplaced(FileUnreadable):
 
 
 class StoreError(ProxyindexError):
-    """The cache could not be written (full, read-only, vanished)."""
+    """The cache could not be written (full, read-only, vanished). `problem` is a phrase, or why the
+    disk refuses."""
 
-    def __init__(self, action: str, problem: str) -> None:
-        super().__init__(f"The cache could not {action}: {problem}.")
+    def __init__(self, action: str, problem: str | OSError) -> None:
+        phrase = problem if isinstance(problem, str) else problem.strerror or str(problem)
+        super().__init__(f"The cache could not {action}: {phrase}.")

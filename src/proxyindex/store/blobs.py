@@ -123,7 +123,7 @@ class BlobStore(Budgeted):
             os.utime(partial.fd)  # leftovers keep old times; an adopted file is new
             os.rename(partial.path, path)
         except OSError as problem:
-            raise StoreError("adopt a file", problem.strerror or str(problem)) from problem
+            raise StoreError("adopt a file", problem) from problem
         self._proofs.add(sha256, disk.signature_of(os.fstat(partial.fd)))
         self.touch(sha256, partial.length())
 
