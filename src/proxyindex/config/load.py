@@ -18,9 +18,8 @@ from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
 from proxyindex.settings import PolicySettings, Settings
 
-_BUILT = frozenset(
-    {"upstream", "no_upstream", "index"}
-)  # not settings, but settings are made of them
+# not settings, but settings are made of them
+_BUILT = frozenset({"upstream", "no_upstream", "index"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -152,10 +152,9 @@ class FileService:
                 inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
                 return _in_memory(held)
         inquiry.ground.holds_once()
+        # from a wheel on disk METADATA is extracted
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
-        upstream = self._upstream(
-            wheel, inquiry, to_ask=not is_on_disk
-        )  # else METADATA is extracted
+        upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
         data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         return _in_memory(data)
