@@ -196,7 +196,7 @@ async def open_house(
         for index in settings.indexes:
             tree, admission = trees.tree(index), Admission(identities, accounts.rights(index))
             indexes[index.name] = simple.IndexService(
-                *(index.name, tree.whole, tree.outside, files, renderer, express, admission),
+                *(index.name, tree.whole, files, renderer, express, admission),
                 publishers.publisher(settings, index, own.get(index.name), tree, site.shelves),
             )
         yield House(

@@ -1,13 +1,15 @@
-"""How files are opened, written whole or not at all, and told apart from what they were before.
+"""How files are opened, digested, written whole or not at all, and told from what they were.
 
 Shared by all rooms that do I/O themselves. All of it blocks.
 """
 
+import hashlib
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 from proxyindex.errors import StoreError
@@ -26,6 +28,20 @@ Signature = tuple[int, int, int, int]
 def is_sha256(name: object) -> bool:
     """Whether this is the name of a stored file: 64 lower-case hex digits."""
     return isinstance(name, str) and len(name) == 64 and _HEX.issuperset(name)
+
+
+def sha256_of(source: BufferedReader) -> str:
+    """That of an open file from where it is to its end, in hex. Raises `OSError`."""
+    return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def sha256_at(path: Path) -> str | None:
+    """That of the file, in hex; `None` if none can be read there, or it is a link."""
+    try:
+        with open(path, "rb", opener=no_link) as source:
+            return sha256_of(source)
+    except OSError:
+        return None
 
 
 def signature(path: Path | str) -> Signature | None:
@@ -94,7 +110,7 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
         make_folder(path.parent)
         replace(path, *parts)
     except OSError as problem:
-        raise StoreError(f"keep {what}", problem.strerror or str(problem)) from problem
+        raise StoreError(f"keep {what}", problem) from problem
 
 
 def replace(path: Path, *parts: bytes, settle: Callable[[int], None] | None = None) -> None:

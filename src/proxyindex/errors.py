@@ -9,7 +9,7 @@
     │  ├─ FileGone               listed, but its source no longer has it
     │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
     ├─ ServedElsewhere           302; carries the address of the upstream's own page
-    ├─ Denied                    403; carries the rule's name and its reason
+    ├─ Denied                    403; names the rule and its reason
     ├─ NotAdmitted               who asks may not; the same whether or not what he asks for exists
     │  ├─ LoginRequired          401 + WWW-Authenticate
     │  ├─ Forbidden              403
@@ -55,7 +55,6 @@ class FileNotOnPage(NotFound):
 
     def __init__(self, project: str, filename: str) -> None:
         super().__init__(f"Project {project!r} has no file {filename!r} on this index.")
-        self.filename = filename
 
 
 class ReleaseNotFound(NotFound):
@@ -64,8 +63,6 @@ class ReleaseNotFound(NotFound):
     def __init__(self, project: str, version: str | None) -> None:
         what = f"version {version!r}" if version else "files"
         super().__init__(f"Project {project!r} has no {what} on this index.")
-        self.project = project
-        self.version = version
 
 
 class FileGone(NotFound):
@@ -73,7 +70,6 @@ class FileGone(NotFound):
 
     def __init__(self, filename: str) -> None:
         super().__init__(f"The source of {filename!r} says that the file does not exist.")
-        self.filename = filename
 
 
 class NotHeld(NotFound):
@@ -96,7 +92,6 @@ class Denied(ProxyindexError):
 
     def __init__(self, subject: str, rule: str, reason: str) -> None:
         super().__init__(f"{subject} is denied by rule {rule}: {reason}")
-        self.reason = reason
 
 
 class NotAdmitted(ProxyindexError):
@@ -114,8 +109,7 @@ class Forbidden(NotAdmitted):
     """Who asks is known, or logging in would not help. `action` is a phrase."""
 
     def __init__(self, user: str | None, action: str) -> None:
-        self.reason = f"{user or 'nobody'} may {'not ' if user else ''}{action}"
-        super().__init__(f"On this index, {self.reason}.")
+        super().__init__(f"On this index, {user or 'nobody'} may {'not ' if user else ''}{action}.")
 
 
 class TooManyAttempts(NotAdmitted):
@@ -157,7 +151,6 @@ class DigestMismatch(UpstreamError):
 
     def __init__(self, upstream: str, filename: str, *, expected: str, actual: str) -> None:
         super().__init__(upstream, f"sent wrong bytes for {filename}: {actual}, not {expected}")
-        self.filename = filename
 
 
 class LoopDetected(ProxyindexError):
@@ -172,7 +165,6 @@ class FileUnreadable(ProxyindexError):
 
     def __init__(self, filename: str, problem: str) -> None:
         super().__init__(f"Our own file {filename!r} {problem}.")
-        self.filename = filename
 
 
 class FileReplaced(FileUnreadable):
@@ -183,7 +175,9 @@ class FileReplaced(FileUnreadable):
 
 
 class StoreError(ProxyindexError):
-    """The cache could not be written (full, read-only, vanished)."""
+    """The cache could not be written (full, read-only, vanished). `problem` is a phrase, or why the
+    disk refuses."""
 
-    def __init__(self, action: str, problem: str) -> None:
-        super().__init__(f"The cache could not {action}: {problem}.")
+    def __init__(self, action: str, problem: str | OSError) -> None:
+        phrase = problem if isinstance(problem, str) else problem.strerror or str(problem)
+        super().__init__(f"The cache could not {action}: {phrase}.")

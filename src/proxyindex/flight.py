@@ -77,9 +77,6 @@ class Flights(Generic[T]):
         if flight := self._flying.get(key):
             flight.land(result)
 
-    def __len__(self) -> int:
-        return len(self._flying)
-
     async def _fly(self, key: str, flight: Flight[T], work: Callable[[], Awaitable[T]]) -> None:
         try:
             await flight._run(work)

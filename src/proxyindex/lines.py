@@ -25,7 +25,7 @@ Prepared = tuple[str, str]
 
 
 class AccessLines:
-    """Implements `web.express.AccessLines`; for one event loop."""
+    """Implements `web.given.AccessLines`; for one event loop."""
 
     def __init__(self, log_format: Literal["text", "json"]) -> None:
         self._is_json = log_format == "json"

@@ -24,9 +24,6 @@ class Memo(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._values
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def get(self, key: K) -> V | None:
         """The value, which counts as used now; `None` if there is none (any more)."""
         if key not in self._values:

@@ -45,7 +45,7 @@ class LocalOrigin:
 
 
 class UpstreamOrigin(msgspec.Struct, frozen=True, gc=False):
-    """A file at an upstream: the upstream's configured name, the file's absolute URL, and the
+    """A file at an upstream: the upstream's id in the stores, the file's absolute URL, and the
     project whose page listed it (there lies what we learned of the file)."""
 
     upstream: str

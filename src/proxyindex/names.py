@@ -46,7 +46,6 @@ class InvalidName(ValueError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name[:MAX_NAME]!r} is not a valid project name")
-        self.name = name
 
 
 def normalize(name: str) -> NormalizedName:

@@ -48,8 +48,6 @@ class InvalidArchive(ProxyindexError):
 
     def __init__(self, filename: str, problem: str) -> None:
         super().__init__(f"The archive {filename!r} {problem}.")
-        self.filename = filename
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)

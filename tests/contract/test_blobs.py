@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from proxyindex import disk
 from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
-from proxyindex.store import budget
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.index import Recency
 from proxyindex.store.partials import Partials
@@ -285,9 +284,8 @@ def test_a_killed_writer_leaves_whole_files_only(make: Made, tmp_path: Path) -> 
 
 
 def test_counting_again_goes_piece_by_piece_and_forgets_nothing_new(
-    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Made, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(budget, "_PIECE", 5)
     blobs = make()
     bodies = [data(letter, 10 + number) for number, letter in enumerate("abcdefghijklmnopqrst")]
     for body in bodies:
@@ -299,7 +297,7 @@ def test_counting_again_goes_piece_by_piece_and_forgets_nothing_new(
     Recency(tmp_path / "index").forget([sha256(body) for body in unknown])
     late = [data(letter, 100) for letter in "uvwxyz"]
     pieces = 0
-    for _ in blobs.recounting():  # both before and behind where it is
+    for _ in blobs.recounting(5):  # both before and behind where it is
         if late:
             body = late.pop()
             blobs.put(sha256(body), body)

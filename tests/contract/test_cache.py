@@ -99,7 +99,7 @@ def test_what_a_killed_process_did_not_note_is_counted_at_the_next_start(tmp_pat
         from pathlib import Path
         from tests.support.stores import keep, opened
         with opened(Path(sys.argv[1])) as cache:
-            cache.recover()
+            list(cache.recovering())
             keep(cache, "demo", {"a": b"x" * 1000})
             print("kept", flush=True)
             sys.stdin.readline()
@@ -109,7 +109,7 @@ def test_what_a_killed_process_did_not_note_is_counted_at_the_next_start(tmp_pat
     kill(other)
     with opened(tmp_path) as cache:
         assert cache.blobs.total() == cache.pages.total() == 0
-        cache.recover()
+        list(cache.recovering())
         assert cache.blobs.total() == 1000
         assert cache.pages.total() > 0
 
@@ -151,7 +151,7 @@ def test_recovering_sweeps_what_nobody_will_finish(tmp_path: Path) -> None:
             if not path.name.startswith("young"):
                 age(path, 7200)
         assert cache.locks.try_acquire("file busy")
-        cache.recover()
+        list(cache.recovering())
         left = sorted(path.name for path in (tmp_path / "partials").iterdir())
         assert left == ["busy", "busy.state", "young", "young.state"]
         assert not unfinished.exists()
@@ -215,7 +215,7 @@ def test_a_cache_that_cannot_be_written_is_still_read(open_folder: Path) -> None
             os.setgid(65534)
             os.setuid(65534)
         with opened(Path(sys.argv[1]), file_limit=1, page_limit=1) as cache:
-            cache.recover()
+            list(cache.recovering())
             blob = cache.blobs.open(sha256(b"x" * 100))
             print(blob.size)
             blob.close()
@@ -248,7 +248,7 @@ def test_a_cache_that_cannot_be_made_is_a_cache_of_nothing(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with opened(tmp_path / "file") as cache:
         assert isinstance(cache, Cache)
-        cache.recover()
+        list(cache.recovering())
         cache.trim()
         assert cache.blobs.open(sha256(b"x")) is None
         assert cache.pages.read("up", "demo") is None

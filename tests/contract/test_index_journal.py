@@ -25,9 +25,9 @@ USER = """
     print([line for line in open("/proc/self/maps") if sys.argv[1] in line], flush=True)
     sys.stdin.readline()
     for _ in range(3):
-        recency.keys()
+        list(recency.in_order())
         recency.touch([("new", 5)])
-    print("new" in recency.keys())
+    print("new" in recency.in_order())
 """
 
 
@@ -95,7 +95,7 @@ def test_a_write_ahead_log_is_taken_over(tmp_path: Path) -> None:
     recency = Recency(tmp_path / "index")
     assert recency.total() == 700
     assert recency.touch([("new", 1)])
-    assert recency.keys()[-1] == "new"
+    assert "new" in recency.in_order()
     assert not list((tmp_path / "index").glob("*-shm"))
     assert not list((tmp_path / "index").glob("*-wal"))
     recency.close()
@@ -127,9 +127,9 @@ def test_a_sound_database_of_nonsense_is_begun_anew(tmp_path: Path, statement: s
         other.execute(statement)
     for _ in range(3):
         recency.touch([("b", 2)])
-        recency.keys()
+        list(recency.in_order())
     recency.touch([("b", 2)])
-    assert recency.keys() == ["b"]
+    assert list(recency.in_order()) == ["b"]
     recency.close()
 
 
@@ -142,7 +142,7 @@ def test_a_removed_database_is_no_ghost(tmp_path: Path, caplog: pytest.LogCaptur
     recency.touch([("c", 3)])
     other = Recency(tmp_path / "index")
     assert (other.total() or 0) >= 3
-    assert other.keys()[-1] == "c"
+    assert "c" in other.in_order()
     assert len(caplog.records) == 1
     other.close()
     recency.close()

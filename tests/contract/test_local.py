@@ -204,12 +204,10 @@ async def test_added_replaced_and_removed_files_show_at_once(
     repository = local(tmp_path, clock=clock)
     with pytest.raises(ProjectNotFound):
         await page(repository)
-    assert not await repository.has(NormalizedName("demo"))
     for place in (tmp_path, tmp_path / "demo", tmp_path / "deep" / "er"):
         path = put_wheel(place)
         mark(tmp_path)
         before = await page(repository)
-        assert await repository.has(NormalizedName("demo"))
         put(place, path.name, make_wheel(payload=500))
         after = await page(repository)
         assert before.files[0].sha256 != after.files[0].sha256
@@ -258,7 +256,6 @@ async def test_a_half_copied_file_is_not_listed_until_it_is_whole(
     repository = local(tmp_path, clock=clock)
     put(tmp_path, filename, content[: len(content) // 2])
     assert await files(repository) == []  # but the project exists: nobody else is asked
-    assert await repository.has(NormalizedName("demo"))
     put(tmp_path, filename, content)
     assert await files(repository) == [filename]
 
@@ -353,8 +350,6 @@ async def test_a_vanished_folder_fails_closed_and_comes_back(
         assert str(tmp_path) not in str(caught.value)
     with pytest.raises(FolderUnavailable):
         await repository.projects(Inquiry())
-    with pytest.raises(FolderUnavailable):
-        await repository.has(NormalizedName("demo"))
     assert len(caplog.records) == 1
     assert str(folder) in caplog.text
     (tmp_path / "away").rename(folder)

@@ -21,7 +21,7 @@ from proxyindex.repository.scan import FolderUnavailable, Scanner
 from proxyindex.store import mounts
 from tests.contract.test_local import Notebook, later
 from tests.support.builders import put_wheel
-from tests.support.hermetic import wait_until
+from tests.support.hermetic import until, wait_until
 
 pytestmark = pytest.mark.anyio
 SHORT = 0.2  # seconds of patience, where they are used up
@@ -91,9 +91,7 @@ async def test_a_name_in_doubt_is_asked_nowhere_while_its_folder_does_not_answer
         except FolderUnavailable:
             return False
 
-    with anyio.fail_after(20):
-        while not await answers():
-            await anyio.sleep(0.01)
+    await until(answers, "an answer")
 
 
 async def test_one_thread_hangs_and_nobody_is_sent_after_it(clock: Hanging) -> None:

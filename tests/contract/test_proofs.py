@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from proxyindex.errors import StoreError
-from proxyindex.store import proofs
 from proxyindex.store.blobs import Blob, BlobStore
 from proxyindex.store.index import Recency
 from proxyindex.store.partials import Partials
+from proxyindex.store.proofs import Proofs
 from tests.support.mirrors import Recorder
 from tests.support.stores import sha256
 
@@ -81,14 +81,10 @@ def test_damage_is_noticed_told_and_removed(
     assert events.alarms == ["damaged-file"]
 
 
-def test_damage_that_leaves_no_trace_is_noticed_after_a_day(
-    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(proofs, "_LIFETIME", -1.0)
-    blob = blobs.open_proven(SHA)
-    assert blob is not None
-    blob.close()
-    assert not blobs.is_proven(seen(blobs))
+def test_a_proof_ends_so_that_damage_without_a_trace_is_noticed() -> None:
+    made = Proofs(lifetime=-1.0)
+    made.add(SHA, (1, 2, 3, 4))
+    assert not made.holds(SHA, (1, 2, 3, 4))
 
 
 def test_what_replaced_a_damaged_file_meanwhile_stays(blobs: BlobStore, events: Recorder) -> None:
@@ -126,9 +122,9 @@ def test_a_partial_that_another_has_replaced_is_not_adopted(
     other.close()
 
 
-def test_the_memory_of_proofs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proofs, "_LIMIT", 2)
-    made = proofs.Proofs()
+def test_the_memory_of_proofs_is_bounded() -> None:
+    made = Proofs(limit=2)
     for number in range(3):
-        made.add(f"{number}", (number, 0, 0))
-    assert [made.holds(f"{number}", (number, 0, 0)) for number in range(3)] == [False, True, True]
+        made.add(f"{number}", (number, 0, 0, 0))
+    held = [made.holds(f"{number}", (number, 0, 0, 0)) for number in range(3)]
+    assert held == [False, True, True]

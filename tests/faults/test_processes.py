@@ -225,7 +225,7 @@ CHURN = """
     from pathlib import Path
     from tests.support.stores import keep, opened
     with opened(Path(sys.argv[1]), file_limit=20_000, page_limit=3_000) as cache:
-        cache.recover()
+        list(cache.recovering())
         for number in itertools.count():
             data = f"{sys.argv[2]} {number} ".encode() * 300
             keep(cache, f"project-{number % 9}", {f"file-{number}": data})
@@ -248,7 +248,7 @@ def test_killed_processes_leave_a_cache_that_recovers_exactly(tmp_path: Path) ->
     with opened(tmp_path, file_limit=20_000, page_limit=3_000) as cache:
         for name, _, _ in cache.blobs.walk():
             assert sha256(cache.blobs.path(name).read_bytes()) == name
-        cache.recover()
+        list(cache.recovering())
         cache.trim()
         assert cache.blobs.total() == sum(size for _, size, _ in cache.blobs.walk()) <= 20_000
         pages = list((tmp_path / "pages").glob("*/project-*"))

@@ -18,7 +18,6 @@ from typing import IO, Any
 
 from rich.progress import Progress
 
-from tests.soak.row import Row
 from tests.support.server import ProxyIndex
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,9 +60,6 @@ class Run:
         task = self.progress.add_task(what, total=total)
         yield lambda done: self.progress.update(task, completed=done)
         self.progress.stop_task(task)
-
-
-Scenario = Callable[[Run], Iterator[Row]]
 
 
 def serve(workdir: Path, upstream: str | None, *args: str, workers: int = 1) -> ProxyIndex:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from inspect import isawaitable
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,10 +48,10 @@ def wait_until(
 async def until(
     condition: Callable[[], object], what: str, *, timeout: float = 20.0, every: float = 0.001
 ) -> None:
-    """As `wait_until`, while other tasks run."""
+    """As `wait_until`, while other tasks run; the condition may be awaited for."""
     try:
         with anyio.fail_after(timeout):
-            while not condition():
+            while not (await value if isawaitable(value := condition()) else value):
                 await anyio.sleep(every)
     except TimeoutError as problem:
         raise TimeoutError(f"not within {timeout} s: {what}") from problem

@@ -206,9 +206,8 @@ def test_a_scope_has_no_end_unless_it_is_given_one() -> None:
     assert Scope().expires == math.inf
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxyindex.access._MOST_REMEMBERED", 10)
+def test_what_is_remembered_is_bounded() -> None:
     judged = rights({"read": ["*"], "fetch": ["*"]}, "prod")
-    for number in range(50):
+    for number in range(20_010):
         assert judged.may_get(ANONYMOUS, NormalizedName(f"p{number}"), is_own=False)
-    assert judged._may_get.cache_info().currsize == 10
+    assert judged._may_get.cache_info().currsize == 20_000

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from proxyindex.errors import StoreError
-from proxyindex.files import arrival as arrival_module
 from proxyindex.files.arrival import Arrival
 from proxyindex.files.content import Stored
 from proxyindex.store.partials import Phase, Progress
@@ -23,14 +22,13 @@ def unreadable(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@pytest.mark.parametrize("recent", [0, 100])
+@pytest.mark.parametrize("readable", [5, 10**8])  # written just now, or long ago
 async def test_an_arriving_file_that_cannot_be_read_is_a_store_error(
-    unreadable: int, recent: int, monkeypatch: pytest.MonkeyPatch
+    unreadable: int, readable: int
 ) -> None:
-    monkeypatch.setattr(arrival_module, "_RECENT", recent)
-    arrival = Arrival(10)
+    arrival = Arrival(10**9)
     arrival._fd = unreadable
-    arrival._advance(Progress(Phase.FLOWING, 5, 10))
+    arrival._advance(Progress(Phase.FLOWING, readable, 10**9))
     stream = arrival.reader(0, None)
     with pytest.raises(StoreError):
         await anext(stream)

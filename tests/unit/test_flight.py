@@ -33,7 +33,6 @@ async def test_latecomers_join_the_work_under_way() -> None:
         second, led_too = flights.join("key", work)
         assert (led, led_too) == (True, False)
         assert first is second
-        assert len(flights) == 1
         work.go.set()
         assert await first.result() == "done"
         assert await second.result() == "done"
@@ -59,7 +58,6 @@ async def test_the_next_request_after_landing_starts_anew() -> None:
         flight, _ = flights.join("key", work)
         await flight.result()
         await anyio.lowlevel.checkpoint()
-        assert len(flights) == 0
         again, led = flights.join("key", work)
         assert led
         await again.result()
@@ -75,7 +73,9 @@ async def test_every_waiter_gets_the_error() -> None:
         for _ in range(3):
             with pytest.raises(ProjectNotFound):
                 await flight.result()
-    assert len(flights) == 0
+        await anyio.lowlevel.checkpoint()
+        _, led = flights.join("key", work)
+        assert led
 
 
 async def test_an_unexpected_error_reaches_the_waiters_and_the_log(
@@ -96,7 +96,8 @@ async def test_a_waiter_that_leaves_does_not_end_the_work() -> None:
         flight, _ = flights.join("key", work)
         with anyio.move_on_after(0):
             await flight.result()
-        assert len(flights) == 1
+        _, led = flights.join("key", work)
+        assert not led
         work.go.set()
         assert await flight.result() == "done"
 
@@ -117,7 +118,6 @@ async def test_work_cancelled_at_shutdown_leaves_no_waiter_hanging() -> None:
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert caught == [True]
-    assert len(flights) == 0
 
 
 async def test_work_may_tell_its_result_before_it_is_done() -> None:
@@ -144,8 +144,9 @@ async def test_what_fails_after_the_result_was_told_does_not_take_it_back(
         flights.land("key", "early")
         work.go.set()
         await anyio.wait_all_tasks_blocked()
-        assert len(flights) == 0
         assert await flight.result() == "early"
+        _, led = flights.join("key", work)
+        assert led
 
 
 # Shared: in the request itself

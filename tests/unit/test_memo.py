@@ -30,9 +30,9 @@ def test_values_are_bounded_by_their_weight_and_the_last_one_stays() -> None:
         memo.put(key, value)
     assert [memo.get(key) for key in "abc"] == ["x", "four", "fives"]
     memo.put("huge", "x" * 11)
-    assert (len(memo), memo.get("huge")) == (1, "x" * 11)
+    assert memo.items() == [("huge", "x" * 11)]
     memo.pop("huge")
     memo.pop("huge")
     memo.put("a", "x" * 10)
     memo.put("b", "")
-    assert len(memo) == 2, "what left weighs nothing any more"
+    assert len(memo.items()) == 2, "what left weighs nothing any more"

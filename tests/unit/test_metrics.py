@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
 from prometheus_client import Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxyindex.metrics import SECONDS, Metrics
+from tests.support.hermetic import until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -55,11 +54,10 @@ def test_tallied_seconds_fall_into_the_buckets_of_prometheus() -> None:
 async def test_what_was_tallied_is_shared_with_other_processes_at_once() -> None:
     metrics = Metrics()
     metrics.request("file", 200, "hit", 0.1, 1)
-    with anyio.fail_after(10):
-        while not metrics._registry.get_sample_value(
-            "proxyindex_requests_total", {"kind": "file", "status": "200", "outcome": "hit"}
-        ):
-            await anyio.lowlevel.checkpoint()
+    labels = {"kind": "file", "status": "200", "outcome": "hit"}
+    await until(
+        lambda: metrics._registry.get_sample_value("proxyindex_requests_total", labels), "the tally"
+    )
 
 
 def test_events_are_counted() -> None:

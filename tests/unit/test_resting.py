@@ -34,7 +34,7 @@ def test_the_memory_of_failures_is_bounded() -> None:
     for number in range(1500):
         resting.rest(str(number))
         resting.is_news(str(number), "a")
-    assert len(resting._until) == len(resting._told) == 1000
+    assert len(resting._until.items()) == len(resting._told.items()) == 1000
     assert resting.is_resting("1499")
     assert not resting.is_resting("0")
     assert not resting.is_news("1499", "a")

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from tests.support import http
+from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
 from tests.support.reply import BEFORE_HEADERS, Generated, Reply, redirect
 from tests.support.upstream import ROOT, FakeUpstream, html_reply, json_reply
@@ -341,10 +342,7 @@ def test_the_process_ends_when_the_test_run_dies() -> None:
         pid = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    deadline = time.monotonic() + 10
-    while _is_alive(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not _is_alive(pid), "its end")
 
 
 def _is_alive(pid: int) -> bool:

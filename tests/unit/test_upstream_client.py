@@ -20,10 +20,9 @@ from proxyindex.errors import (
     UpstreamUnavailable,
 )
 from proxyindex.upstream import client as client_module
-from proxyindex.upstream import index as index_module
 from proxyindex.upstream import retry as retry_module
 from proxyindex.upstream.client import Client, Connection, OffOrigin
-from proxyindex.upstream.index import Absent, Fetched, NotModified, Upstream, Validators
+from proxyindex.upstream.index import ACCEPT, Absent, Fetched, NotModified, Upstream, Validators
 from proxyindex.upstream.proxies import ProxyUnusable
 
 BASE = "http://up.corp.example"
@@ -518,7 +517,7 @@ async def test_a_page_is_fetched_with_what_a_cache_needs() -> None:
     )
     asked = script.asked[0]
     assert str(asked.url) == BASE + "/simple/demo/"
-    assert asked.headers["accept"] == index_module.ACCEPT
+    assert asked.headers["accept"] == ACCEPT
     assert asked.headers["accept-encoding"] == "gzip"
 
 
@@ -600,11 +599,10 @@ async def test_an_upstream_that_asks_for_patience_is_not_asked_again() -> None:
     assert len(script.asked) == 1
 
 
-async def test_a_page_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "_FETCH_SECONDS", 0.01)
+async def test_a_page_that_never_ends_is_given_up() -> None:
     body = Broken(b"<html>")
     with pytest.raises(UpstreamUnavailable, match="did not finish"):
-        await page(Script(httpx.Response(200, stream=body)))
+        await page(Script(httpx.Response(200, stream=body)), page_seconds=0.01)
     assert body.is_closed
 
 

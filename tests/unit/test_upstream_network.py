@@ -245,11 +245,6 @@ async def test_a_name_server_that_is_silent_is_given_up(
     assert network.connected == []
 
 
-async def test_no_url_leads_to_a_unix_socket(network: Network) -> None:
-    with pytest.raises(httpcore.ConnectError):
-        await guarded(network).connect_unix_socket("/run/docker.sock")
-
-
 async def test_the_pool_of_httpx_uses_the_guard() -> None:
     client = Client(Connection("up", "https://pypi.corp.example/", "px"), max_connections=7)
     pool = pool_of(client)

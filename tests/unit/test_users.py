@@ -16,7 +16,6 @@ from passlib.hash import bcrypt as bcrypt_hash
 
 from proxyindex.access import Action, Scope
 from proxyindex.disk import signature
-from proxyindex.users import attempts as attempts_module
 from proxyindex.users import htpasswd as htpasswd_module
 from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.followed import AccountsError, Followed
@@ -402,10 +401,9 @@ def test_ipv4_is_told_apart_however_it_is_written(attempts: Attempts) -> None:
     assert guesses(attempts, "::ffff:192.0.2.2", "alice", 1) == 1
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts_module, "_MOST", 50)
+def test_memory_is_bounded() -> None:
     attempts = Attempts()
-    for n in range(500):
+    for n in range(20_200):
         address, user = f"10.0.{n // 250}.{n % 250}", "x" * 50 + str(n)
         attempts.take(address, user)
         if n % 2:
@@ -413,7 +411,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         attempts.take(address, user)
     held = [attempts._tried, attempts._proven]
     held += [buckets._buckets for buckets in (attempts._addresses, attempts._users)]
-    assert max(len(one) for one in held) <= 50
+    assert max(len(one.items()) for one in held) == 10_000
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")

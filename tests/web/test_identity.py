@@ -306,10 +306,12 @@ async def test_own_answers_are_also_given_to_who_may_not_have_anything_fetched(h
     alice, bob = basic("alice", "wonderland"), basic("bob", "pässwörd")
     targets = ["/simple/mine/", f"/simple/mine/{LOCAL}", f"/simple/mine/{LOCAL}.metadata"]
     for target in targets:
-        with anyio.fail_after(20):  # until what was written just now has settled
-            while home.given(target, asked(client, alice)) != (200, "alice"):
-                assert (await client.get(target, headers=alice)).status_code == 200
-                await anyio.sleep(0.05)
+
+        async def is_remembered(target: str = target) -> bool:
+            assert (await client.get(target, headers=alice)).status_code == 200
+            return home.given(target, asked(client, alice)) == (200, "alice")
+
+        await until(is_remembered, "what was written just now has settled", every=0.05)
         for headers, status in ((bob, 403), ({}, 401)):
             assert home.given(target, asked(client, headers)) == (0, "-")
             assert (await client.get(target, headers=headers)).status_code == status
@@ -320,11 +322,12 @@ async def test_own_answers_that_are_merged_are_for_who_may_have_it_fetched(home:
     client = await home.client(read=("alice", "ci"), fetch=("ci",), merge=("mine",))
     alice, page = basic("alice", "wonderland"), "/simple/mine/"
     ci = basic("__token__", home.accounts.token("ci"))
-    with anyio.fail_after(20):
-        while home.given(page, asked(client, JSON | ci)) != (200, "ci"):
-            answer = await client.get(page, headers=JSON | ci)
-            assert len(answer.json()["files"]) == 2
-            await anyio.sleep(0.05)
+
+    async def is_remembered() -> bool:
+        assert len((await client.get(page, headers=JSON | ci)).json()["files"]) == 2
+        return home.given(page, asked(client, JSON | ci)) == (200, "ci")
+
+    await until(is_remembered, "what was written just now has settled", every=0.05)
     assert (await client.get(page, headers=JSON | alice)).status_code == 200
     assert home.given(page, asked(client, JSON | alice)) == (0, "-")
     (file,) = (await client.get(page, headers=JSON | alice)).json()["files"]

@@ -6,7 +6,6 @@ Both places raise `ProxyindexError`s with the same sentences.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from packaging.utils import NormalizedName
 
 from proxyindex.cli import audited
 from proxyindex.cli.calling import caller, credentials_for
-from proxyindex.errors import NotFound, ProxyindexError
-from proxyindex.inquiry import Inquiry
+from proxyindex.errors import ProxyindexError
 from proxyindex.publishing import server
 from proxyindex.publishing.client import Answer, Unreachable, origin
 from proxyindex.publishing.credentials import Credentials, login_hint
+from proxyindex.repository import base
 from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_folder, no_other_index
 
@@ -102,12 +101,8 @@ class Folders:
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
-            inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + _REFRESH_SECONDS)
-            try:
-                await _index(house, index).repository.project(project, inquiry)
-            except NotFound:
-                return "missing"
-            return inquiry.outcome.value if inquiry.outcome else ""
+            repository = _index(house, index).repository
+            return await base.refresh(repository, project, _REFRESH_SECONDS) or ""
 
         return self._with(ask)
 

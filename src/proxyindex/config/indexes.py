@@ -6,12 +6,11 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from proxyindex.config import kinds, layers
 from proxyindex.config.mistakes import Given, Mistakes, Place, nothing_called
 from proxyindex.config.options import INDEX_OPTIONS, INHERITANCE_OPTIONS
-from proxyindex.settings import FOLDERS, ROOT, IndexSettings, PolicySettings, Route
+from proxyindex.settings import FOLDERS, ROOT, IndexSettings, Route
 
 _MOST = 200  # each is a tree of its own in every worker
 _OPTIONS = {option.key: option for option in (*INHERITANCE_OPTIONS, *INDEX_OPTIONS)}
@@ -55,12 +54,7 @@ def build(tables: Given, upstreams: Collection[str], mistakes: Mistakes) -> Inde
 
 def made(values: Values, *, name: str) -> IndexSettings:
     """The settings of one index."""
-    fields: dict[str, Any] = {}
-    policy: dict[str, Any] = {}
-    for key, given in values.items():
-        group, _, inner = key.rpartition(".")
-        (policy if group else fields)[inner] = given.value
-    return IndexSettings(name, policy=PolicySettings(**policy), **fields)
+    return IndexSettings(name, **layers.fields((key, one.value) for key, one in values.items()))
 
 
 def _values(name: str, table: object, place: Place, mistakes: Mistakes) -> Values:

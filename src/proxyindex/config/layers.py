@@ -10,10 +10,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from proxyindex.config.kinds import Unfit
 from proxyindex.config.mistakes import Given, Mistakes, Place, Rank
 from proxyindex.config.options import ENV_PREFIX, OPTIONS, Option
+from proxyindex.settings import PolicySettings
 
 Layer = Mapping[str, Given]
 
@@ -150,6 +152,16 @@ def read(option: Option, given: Given, mistakes: Mistakes) -> Given | None:
         except Unfit as unfit:
             mistakes.value(given.place, item, str(unfit), secret=option.kind.is_secret)
     return Given(tuple(values), given.place) if len(values) == len(items) else None
+
+
+def fields(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """Read values by dotted key, as fields of the settings they make; of rules in `policy`."""
+    found: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
+    for key, value in values:
+        group, _, inner = key.rpartition(".")
+        (policy if group else found)[inner] = value
+    return {**found, "policy": PolicySettings(**policy)}
 
 
 def _items(option: Option, given: Given) -> list[object]:

@@ -16,11 +16,10 @@ from proxyindex.config import accounts, homes, indexes, layers, upstreams
 from proxyindex.config.layers import Layer
 from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
-from proxyindex.settings import PolicySettings, Settings
+from proxyindex.settings import Settings
 
-_BUILT = frozenset(
-    {"upstream", "no_upstream", "index"}
-)  # not settings, but settings are made of them
+# not settings, but settings are made of them
+_BUILT = frozenset({"upstream", "no_upstream", "index"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -136,21 +135,11 @@ def _index_tables(values: _Values, names: list[str], mistakes: Mistakes) -> inde
 
 
 def _settings(values: _Values, built: upstreams.Upstreams, tables: indexes.Indexes) -> Settings:
-    fields: dict[str, Any] = {}
-    policy: dict[str, Any] = {}
-    for option in OPTIONS:
-        if (value := values[option.key]) is None or option.key in _BUILT:
-            continue
-        group, _, inner = option.attribute.rpartition(".")
-        (policy if group else fields)[inner] = value
+    given = ((one.attribute, values[one.key]) for one in OPTIONS if one.key not in _BUILT)
+    fields = layers.fields((key, value) for key, value in given if value is not None)
     fields["cache_dir"] = _cache_dir(values) or Path()
     fields["tokens"] = values["tokens"] or homes.tokens()
-    return Settings(
-        **fields,
-        upstreams=built.settings,
-        index_tables=tables.settings,
-        policy=PolicySettings(**policy),
-    )
+    return Settings(**fields, upstreams=built.settings, index_tables=tables.settings)
 
 
 def _check_tls(values: _Values, mistakes: Mistakes) -> None:

@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from proxyindex.config import layers
 from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import ENV_PREFIX, UPSTREAM_OPTIONS
-from proxyindex.settings import PolicySettings, Secret, UpstreamSettings
+from proxyindex.settings import Secret, UpstreamSettings
 from proxyindex.upstream.default import default_file_host, default_index_url
 from proxyindex.upstream.logins import InvalidNetrc, login
 
@@ -95,16 +94,11 @@ def _upstream(
     if "password" in values and "username" not in values:
         mistakes.say(values["password"].place, "a password needs a username beside it")
     _check_paths(values, mistakes)
-    fields: dict[str, Any] = {key: given.value for key, given in values.items()}
+    fields = layers.fields((key, given.value) for key, given in values.items())
     if is_default:
         hosts = fields.get("file_hosts", ())
         fields["file_hosts"] = tuple(dict.fromkeys((*hosts, default_file_host())))
-    policy = {
-        key.removeprefix("policy."): fields.pop(key)
-        for key in [*fields]
-        if key.startswith("policy.")
-    }
-    return UpstreamSettings(**fields, policy=PolicySettings(**policy))
+    return UpstreamSettings(**fields)
 
 
 def _move_credentials(values: Values, mistakes: Mistakes) -> None:

@@ -161,4 +161,4 @@ def _read(fd: int, size: int, position: int) -> bytes:
     try:
         return os.pread(fd, size, position)
     except OSError as problem:
-        raise StoreError("read a file", problem.strerror or str(problem)) from problem
+        raise StoreError("read a file", problem) from problem

@@ -67,7 +67,7 @@ def _spool(folder: Path | None) -> BinaryIO:
             disk.make_folder(folder)
         return tempfile.TemporaryFile(dir=folder, buffering=0)
     except OSError as problem:
-        raise StoreError("unpack a file", problem.strerror or str(problem)) from problem
+        raise StoreError("unpack a file", problem) from problem
 
 
 def _write(raw: BinaryIO, chunk: bytes) -> None:
@@ -76,7 +76,7 @@ def _write(raw: BinaryIO, chunk: bytes) -> None:
         while view:
             view = view[raw.write(view) :]
     except OSError as problem:
-        raise StoreError("unpack a file", problem.strerror or str(problem)) from problem
+        raise StoreError("unpack a file", problem) from problem
 
 
 def _plain(raw: BinaryIO) -> Iterator[bytes]:

@@ -113,7 +113,7 @@ class DescriptorStream:
         try:
             chunk = await anyio.to_thread.run_sync(os.pread, self._fd, wanted, self._position)
         except OSError as problem:
-            raise StoreError("read a file", problem.strerror or str(problem)) from problem
+            raise StoreError("read a file", problem) from problem
         if not chunk:  # the client sees a short body and refuses it
             raise StoreError("read a file", "it was cut short while it was being sent")
         self._position += len(chunk)

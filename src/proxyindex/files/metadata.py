@@ -79,7 +79,7 @@ class MetadataFinder:
                 try:
                     found = await way(wheel, upstream)
                 except InvalidArchive as problem:
-                    self._learn(wheel, NO_METADATA)
+                    self._shop.learn(wheel, Fact(metadata=NO_METADATA))
                     log.warning("no core metadata: %s", problem)
                     raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
                 if found is not None:
@@ -177,7 +177,7 @@ class MetadataFinder:
         """The sha256 of its metadata, as far as it is known: advertised, or found before."""
         if advertised := (wheel.core_metadata or {}).get("sha256"):
             return advertised
-        fact = self._fact(wheel)
+        fact = self._shop.fact(wheel)
         return (fact and fact.metadata) or None
 
     def _held(self, wheel: File) -> bytes | None:
@@ -185,9 +185,7 @@ class MetadataFinder:
         return self._shop.blobs.read(known, MAX_METADATA) if known else None
 
     def _extract_stored(self, wheel: File) -> bytes | None:
-        fact = self._fact(wheel)
-        sha256 = wheel.sha256 or (fact.sha256 if fact else None)
-        blob = self._shop.blobs.open_proven(sha256, wheel.size) if sha256 else None
+        blob = self._shop.stored(wheel)
         if blob is None:
             return None
         with os.fdopen(blob.fd, "rb") as archive:
@@ -202,23 +200,8 @@ class MetadataFinder:
         told = wheel.core_metadata
         if (told or {}).get("sha256") != sha256:
             # what the page says anyhow would only have it made and rendered anew
-            self._learn(wheel, sha256, may_wait=told is not None and "sha256" not in told)
-
-    def _learn(self, wheel: File, metadata: str, *, may_wait: bool = False) -> None:
-        assert isinstance(wheel.origin, UpstreamOrigin)
-        origin = wheel.origin
-        fact = Fact(url=origin.url, metadata=metadata)
-        try:
-            self._shop.facts.learn(
-                origin.upstream, origin.project, wheel.filename, fact, may_wait=may_wait
-            )
-        except StoreError as problem:
-            self._shop.trouble.refused(problem)
-
-    def _fact(self, wheel: File) -> Fact | None:
-        assert isinstance(wheel.origin, UpstreamOrigin)
-        facts = self._shop.facts.read(wheel.origin.upstream, wheel.origin.project)
-        return facts.get(wheel.filename)
+            may_wait = told is not None and "sha256" not in told
+            self._shop.learn(wheel, Fact(metadata=sha256), may_wait=may_wait)
 
 
 class _SidecarMemory:

@@ -9,25 +9,18 @@ _MAX_REQUESTS = 16
 _MAX_BYTES = 32 * 1024**2
 
 
-class RangedFile(io.RawIOBase):
+class RangedFile:
     """Reads `size` bytes of a file through `fetch(start, stop)`; keeps what it has read.
 
     Raises `OSError` when a reader wants more than a tail look-up may cost.
     """
 
     def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
-        super().__init__()
         self._size = size
         self._fetch = fetch
         self._position = 0
         self._pieces: list[tuple[int, bytes]] = []
         self._fetched = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def tell(self) -> int:
         return self._position
@@ -49,11 +42,6 @@ class RangedFile(io.RawIOBase):
             data = self._held(start, stop) or b""
         self._position += len(data)
         return data
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def _held(self, start: int, stop: int) -> bytes | None:
         for first, piece in self._pieces:

@@ -153,10 +153,9 @@ class FileService:
                 inquiry.outcome = Outcome.HIT
                 inquiry.ground.uses.append(partial(self._blobs.touch, sha256, len(held)))
                 return _in_memory(held)
+        # from a wheel on disk METADATA is extracted
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
-        upstream = self._upstream(
-            wheel, inquiry, to_ask=not is_on_disk
-        )  # else METADATA is extracted
+        upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
         data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         path = str(self._blobs.path(hashlib.sha256(data).hexdigest()))

@@ -23,8 +23,7 @@ from proxyindex.errors import (
 from proxyindex.files.arrival import Arrival
 from proxyindex.files.fetching import Fetching
 from proxyindex.files.workshop import Workshop
-from proxyindex.model import File, UpstreamOrigin
-from proxyindex.store.blobs import Blob
+from proxyindex.model import File
 from proxyindex.store.facts import Fact
 from proxyindex.store.partials import Partial, Phase, Progress
 from proxyindex.upstream.index import Upstream
@@ -38,10 +37,8 @@ class Transfer(Arrival):
     """The arrival of one upstream file. `run()` it in the application's task group, once."""
 
     def __init__(self, file: File, upstream: Upstream, workshop: Workshop) -> None:
-        assert isinstance(file.origin, UpstreamOrigin)
         super().__init__(file.size)
         self.file = file
-        self._origin = file.origin
         self._upstream = upstream
         self._shop = workshop
         self._fetching = Fetching(file, upstream, workshop)
@@ -132,7 +129,9 @@ class Transfer(Arrival):
 
     async def _use_stored(self) -> bool:
         """Whether another process has stored the file meanwhile; then readers get that."""
-        blob = await anyio.to_thread.run_sync(self._stored, limiter=self._shop.provers)
+        blob = await anyio.to_thread.run_sync(
+            self._shop.stored, self.file, limiter=self._shop.provers
+        )
         if blob is None:
             return False
         if self._fd is None:
@@ -141,14 +140,6 @@ class Transfer(Arrival):
             blob.close()  # same bytes: readers go on with what they have open
         self._advance(Progress(Phase.DONE, blob.size, blob.size))
         return True
-
-    def _stored(self) -> Blob | None:
-        sha256 = self.file.sha256
-        if sha256 is None:
-            facts = self._shop.facts.read(self._origin.upstream, self._origin.project)
-            fact = facts.get(self.file.filename)
-            sha256 = fact.sha256 if fact else None
-        return self._shop.blobs.open_proven(sha256, self.file.size) if sha256 else None
 
     async def _fetch(self) -> None:
         partial = self._partial
@@ -201,16 +192,7 @@ class Transfer(Arrival):
 
     def _adopt(self, partial: Partial, sha256: str, size: int) -> None:
         self._shop.blobs.adopt(partial, sha256)
-        origin = self._origin
-        try:
-            self._shop.facts.learn(
-                origin.upstream,
-                origin.project,
-                self.file.filename,
-                Fact(url=origin.url, sha256=sha256, size=size),
-            )
-        except StoreError as problem:
-            self._shop.trouble.refused(problem)
+        self._shop.learn(self.file, Fact(sha256=sha256, size=size))
 
     def _fail(self, problem: ProxyindexError) -> None:
         self._error = problem

@@ -1,13 +1,15 @@
 """What all transfers of a cache directory share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 
+from proxyindex.errors import StoreError
 from proxyindex.events import Events
-from proxyindex.store.blobs import BlobStore
-from proxyindex.store.facts import Facts
+from proxyindex.model import File, UpstreamOrigin
+from proxyindex.store.blobs import Blob, BlobStore
+from proxyindex.store.facts import Fact, Facts
 from proxyindex.store.locks import Locks
 from proxyindex.store.partials import Partials
 from proxyindex.store.trouble import Trouble
@@ -51,3 +53,32 @@ class Workshop:
     max_file_size: int
     events: Events
     trouble: Trouble
+
+    def fact(self, file: File) -> Fact | None:
+        """What was learned of a file of an upstream."""
+        origin = _origin(file)
+        return self.facts.read(origin.upstream, origin.project).get(file.filename)
+
+    def learn(self, file: File, fact: Fact, *, may_wait: bool = False) -> None:
+        """Note it for all processes, if the disk takes it; the URL is the page's. `may_wait`: that
+        is right without it."""
+        origin = _origin(file)
+        fact = replace(fact, url=origin.url)
+        try:
+            self.facts.learn(
+                origin.upstream, origin.project, file.filename, fact, may_wait=may_wait
+            )
+        except StoreError as problem:
+            self.trouble.refused(problem)
+
+    def stored(self, file: File) -> Blob | None:
+        """A file of an upstream, by the digest that its page tells, or else the one we learned."""
+        sha256 = file.sha256
+        if sha256 is None and (fact := self.fact(file)):
+            sha256 = fact.sha256
+        return self.blobs.open_proven(sha256, file.size) if sha256 else None
+
+
+def _origin(file: File) -> UpstreamOrigin:
+    assert isinstance(file.origin, UpstreamOrigin)
+    return file.origin

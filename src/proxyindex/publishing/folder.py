@@ -13,7 +13,7 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.disk import sync_folder
+from proxyindex.disk import sha256_at, sync_folder
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
@@ -28,13 +28,7 @@ from proxyindex.publishing.pages import (
 from proxyindex.publishing.target import Advance, Outcome, PublishError, refusal
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
-from proxyindex.uploads.service import (
-    Published,
-    Publisher,
-    Receiving,
-    UploadTerms,
-    sha256_of,
-)
+from proxyindex.uploads.service import Publisher, Receiving, UploadTerms
 from proxyindex.uploads.shelf import Shelf
 from proxyindex.uploads.stage import Stage, staged
 from proxyindex.uploads.steps import sweep
@@ -77,7 +71,7 @@ class Folder:
             for each in wanted:
                 there = files[each.project].get(each.filename)
                 # it may lie there broken, and on no page
-                digest = there.sha256 if there else sha256_of(self._usual(each))
+                digest = there.sha256 if there else sha256_at(self._usual(each))
                 if digest is not None:
                     found[each.filename] = digest
                     continue
@@ -98,11 +92,11 @@ class Folder:
         for each in wanted:
             with _said(self._folder):
                 try:
-                    done = self._publish(publisher, each, advance)
+                    is_new = self._publish(publisher, each, advance)
                 except UploadRejected as problem:
                     raise PublishError(refusal(self._folder, each, problem)) from problem
             new = Outcome.REPLACED if overwrite else Outcome.PUBLISHED
-            yield each, new if done.is_new else Outcome.THERE
+            yield each, new if is_new else Outcome.THERE
 
     def finish(self, projects: Sequence[NormalizedName]) -> Sequence[str]:
         """With pages: those of these projects and of all that have none yet, and the list.
@@ -134,7 +128,7 @@ class Folder:
         terms = UploadTerms(overwrite, max_size=2**63, claims=lambda name: True)
         return Publisher(self._shelf, self._local, self._local, self._local, terms)
 
-    def _publish(self, publisher: Publisher, each: Distribution, advance: Advance) -> Published:
+    def _publish(self, publisher: Publisher, each: Distribution, advance: Advance) -> bool:
         # with pages the records are on a web server for everybody to read
         uploader = None if self._with_pages else _user()
         form = make_form(each)

@@ -12,6 +12,7 @@ from typing import Self
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.disk import sha256_at
 from proxyindex.model import (
     PROVENANCE_SUFFIX,
     RECORD_SUFFIX,
@@ -35,7 +36,7 @@ from proxyindex.publishing.target import Advance, Outcome, PublishError, conflic
 from proxyindex.records import Record
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
 from proxyindex.uploads.rejection import UploadRejected
-from proxyindex.uploads.service import check_new, sha256_of
+from proxyindex.uploads.service import check_new
 from proxyindex.uploads.shelf import DELETED, Shelf
 
 _ROUNDS = 5  # of pages made anew because another publisher came in between
@@ -186,7 +187,7 @@ class RemoteFolder:
         others = self._remote.differing(stage) & there.keys()
         fetched = self._fetched(sorted(others))
         for path, each in there.items():
-            digest = sha256_of(fetched / path) if path in others else each.sha256
+            digest = sha256_at(fetched / path) if path in others else each.sha256
             if digest is None:
                 raise PublishError(f"{each.filename} vanished while it was compared.")
             yield each, digest

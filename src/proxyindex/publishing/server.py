@@ -17,6 +17,7 @@ from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
 from proxyindex.simple import InvalidPage, MediaType, parse_page
+from proxyindex.texts import whole_number
 
 _PAUSES = (1.0, 3.0, 9.0)  # seconds before another attempt
 _LONGEST_PAUSE = 120.0  # of those a server may ask for
@@ -239,7 +240,6 @@ def _digest(page: ProjectPage | None, filename: str) -> str | None:
 
 def _asked_pause(answer: Answer) -> float | None:
     """Seconds after which a 503 wants to be asked again; `None`: it does not, or not soon."""
-    text = answer.headers.get("retry-after", "")
-    if answer.status != 503 or not (text.isascii() and text.isdigit()):
-        return None
-    return float(text) if len(text) < 9 and float(text) <= _LONGEST_PAUSE else None
+    seconds = whole_number(answer.headers.get("retry-after", ""))
+    is_fit = answer.status == 503 and seconds is not None and seconds <= _LONGEST_PAUSE
+    return seconds if is_fit else None

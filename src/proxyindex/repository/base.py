@@ -1,9 +1,11 @@
 """The seam everything composes on: a repository answers two questions and nothing else."""
 
+import time
 from typing import Protocol
 
 from packaging.utils import NormalizedName
 
+from proxyindex.errors import NotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import ProjectList, ProjectPage
 
@@ -25,3 +27,13 @@ class Repository(Protocol):
         forbids it, and `UpstreamError` when the source cannot tell.
         """
         ...
+
+
+async def refresh(repository: Repository, name: NormalizedName, seconds: float) -> str | None:
+    """Ask the upstream now, whatever the age of its page; an `Outcome`, or `missing`."""
+    inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + seconds)
+    try:
+        await repository.project(name, inquiry)
+    except NotFound:
+        return "missing"
+    return inquiry.outcome.value if inquiry.outcome else None

@@ -178,7 +178,7 @@ def derive(sighting: Sighting, *, is_settled: bool) -> Derived:
         _check_unchanged(sighting, os.fstat(source.fileno()))
         requires_python, metadata = _examine(source, found, is_settled=is_settled)
         source.seek(0)
-        digest = hashlib.file_digest(source, "sha256").hexdigest()
+        digest = disk.sha256_of(source)
     _check_unchanged(sighting, os.stat(found.path))
     return Derived(digest, requires_python, metadata)
 

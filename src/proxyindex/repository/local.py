@@ -74,11 +74,6 @@ class Local:
         inquiry.outcome = Outcome.LOCAL
         return ProjectList.of(catalogue.projects)
 
-    async def has(self, name: NormalizedName) -> bool:
-        """Whether the name is taken here."""
-        catalogue, _ = await self._catalogue()
-        return name in catalogue.projects
-
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
         for _ in range(_MOST_LOOKS):

@@ -77,7 +77,7 @@ class BlobStore(Budgeted):
         """
         try:
             with open(blob.fd, "rb", closefd=False) as stream:
-                actual = hashlib.file_digest(stream, "sha256").hexdigest()
+                actual = disk.sha256_of(stream)
         except OSError as problem:
             actual = problem.strerror or str(problem)
         if actual == blob.sha256:
@@ -123,7 +123,7 @@ class BlobStore(Budgeted):
             os.utime(partial.fd)  # leftovers keep old times; an adopted file is new
             os.rename(partial.path, path)
         except OSError as problem:
-            raise StoreError("adopt a file", problem.strerror or str(problem)) from problem
+            raise StoreError("adopt a file", problem) from problem
         self._proofs.add(sha256, disk.signature_of(os.fstat(partial.fd)))
         self.touch(sha256, partial.length())
 

@@ -83,13 +83,9 @@ class Cache:
             recencies=recencies,
         )
 
-    def recover(self) -> None:
-        """Set right what a crash or a lost index left behind. For the worker thread."""
-        for _ in self.recovering():
-            pass
-
     def recovering(self) -> Iterator[None]:
-        """As `recover`, piece by piece: first answers wait for the same thread.
+        """Set right what a crash or a lost index left behind, piece by piece: first answers wait
+        for the same thread.
 
         Files are counted again at each start, for a killed process notes nothing; one process
         does it for all that start together.

@@ -248,10 +248,6 @@ class Recency:
 
         return self._table.use(drop, 0, writes=True)
 
-    def keys(self) -> list[str]:
-        """Every key, least recently used first."""
-        return self._table.use(lambda cache: list(_keys(cache)), [])
-
     def in_order(self) -> Iterator[str]:
         """Every key, in the order of their letters, read some at a time."""
         # iterkeys() has a condition that no index serves: 6.9 s for 100,000 keys instead of 0.7

@@ -56,7 +56,7 @@ class Partial:
                 written = os.pwrite(self.fd, view, position)
                 view, position = view[written:], position + written
         except OSError as problem:
-            raise StoreError("keep a file", problem.strerror or str(problem)) from problem
+            raise StoreError("keep a file", problem) from problem
 
     def read_all(self, stop: int) -> Iterator[bytes]:
         """The first `stop` bytes in pieces."""
@@ -125,7 +125,7 @@ class Partials:
             disk.make_folder(self._root)
             partial = self._open(key, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
-            raise StoreError("begin a file", problem.strerror or str(problem)) from problem
+            raise StoreError("begin a file", problem) from problem
         partial.publish(Progress())  # followers must not take the dead writer's word for ours
         return partial
 

@@ -28,7 +28,7 @@ class Pins:
             (self._root / project).touch()
             disk.hand_over(self._root / project)
         except OSError as problem:
-            raise StoreError("pin a project", problem.strerror or str(problem)) from problem
+            raise StoreError("pin a project", problem) from problem
 
     def remove(self, project: str) -> bool:
         """Whether it was pinned."""

@@ -16,9 +16,11 @@ _LIMIT = 100_000  # remembered proofs, about 300 bytes each
 
 
 class Proofs:
-    """Proofs of this process, by sha256. Thread-safe."""
+    """Proofs of this process, by sha256; each lasts `lifetime` seconds. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit: int = _LIMIT, lifetime: float = _LIFETIME) -> None:
+        self._limit = limit
+        self._lifetime = lifetime
         self._proven: OrderedDict[str, tuple[Signature, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -30,7 +32,7 @@ class Proofs:
     def add(self, sha256: str, signature: Signature) -> None:
         """The file with this signature has this sha256."""
         with self._lock:
-            self._proven[sha256] = signature, time.monotonic() + _LIFETIME
+            self._proven[sha256] = signature, time.monotonic() + self._lifetime
             self._proven.move_to_end(sha256)
-            if len(self._proven) > _LIMIT:
+            if len(self._proven) > self._limit:
                 self._proven.popitem(last=False)

@@ -4,7 +4,6 @@ Everything works on the directory itself, also while servers run on it: they not
 and facts by one `stat`, and a file that is being sent is read to its end.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -200,7 +199,7 @@ def _blob_problem(path: Path, place: Path) -> str | None:
         return "it is no readable file" if path.is_symlink() or path.exists() else None
     try:
         with open(found[0], "rb") as stream:
-            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+            actual = disk.sha256_of(stream)
     except OSError as problem:
         return f"it cannot be read: {problem.strerror}"
     return None if actual == name else f"its bytes have the sha256 {actual}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 import anyio.to_thread
@@ -16,7 +14,7 @@ from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.disk import no_link
+from proxyindex.disk import sha256_at
 from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
@@ -56,14 +54,6 @@ class UploadTerms:
     overwrite: bool
     max_size: int
     claims: Callable[[NormalizedName], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """`is_new`: it was not there before, or with other bytes."""
-
-    filename: str
-    is_new: bool
 
 
 class Receiving:
@@ -147,11 +137,10 @@ class Publisher:
         """The upload, its form and digests found right. Raises as `feed`."""
         return await on_disk(receiving.finish, limiter=self._writers)
 
-    async def publish(
-        self, receiving: Receiving, upload: Upload, uploader: str | None
-    ) -> Published:
-        """Check the archive and put it on its page. Raises as `feed`, and `UpstreamUnavailable`
-        where nobody can tell whether an upstream has the project."""
+    async def publish(self, receiving: Receiving, upload: Upload, uploader: str | None) -> bool:
+        """Check the archive and put it on its page; whether it was not there before, or with other
+        bytes. Raises as `feed`, and `UpstreamUnavailable` where nobody can tell whether an
+        upstream has the project."""
         stage = receiving.stage
         inside = await on_disk(check_archive, upload, stage.content, limiter=self._checkers)
         await self.claim(upload.project)
@@ -159,7 +148,7 @@ class Publisher:
             files = await self.files(upload.project)
             existing = files.get(upload.filename)
             if existing is not None and existing.sha256 == upload.sha256:
-                return Published(upload.filename, is_new=False)
+                return False
             await on_disk(self.check_name, upload.project, upload.filename, files)
             await on_disk(_complete, receiving, upload, inside, uploader)
             return await on_disk(self._put, stage, upload, existing)
@@ -207,21 +196,22 @@ class Publisher:
                 "hidden by yours; whoever runs the index can allow that by the setting 'claim'.",
             )
 
-    def _put(self, stage: Stage, upload: Upload, existing: File | None) -> Published:
+    def _put(self, stage: Stage, upload: Upload, existing: File | None) -> bool:
+        """Whether it is new, as `publish` tells."""
         filename = upload.filename
         if place := self.shelf.place(existing):
             self.shelf.replace(stage, upload.project, {filename: place})
-            return Published(filename, is_new=True)
+            return True
         try:
             self.shelf.add(stage, upload.project, filename)
         except FileExistsError:  # not listed, or put there by somebody who does not know our locks
             path = self.shelf.home(upload.project) / filename
-            if sha256_of(path) == upload.sha256:
-                return Published(filename, is_new=False)
+            if sha256_at(path) == upload.sha256:
+                return False
             if not self.terms.overwrite:
                 raise conflict(filename) from None
             self.shelf.replace(stage, upload.project, {filename: path})
-        return Published(filename, is_new=True)
+        return True
 
 
 def conflict(filename: str) -> UploadRejected:
@@ -266,12 +256,3 @@ def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: st
     if upload.provenance is not None:
         stage.put(filename + PROVENANCE_SUFFIX, upload.provenance)
     stage.sync()
-
-
-def sha256_of(path: Path) -> str | None:
-    """That of the file, in hex; `None` if none can be read there. Blocks."""
-    try:
-        with open(path, "rb", opener=no_link) as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -109,8 +109,7 @@ class Reply:
         coding = self.headers.get("content-encoding", "").strip().lower()
         # httpx decodes each piece whole: 64 KiB of gzip can become 64 MiB
         unzip = Unzip() if coding in ("gzip", "x-gzip") else None
-        announced = self.headers.get("content-length", "")
-        received = int(announced) if announced.isdecimal() and len(announced) < 20 else 0
+        received = whole_number(self.headers.get("content-length", "")) or 0
         self._check_size(received, limit)
         body, received = bytearray(), 0
         with _mapped(self._upstream):
@@ -229,9 +228,8 @@ class Client:
     async def _drain_refusal(self, response: httpx.Response) -> None:
         """Read the short body of an answer that nobody will read: only then is the connection
         kept for the next request (measured: a handshake saved per missing sidecar)."""
-        length = response.headers.get("content-length", "")
-        is_short = length.isdecimal() and len(length) < 8 and int(length) <= _DRAINED
-        if response.status_code >= 300 and is_short:
+        length = whole_number(response.headers.get("content-length", ""))
+        if response.status_code >= 300 and length is not None and length <= _DRAINED:
             # the status stands, whatever becomes of the body; TLS breaks with errors of its own
             broken = suppress(httpx.HTTPError, httpx.StreamError, OSError)
             with anyio.move_on_after(_DRAIN_SECONDS), broken:

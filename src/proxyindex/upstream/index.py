@@ -67,7 +67,8 @@ class Validators:
 
 
 class Upstream:
-    """One remote index. `max_page_size` in bytes; `retries` beyond the first attempt."""
+    """One remote index. `max_page_size` in bytes; `retries` beyond the first attempt. A page is
+    given up after `page_seconds`."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Upstream:
         *,
         retries: int = 3,
         max_page_size: int = 64 * 1024**2,
+        page_seconds: float = _FETCH_SECONDS,
         max_transfers: int = 32,
         forbidden_is_missing: bool = False,
         transport: Transport | None = None,
@@ -85,6 +87,7 @@ class Upstream:
         self.retries = retries
         self._heard_at = -_TALKING_SECONDS
         self._max_page_size = max_page_size
+        self._page_seconds = page_seconds
         self._forbidden_is_missing = forbidden_is_missing
         self._pages = Client(connection, transport=transport)
         # of their own, so that long downloads never keep a page waiting for a connection
@@ -100,7 +103,7 @@ class Upstream:
         """
         url = f"{self._url}{project}/" if project else self._url
         try:
-            with anyio.fail_after(_FETCH_SECONDS):
+            with anyio.fail_after(self._page_seconds):
                 return await self._retried(url, validators, via)
         except TimeoutError as problem:
             raise UpstreamUnavailable(self.name, "did not finish its page in time") from problem

@@ -72,18 +72,6 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
                     raise
         raise AssertionError("no address was tried")
 
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Never: no URL leads to a socket file."""
-        raise httpcore.ConnectError("unix sockets are not upstreams")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
-
     async def _checked_addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
         try:
             with anyio.fail_after(timeout):

@@ -21,9 +21,8 @@ import httpcore
 # bytes of one read: larger ones where the kernel has more. Each piece of a file goes to a thread
 # and wakes all who wait for it; measured, fifty clients of 200 MB: 4 s of the processor, not 6.4 s
 _FIRST_READ, _LARGEST_READ = 64 * 1024, 256 * 1024
-_MOST_CHUNKS = (
-    256  # in one piece: a single read holds 40,000 chunks of a byte each, a second's work
-)
+# in one piece: a single read holds 40,000 chunks of a byte each, a second's work
+_MOST_CHUNKS = 256
 _MAX_HEAD = 100 * 1024  # bytes of an answer's head, or of any line between its chunks
 
 _Key = tuple[bytes, bytes, int]

@@ -81,9 +81,6 @@ class WireBackend(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold
             raise httpcore.ConnectError(str(problem)) from problem
 
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
-
 
 async def _first(host: str, port: int) -> Wire:
     """A wire to the address of `host` that answers first. Raises the `OSError` of the last."""

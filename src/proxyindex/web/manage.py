@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 from packaging.utils import NormalizedName
 from starlette.requests import Request
@@ -11,8 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxyindex.access import Action
-from proxyindex.errors import NotFound
-from proxyindex.inquiry import Inquiry
+from proxyindex.repository import base
 from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_other_index
 from proxyindex.web.accesslog import exchange_of
@@ -89,12 +86,7 @@ async def refresh(request: Request) -> Response:
     project = _project(request, index.name)
     for action in (Action.READ, Action.FETCH):
         await index.admission.admit(request, action, project)
-    inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + PAGE_SECONDS)
-    try:
-        await index.repository.project(project, inquiry)
-    except NotFound:
-        return done(JSONResponse({"project": project, "outcome": "missing"}), request)
-    outcome = inquiry.outcome.value if inquiry.outcome else None
+    outcome = await base.refresh(index.repository, project, PAGE_SECONDS)
     return done(JSONResponse({"project": project, "outcome": outcome}), request)
 
 

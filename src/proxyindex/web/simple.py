@@ -53,20 +53,15 @@ _HTML_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class IndexService:
-    """One index as the endpoints see it.
-
-    `outside` is what it may ask for names of which no folder knows, its policy left out.
-    `publisher` changes its first folder, if it has one.
-    """
+    """One index as the endpoints see it. `publisher` changes its first folder, if it has one."""
 
     name: str
     repository: Repository
-    outside: Repository
     files: FileService
     renderer: Renderer
     express: Express
     admission: Admission
-    publisher: Publisher | None = None
+    publisher: Publisher | None
 
     @property
     def takes_uploads(self) -> bool:

@@ -36,8 +36,8 @@ async def upload(request: Request) -> Response:
         found = await publisher.finish(receiving)
         exchange.project, exchange.filename = found.project, found.filename
         identity = await index.admission.admit(request, Action.UPLOAD, found.project)
-        published = await publisher.publish(receiving, found, identity.user)
-    if published.is_new:
+        is_new = await publisher.publish(receiving, found, identity.user)
+    if is_new:
         note(request, index.name, identity, "upload", found.filename, sha256=found.sha256)
     return done(PlainTextResponse(f"{found.filename} is published.\n"), request)
 
