@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from proxyindex.web import express as express_module
 from proxyindex.web import given as given_module
 from proxyindex.web.given import Asker, Given, Looks
 from tests.support.builders import make_wheel
+from tests.support.hermetic import until
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.support.quick import quick_answer
 from tests.web.conftest import House
@@ -23,6 +25,7 @@ from tests.web.conftest import House
 PAGE = "/simple/demo/"
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "text/html"
+ASKS = {"accept": JSON, "accept-encoding": "gzip"}
 
 
 @pytest.fixture
@@ -78,6 +81,49 @@ async def test_pages_are_remembered_in_every_form(
     plain, given = await asked(house, client, PAGE, asking)
     assert plain.status_code == 304
     assert same(plain, given)
+
+
+@pytest.mark.parametrize("count", [1, 4000], ids=["small", "large"])
+async def test_what_was_fetched_is_remembered_as_soon_as_it_is_stored(
+    house: House, count: int
+) -> None:
+    route = house.project("demo", *(sdist_spec("demo", f"1.{n}") for n in range(count)))
+    client = await house.client(folders=())
+    plain, _ = await asked(house, client, PAGE, ASKS)
+    assert plain.headers["x-proxyindex"] == "fetched"
+    fields = [(k.encode(), v.encode()) for k, v in ASKS.items()]
+    await until(lambda: quick_answer(house.express, PAGE.encode(), fields), "its storing")
+    given = quick_answer(house.express, PAGE.encode(), fields)
+    plain.headers["x-proxyindex"] = "hit"
+    assert same(plain, given)
+    assert given is not None
+    assert given.exchange.outcome == "hit"
+    assert route.call_count == 1
+
+
+async def test_what_the_disk_does_not_take_is_not_remembered(house: House, wheel: FileSpec) -> None:
+    house.project("demo", wheel)
+    client = await house.client(folders=())
+    (house.root / "cache" / "pages").write_bytes(b"in the way")
+    for _ in range(3):
+        _, given = await asked(house, client, PAGE, {"accept": JSON})
+        assert given is None
+
+
+async def test_digests_of_metadata_do_not_take_a_page_back(house: House) -> None:
+    wheel = wheel_spec("demo", "1.0", core_metadata=None)
+    house.project("demo", wheel)
+    client = await house.client(folders=())
+    before, _ = await asked(house, client, PAGE, ASKS)
+    assert (await client.get(file_of(wheel) + ".metadata")).status_code == 200
+    _, given = await asked(house, client, file_of(wheel) + ".metadata", {})
+    assert given is not None
+    fields = [(k.encode(), v.encode()) for k, v in ASKS.items()]
+    given = quick_answer(house.express, PAGE.encode(), fields)
+    assert given is not None, "the page is right without it"
+    assert before.headers["etag"].encode() in given.fields
+    (entry,) = (await client.get(PAGE, headers=ASKS | {"pragma": "x"})).json()["files"]
+    assert entry["core-metadata"] == {"sha256": sha256(wheel.metadata or b"").hexdigest()}
 
 
 @pytest.mark.parametrize("suffix", ["", ".metadata"])
