@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from proxyindex.web import given as given_module
 from proxyindex.web.given import Asker, Given, Looks
 from tests.support.builders import make_wheel
 from tests.support.hermetic import until
-from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.pages import FileSpec, json_page, sdist_spec, wheel_spec
 from tests.support.quick import quick_answer
 from tests.web.conftest import House
 
@@ -87,7 +88,9 @@ async def test_pages_are_remembered_in_every_form(
 async def test_what_was_fetched_is_remembered_as_soon_as_it_is_stored(
     house: House, count: int
 ) -> None:
-    route = house.project("demo", *(sdist_spec("demo", f"1.{n}") for n in range(count)))
+    one = sdist_spec("demo", "1.0")
+    many = [replace(one, filename=f"demo-1.{number}.tar.gz") for number in range(count)]
+    route = house.serves("/simple/demo/", json_page("demo", many), content_type=JSON)
     client = await house.client(folders=())
     plain, _ = await asked(house, client, PAGE, ASKS)
     assert plain.headers["x-proxyindex"] == "fetched"
