@@ -324,6 +324,15 @@ def test_no_part_of_a_password_is_shown_where_its_url_is_refused(password: str) 
     assert "'http://****@one.example/simple': expected" in found[0]
 
 
+@pytest.mark.parametrize("entry", ["h:0", "h:65536", "[::1]:70000", "h:443/x", "h:"])
+def test_a_file_host_has_a_port_that_exists_or_none(
+    entry: str, toml: Callable[[str], Path]
+) -> None:
+    text = "[[upstream]]\nurl = 'https://x.example'\nfile-hosts = ['h:65535', '[::1]', '{}']"
+    load({"config": str(toml(text.format("h")))})
+    (mistake,) = mistakes_of({"config": str(toml(text.format(entry)))})
+    assert f"= {entry!r}: expected a host or host:port" in mistake
+
 
 def test_password_comes_from_a_named_variable_or_file(
     tmp_path: Path, toml: Callable[[str], Path]

@@ -25,7 +25,7 @@ _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
 _BEFORE_URL = re.compile(r"[\s,;]+(?=https?://)", re.IGNORECASE)
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
-    r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII
+    r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?", re.ASCII
 )
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _UPSTREAM_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
@@ -181,9 +181,10 @@ def _read_network(value: object) -> str:
 
 def _read_file_host(value: object) -> str:
     expected = "a host or host:port without scheme or path, such as files.example"
-    if not _HOST_AND_PORT.fullmatch(host := _text(value, expected).lower()):
+    match = _HOST_AND_PORT.fullmatch(_text(value, expected).lower())
+    if not match or not 0 < int(match[1] or 1) < 65536:
         raise Unfit(expected)
-    return host
+    return match[0]
 
 
 def _read_base_path(value: object) -> str:
