@@ -57,9 +57,9 @@ class Kept(Generic[T]):
     """The documents of one upstream, by key (a normalized name, or a fixed word).
 
     `parse(body, content_type, url, key)` makes the document and raises `ProxyindexError` for one
-    that cannot be used; `weigh` tells its share of the memory budget. `suspect(known, sent)` tells
-    what speaks against believing `sent` at once, as a phrase, or `None`. `believed(key, document)`
-    is told what stands from now on, `None` for absent, before others see it.
+    that cannot be used; `weigh` tells its share of the memory budget. `suspect` is as for `Asking`.
+    `believed(key, document)` is told what stands from now on, `None` for absent, before others see
+    it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Kept(Generic[T]):
         *,
         parse: Callable[[bytes, str, str, str], T],
         weigh: Callable[[T], int],
-        suspect: Callable[[T, T], str | None] = lambda known, sent: None,
+        suspect: Callable[[T, T], str | None] | None = None,
         believed: Callable[[str, T | None], Awaitable[None]] = _nothing,
     ) -> None:
         self._upstream = terms.upstream

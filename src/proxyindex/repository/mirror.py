@@ -66,6 +66,7 @@ class Mirror:
             suspect=shrinkage,
             believed=self._believed,
         )
+        # nothing to suspect: it has no name for `cache accept`, and none that another could take
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
