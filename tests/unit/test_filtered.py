@@ -8,7 +8,16 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import Denied, FileNotOnPage, ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
-from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy, Verdict
+from proxyindex.policy.verdict import (
+    ALLOW,
+    HIDE,
+    Deny,
+    FileRule,
+    NameRule,
+    Policy,
+    Subject,
+    Verdict,
+)
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.remembered import Remembered, remembered
 
@@ -113,6 +122,20 @@ async def test_versions_go_with_the_last_of_their_files() -> None:
     rule = by_file(g=BAD)  # nothing that was shown
     shown = await ask(Filtered(Pages(page), Policy(file_rules=(rule,))))
     assert shown.versions == page.versions
+
+
+async def test_refused_versions_without_files_go_too_where_rules_go_by_the_version() -> None:
+    def rule(file: File, subject: Subject) -> Verdict:
+        if subject.status.status == "quarantined":
+            return BAD
+        return {"1": BAD, "2": HIDE}.get(file.version or "", ALLOW)
+
+    policy = Policy(file_rules=(rule,), goes_by_version=True)
+    page = ProjectPage(DEMO, (file("a").but(version="4"),), versions=("1", "2", "3", "4"))
+    shown = await ask(Filtered(Pages(page), policy))
+    assert (shown.files, shown.versions) == (page.files, ("3", "4"))
+    page = ProjectPage(DEMO, (), versions=("1", "3"), status=Status("quarantined"))
+    assert (await ask(Filtered(Pages(page), policy))).versions == ("3",)
 
 
 async def test_denials_of_an_inner_policy_are_kept() -> None:
