@@ -132,10 +132,8 @@ class Kept(Generic[T]):
             with anyio.fail_after(min(patience, inquiry.remaining())):
                 landing = await flight.result()
         except TimeoutError:
-            # one failure per flight, however many wait for it, and none if other upstreams have
-            # used the time up
-            if led and inquiry.remaining() > 0:
-                self._breaker.failed()
+            if inquiry.remaining() > 0:  # else other upstreams have used the time up
+                self._breaker.failed(key)
             self._resting.rest(key)
             late = UpstreamUnavailable(self._upstream.name, "did not answer in time")
             return self._fallback(key, copy, state, inquiry, late)
@@ -244,7 +242,7 @@ class Kept(Generic[T]):
             self._events.alarm("invalid-page")
             if self._resting.is_news(key, problem.problem):
                 log.warning("%s: %s", key, problem)
-        elif self._breaker.failed():
+        elif self._breaker.failed(key):
             log.warning("%s Not asking it for %d s.", problem, self._breaker.seconds_left())
 
     def _still_absent(self, since: float, *, forced: bool) -> bool:
