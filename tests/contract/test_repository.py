@@ -171,6 +171,12 @@ async def test_the_list_is_sorted_and_has_no_doubles(repository: Maker) -> None:
     assert listed.names == ("demo", "other")
 
 
+async def test_an_unchanged_list_is_the_very_same_each_time(repository: Maker) -> None:
+    """What is made of it is remembered by identity: other lists, and its bytes."""
+    async with repository() as made:
+        assert await made.projects(Inquiry()) is await made.projects(Inquiry())
+
+
 async def test_an_unchanged_page_is_equal_each_time(repository: Maker) -> None:
     async with repository() as made:
         assert (await page(made)).files == (await page(made)).files

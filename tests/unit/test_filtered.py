@@ -1,7 +1,9 @@
 """A repository seen through a policy: verdicts carried out, failing closed."""
 
 import logging
+import threading
 
+import anyio
 import pytest
 from packaging.utils import NormalizedName
 
@@ -34,10 +36,11 @@ class Pages:
 
     def __init__(self, *pages: ProjectPage) -> None:
         self.pages = {page.name: page for page in pages}
+        self.listed = ProjectList.of(self.pages)
         self.asked: list[str] = []
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
-        return ProjectList.of(self.pages)
+        return self.listed
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         self.asked.append(name)
@@ -77,6 +80,36 @@ async def test_the_list_shows_what_may_be_had() -> None:
     names = [ProjectPage(NormalizedName(name), ()) for name in ("a", "b", "c")]
     rules = Policy(name_rules=(by_name(a=HIDE, b=BAD),))
     assert (await Filtered(Pages(*names), rules).projects(Inquiry())).names == ("c",)
+
+
+async def test_a_list_is_judged_once_off_the_loop_whoever_asks_for_it() -> None:
+    judged: list[tuple[str, bool]] = []
+
+    def rule(name: NormalizedName) -> Verdict:
+        judged.append((name, threading.current_thread() is threading.main_thread()))
+        return BAD if name == "b" else ALLOW
+
+    source = Pages(*(ProjectPage(NormalizedName(name), ()) for name in "abc"))
+    filtered, lists = Filtered(source, Policy(name_rules=(rule,))), []
+
+    async def one() -> None:
+        lists.append(await filtered.projects(Inquiry()))
+
+    async with anyio.create_task_group() as clients:
+        for _ in range(20):
+            clients.start_soon(one)
+    await one()
+    assert lists[0].names == ("a", "c")
+    assert len({id(listed) for listed in lists}) == 1
+    assert judged == [("a", False), ("b", False), ("c", False)]
+    source.listed = ProjectList.of((*source.pages, NormalizedName("d")))
+    assert (await filtered.projects(Inquiry())).names == ("a", "c", "d")
+
+
+async def test_a_list_nobody_objects_to_stays_the_same_object() -> None:
+    source = Pages(ProjectPage(DEMO, ()))
+    filtered = Filtered(source, Policy(name_rules=(by_name(),)))
+    assert await filtered.projects(Inquiry()) is source.listed
 
 
 async def test_a_page_nobody_objects_to_stays_the_same_object() -> None:

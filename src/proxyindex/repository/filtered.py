@@ -13,6 +13,7 @@ from proxyindex.model import ACTIVE, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.names import version_key
 from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
 from proxyindex.repository.base import Repository
+from proxyindex.repository.lists import MadeList
 from proxyindex.repository.remembered import Remembered, remembered
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,12 @@ class Filtered:
         self._policy = policy
         # the rules are pure and pages immutable: the same page gives the same result
         self._memo: Remembered[ProjectPage] = remembered()
+        self._listed = MadeList(self._list)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The names of the source that are neither hidden nor denied."""
         listed = await self._source.projects(inquiry)
-        return ProjectList(
-            tuple(name for name in listed.names if isinstance(self._name_verdict(name), Allow))
-        )
+        return await self._listed.of(listed) if self._policy.name_rules else listed
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The source's page, filtered."""
@@ -49,6 +49,10 @@ class Filtered:
             _carry_out(self._verdict(self._policy.judge_elsewhere, name), name)
             raise
         return self._remembered(page) if self._policy.file_rules else page
+
+    def _list(self, listed: ProjectList) -> ProjectList:
+        names = [name for name in listed.names if isinstance(self._name_verdict(name), Allow)]
+        return listed if len(names) == len(listed.names) else ProjectList(tuple(names))
 
     def _remembered(self, page: ProjectPage) -> ProjectPage:
         known = self._memo.get(page.name)

@@ -15,7 +15,7 @@ from proxyindex.errors import NotHeld, ProjectNotFound, StoreError
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.memo import Memo
-from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.model import NO_PROJECTS, File, ProjectList, ProjectPage
 from proxyindex.repository.asking import Terms
 from proxyindex.repository.kept import Kept
 from proxyindex.repository.learned import changed_files, complete, gone
@@ -76,11 +76,11 @@ class Mirror:
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
         if not self._lists_all:
-            return ProjectList(())
+            return NO_PROJECTS
         try:
             return await self._list.get(LIST_KEY, inquiry, path="")
         except (ProjectNotFound, NotHeld):  # pages without a list of them: some wheel indexes
-            return ProjectList(())
+            return NO_PROJECTS
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The upstream's page, from the cache while that may be; for those who may not cause
