@@ -6,7 +6,7 @@
 See docs/decisions/0027 (several indexes) and 0029 (fallback modes).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -90,7 +90,8 @@ class Trees:
                 yield from self._own(other, (*policies, policy(other.policy)), visited)
 
     def _kept_in(self, line: Sequence[IndexSettings], outside: Repository) -> Repository:
-        """Without the names that are ours alone, whichever of the index and its bases says so."""
+        """Without the names that are ours alone, whichever of the index and its bases says so, and
+        without those that a base denies, by whatever way one comes to them."""
         judging: list[NameRule] = []
         for one in line:
             if one.policy.reserved:
@@ -98,6 +99,9 @@ class Trees:
             if any(route.to == FOLDERS for route in one.routes):
                 routes = [(route.match, route.to == FOLDERS) for route in one.routes]
                 judging.append(rules.kept_inside(routes))
+        # behind all that hide: what is ours alone is absent outside, and no denial
+        bases = [base.policy for base in line[1:] if base.policy.deny]
+        judging += [rules.deny_names(_patterns(base.deny)) for base in bases]
         return Filtered(outside, Policy(name_rules=tuple(judging))) if judging else outside
 
 
@@ -147,8 +151,8 @@ class Outside:
 
 def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
     """The rules as configured; those of reserved names, which are for upstreams, on demand."""
-    allow = [rules.Pattern.parse(text) for text in settings.allow]
-    deny = [rules.Pattern.parse(text) for text in settings.deny]
+    allow = _patterns(settings.allow)
+    deny = _patterns(settings.deny)
     # every version on every page is judged: rules that cannot object took a tenth of a page's time
     file_rules: list[FileRule] = [rules.quarantined]
     if deny:
@@ -163,6 +167,10 @@ def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
         elsewhere_rules=(rules.versions_elsewhere(deny, allow),),
         goes_by_version=True,
     )
+
+
+def _patterns(texts: Iterable[str]) -> list[rules.Pattern]:
+    return [rules.Pattern.parse(text) for text in texts]
 
 
 def _judged(settings: Settings, upstreams: Mapping[str, Repository]) -> Mapping[str, Repository]:

@@ -74,9 +74,9 @@ def joined(root: Path, place: Workplace) -> Repository:
     return Joined([(own, own)])
 
 
-def mirror(root: Path, place: Workplace, *, is_offline: bool = False) -> Mirror:
+def mirror(root: Path, place: Workplace, **how: bool) -> Mirror:
     cache = place.cache
-    terms = place.terms(is_offline=is_offline)
+    terms = place.terms(**how)
     return Mirror(terms, cache.facts, cache.blobs, place.tasks, lists_all=True)
 
 
@@ -171,6 +171,12 @@ async def test_the_list_is_sorted_and_has_no_doubles(repository: Maker) -> None:
     assert listed.names == ("demo", "other")
 
 
+async def test_an_unchanged_list_is_the_very_same_each_time(repository: Maker) -> None:
+    """What is made of it is remembered by identity: other lists, and its bytes."""
+    async with repository() as made:
+        assert await made.projects(Inquiry()) is await made.projects(Inquiry())
+
+
 async def test_an_unchanged_page_is_equal_each_time(repository: Maker) -> None:
     async with repository() as made:
         assert (await page(made)).files == (await page(made)).files
@@ -227,6 +233,21 @@ async def test_a_mirror_lists_nothing_unless_told(tmp_path: Path) -> None:
 async def test_an_upstream_without_a_list_has_none(tmp_path: Path) -> None:
     async with workplace(tmp_path, Source(lambda request: answer(404))) as place:
         assert (await mirror(tmp_path, place).projects(Inquiry())).names == ()
+
+
+@pytest.mark.parametrize("gone", [answer(404), answer(302, location="http://login.example/")])
+async def test_a_list_that_is_gone_is_not_doubted(
+    gone: httpx.Response, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`cache accept`, which ends a doubt, takes names of projects."""
+    async with workplace(tmp_path, Source(upstream_of)) as place:
+        made = mirror(tmp_path, place, doubts_absence=True)
+        assert (await made.projects(Inquiry())).names == ("demo", "other")
+        place.source.reply = lambda request: gone
+        place.clock.now += 901
+        assert (await made.projects(Inquiry())).names == ()
+        assert place.events.alarms == []
+    assert "cache accept" not in caplog.text
 
 
 async def test_a_completed_page_is_the_same_object_until_something_is_learned(

@@ -13,22 +13,33 @@ class Clock:
 
 def opened(clock: Clock) -> Breaker:
     breaker = Breaker(clock)
-    assert [breaker.failed() for _ in range(3)] == [False, False, True]
+    assert [breaker.failed(key) for key in "abc"] == [False, False, True]
     return breaker
 
 
-def test_two_failures_in_a_row_are_nothing() -> None:
+def test_two_that_fail_are_nothing() -> None:
     breaker = Breaker(Clock())
-    breaker.failed()
-    breaker.failed()
+    breaker.failed("a")
+    breaker.failed("b")
     assert not breaker.is_open
     breaker.succeeded()
-    breaker.failed()
-    breaker.failed()
+    breaker.failed("c")
+    breaker.failed("d")
     assert not breaker.is_open
 
 
-def test_the_third_failure_opens_it_for_five_seconds() -> None:
+def test_one_that_fails_for_ever_counts_once() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    assert not any(breaker.failed("broken") for _ in range(100))
+    breaker.failed("b")
+    breaker.failed("c")
+    assert breaker.is_open
+    clock.now += 5
+    assert not any(breaker.failed("broken") for _ in range(100)), "all others may have come back"
+
+
+def test_the_third_that_fails_opens_it_for_five_seconds() -> None:
     clock = Clock()
     breaker = opened(clock)
     assert breaker.is_open
@@ -43,12 +54,12 @@ def test_the_third_failure_opens_it_for_five_seconds() -> None:
 def test_failures_while_it_is_open_do_not_prolong_it() -> None:
     clock = Clock()
     breaker = opened(clock)
-    assert not any(breaker.failed() for _ in range(100))
+    assert not any(breaker.failed(str(n)) for n in range(100))
     clock.now += 5
     assert not breaker.is_open
 
 
-def test_each_failed_try_doubles_the_pause_up_to_a_minute() -> None:
+def test_each_time_it_opens_doubles_the_pause_up_to_a_minute() -> None:
     clock = Clock()
     breaker = opened(clock)
     pauses = []
@@ -56,7 +67,7 @@ def test_each_failed_try_doubles_the_pause_up_to_a_minute() -> None:
         pauses.append(breaker.seconds_left())
         clock.now += pauses[-1]
         assert not breaker.is_open
-        assert breaker.failed()
+        assert [breaker.failed(key) for key in "abc"] == [False, False, True]
     assert pauses == [5, 10, 20, 40, 60, 60]
 
 

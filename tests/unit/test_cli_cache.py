@@ -437,3 +437,20 @@ def test_several_projects_are_pinned_and_purged_at_once(root: Path) -> None:
     done = run_json(root, "purge", "other", "Foo.Bar")
     assert [one["project"] for one in done] == ["other", "foo-bar"]
     assert run(root, "pin").exit_code == 2
+
+
+def test_one_project_that_is_not_held_does_not_keep_others(root: Path) -> None:
+    result = run(root, "purge", "nothing", "other", "no-more", "Foo.Bar", "--json")
+    assert result.exit_code == 1
+    assert [one["project"] for one in json.loads(result.stdout)] == ["other", "foo-bar"]
+    assert result.stderr == (
+        "Error: The cache holds nothing of 'nothing'.\n"
+        "Error: The cache holds nothing of 'no-more'.\n"
+    )
+    assert blobs(root) == set()
+    assert run(root, "purge", "other", "--json").stdout == ""
+
+    run(root, "pin", "new")
+    result = run(root, "unpin", "other", "new")
+    assert (result.exit_code, result.stdout) == (1, "Unpinned new.\n")
+    assert "'other'" in result.stderr

@@ -310,6 +310,30 @@ def test_lists_in_the_environment_are_split_at_commas_and_blanks(tmp_path: Path)
     assert [upstream.name for upstream in settings.upstreams] == ["one-example", "two-example"]
 
 
+def test_a_password_may_hold_what_separates_urls() -> None:
+    text = "http://ci:hunter,2;x@one.example/simple, HTTPS://two.example/simple;"
+    one, two = load({}, {"PROXYINDEX_UPSTREAM": text}).settings.upstreams
+    assert (one.username, one.password) == ("ci", Secret("hunter,2;x"))
+    assert (one.url, two.url) == ("http://one.example/simple", "https://two.example/simple")
+
+
+@pytest.mark.parametrize("password", ["hunter two", "hunter, two", "hunter,\ttwo", "hunter,t/wo"])
+def test_no_part_of_a_password_is_shown_where_its_url_is_refused(password: str) -> None:
+    found = mistakes_of({}, {"PROXYINDEX_UPSTREAM": f"http://ci:{password}@one.example/simple"})
+    assert len(found) == 1
+    assert "'http://****@one.example/simple': expected" in found[0]
+
+
+@pytest.mark.parametrize("entry", ["h:0", "h:65536", "[::1]:70000", "h:443/x", "h:"])
+def test_a_file_host_has_a_port_that_exists_or_none(
+    entry: str, toml: Callable[[str], Path]
+) -> None:
+    text = "[[upstream]]\nurl = 'https://x.example'\nfile-hosts = ['h:65535', '[::1]', '{}']"
+    load({"config": str(toml(text.format("h")))})
+    (mistake,) = mistakes_of({"config": str(toml(text.format(entry)))})
+    assert f"= {entry!r}: expected a host or host:port" in mistake
+
+
 def test_password_comes_from_a_named_variable_or_file(
     tmp_path: Path, toml: Callable[[str], Path]
 ) -> None:

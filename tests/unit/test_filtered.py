@@ -1,14 +1,25 @@
 """A repository seen through a policy: verdicts carried out, failing closed."""
 
 import logging
+import threading
 
+import anyio
 import pytest
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import Denied, FileNotOnPage, ProjectNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
-from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy, Verdict
+from proxyindex.policy.verdict import (
+    ALLOW,
+    HIDE,
+    Deny,
+    FileRule,
+    NameRule,
+    Policy,
+    Subject,
+    Verdict,
+)
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.remembered import Remembered, remembered
 
@@ -25,10 +36,11 @@ class Pages:
 
     def __init__(self, *pages: ProjectPage) -> None:
         self.pages = {page.name: page for page in pages}
+        self.listed = ProjectList.of(self.pages)
         self.asked: list[str] = []
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
-        return ProjectList.of(self.pages)
+        return self.listed
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         self.asked.append(name)
@@ -68,6 +80,36 @@ async def test_the_list_shows_what_may_be_had() -> None:
     names = [ProjectPage(NormalizedName(name), ()) for name in ("a", "b", "c")]
     rules = Policy(name_rules=(by_name(a=HIDE, b=BAD),))
     assert (await Filtered(Pages(*names), rules).projects(Inquiry())).names == ("c",)
+
+
+async def test_a_list_is_judged_once_off_the_loop_whoever_asks_for_it() -> None:
+    judged: list[tuple[str, bool]] = []
+
+    def rule(name: NormalizedName) -> Verdict:
+        judged.append((name, threading.current_thread() is threading.main_thread()))
+        return BAD if name == "b" else ALLOW
+
+    source = Pages(*(ProjectPage(NormalizedName(name), ()) for name in "abc"))
+    filtered, lists = Filtered(source, Policy(name_rules=(rule,))), []
+
+    async def one() -> None:
+        lists.append(await filtered.projects(Inquiry()))
+
+    async with anyio.create_task_group() as clients:
+        for _ in range(20):
+            clients.start_soon(one)
+    await one()
+    assert lists[0].names == ("a", "c")
+    assert len({id(listed) for listed in lists}) == 1
+    assert judged == [("a", False), ("b", False), ("c", False)]
+    source.listed = ProjectList.of((*source.pages, NormalizedName("d")))
+    assert (await filtered.projects(Inquiry())).names == ("a", "c", "d")
+
+
+async def test_a_list_nobody_objects_to_stays_the_same_object() -> None:
+    source = Pages(ProjectPage(DEMO, ()))
+    filtered = Filtered(source, Policy(name_rules=(by_name(),)))
+    assert await filtered.projects(Inquiry()) is source.listed
 
 
 async def test_a_page_nobody_objects_to_stays_the_same_object() -> None:
@@ -113,6 +155,20 @@ async def test_versions_go_with_the_last_of_their_files() -> None:
     rule = by_file(g=BAD)  # nothing that was shown
     shown = await ask(Filtered(Pages(page), Policy(file_rules=(rule,))))
     assert shown.versions == page.versions
+
+
+async def test_refused_versions_without_files_go_too_where_rules_go_by_the_version() -> None:
+    def rule(file: File, subject: Subject) -> Verdict:
+        if subject.status.status == "quarantined":
+            return BAD
+        return {"1": BAD, "2": HIDE}.get(file.version or "", ALLOW)
+
+    policy = Policy(file_rules=(rule,), goes_by_version=True)
+    page = ProjectPage(DEMO, (file("a").but(version="4"),), versions=("1", "2", "3", "4"))
+    shown = await ask(Filtered(Pages(page), policy))
+    assert (shown.files, shown.versions) == (page.files, ("3", "4"))
+    page = ProjectPage(DEMO, (), versions=("1", "3"), status=Status("quarantined"))
+    assert (await ask(Filtered(Pages(page), policy))).versions == ("3",)
 
 
 async def test_denials_of_an_inner_policy_are_kept() -> None:

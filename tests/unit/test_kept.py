@@ -514,19 +514,31 @@ async def test_an_open_breaker_serves_stored_pages_without_asking(tmp_path: Path
         pages = kept(place)
         await ask(pages)
         place.clock.now += 1000
-        for _ in range(3):
-            place.breaker.failed()
+        for name in ("a", "b", "c"):
+            place.breaker.failed(name)
         assert await ask(pages) == ("one", Outcome.STALE)
         assert place.source.count == 1
 
 
 async def test_a_success_closes_the_breaker(tmp_path: Path) -> None:
     async with workplace(tmp_path, always()) as place:
-        place.breaker.failed()
-        place.breaker.failed()
+        place.breaker.failed("a")
+        place.breaker.failed("b")
         await ask(kept(place))
-        place.breaker.failed()
+        place.breaker.failed("c")
         assert not place.breaker.is_open
+
+
+async def test_one_project_that_fails_again_and_again_shuts_out_no_other(tmp_path: Path) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        return answer(500) if "broken" in request.url.path else answer(200, b"one")
+
+    async with workplace(tmp_path, Source(reply)) as place:
+        pages = kept(place)
+        for _ in range(5):
+            with pytest.raises(UpstreamUnavailable, match="answered 500"):
+                await ask(pages, "broken")
+        assert await ask(pages, "demo") == ("one", Outcome.FETCHED)
 
 
 async def test_a_crowd_waiting_for_one_slow_page_is_one_failure(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import anyio
 import pytest
 from hypothesis import given
@@ -174,6 +177,55 @@ def test_an_upstream_that_another_may_follow_is_known_as_such(world: World) -> N
         for name in NAMES:
             *earlier, _ = [*dict.fromkeys(world._order(index, name)), "nobody"]
             assert set(earlier[:-1]) <= followed, (index, name)
+
+
+@given(worlds(), st.data())
+def test_what_a_base_denies_comes_from_no_upstream(world: World, drawn: st.DataObject) -> None:
+    base = drawn.draw(st.sampled_from(sorted(world.indexes)))
+    name = drawn.draw(st.sampled_from(NAMES))
+    denying = replace(world.indexes[base].policy, deny=(name,))
+    indexes = [
+        replace(one, policy=denying) if one.name == base else one for one in world.indexes.values()
+    ]
+    own = {owner: source.projects_there for owner, source in world.own.items()}
+    remote = {upstream: source.projects_there for upstream, source in world.remote.items()}
+    there = World(tuple(indexes), own, remote)
+    for index in there.indexes:
+        line = there._line(index)
+        if base not in line:
+            continue
+        with suppress(Denied):
+            assert set(there.answer(index, name) or ()) <= line, index
+        assert not any(source.asked for source in there.remote.values()), index
+        if name in there.listed(index):
+            assert any(owner in there.own and there._has(owner, name) for owner in line), index
+
+
+@pytest.mark.parametrize(
+    ("prod", "dev"),
+    [
+        ({}, {}),
+        ({"upstreams": ("v",)}, {}),
+        ({"upstreams": ("v",), "fallback": "none"}, {}),
+        ({"upstreams": ("v",)}, {"routes": (Route("six", "u"),)}),
+        ({}, {"fallback": "redirect"}),
+    ],
+)
+def test_a_name_that_a_base_denies_is_denied_by_whatever_way(
+    prod: dict[str, object], dev: dict[str, object]
+) -> None:
+    refuses = PolicySettings(deny=("six", "torch<2"))
+    indexes = (
+        IndexSettings("a", bases=("b",), upstreams=("u",), **dev),  # type: ignore[arg-type]
+        IndexSettings("b", policy=refuses, **prod),  # type: ignore[arg-type]
+    )
+    world = World(indexes, {}, _remote("six", "torch"))
+    with pytest.raises(Denied, match="deny six"):
+        world.answer("a", "six")
+    assert not world.remote["u"].asked
+    assert world.answer("a", "torch") in (["u"], "v", "u"), "versions are judged as of each way"
+    nearer = World(indexes, {"a": frozenset({"six"})}, _remote("six"))
+    assert nearer.answer("a", "six") == ["a"]
 
 
 @given(worlds())

@@ -13,15 +13,14 @@ from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
 from proxyindex.cli import group
-from proxyindex.cli.group import options
+from proxyindex.cli.group import names_argument, normalized, options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
 from proxyindex.config import Loaded
-from proxyindex.names import InvalidName, normalize
 from proxyindex.repository import acceptance
 from proxyindex.settings import Settings
 from proxyindex.store import holdings, upkeep
 from proxyindex.store.cache import Cache
-from proxyindex.store.holdings import Holding
+from proxyindex.store.holdings import Holding, NothingHeld
 
 cache_options = options("cache_dir", "cache_size", "page_cache_size", "config")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in bytes.")
@@ -44,24 +43,6 @@ def loaded(parameters: dict[str, Any]) -> Loaded:
     return found
 
 
-def _normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else normalize(value)
-    except InvalidName as problem:
-        raise click.BadParameter(f"{problem}.", ctx, param) from problem
-
-
-def _all_normalized(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str | None, ...]:
-    return tuple(_normalized(ctx, param, value) for value in values)
-
-
-names_argument = click.argument(
-    "projects", metavar="NAME...", nargs=-1, required=True, callback=_all_normalized
-)
-
-
 @click.group(short_help="Look into the cache and keep it in order.")
 def cache() -> None:
     """Look into the cache and keep it in order.
@@ -71,7 +52,7 @@ def cache() -> None:
 
 
 @cache.command()
-@click.argument("project", metavar="[NAME]", required=False, callback=_normalized)
+@click.argument("project", metavar="[NAME]", required=False, callback=normalized)
 @click.option(
     "--sort", type=click.Choice(list(_ORDERS)), default="name", help="Order.  [default: name]"
 )
@@ -201,11 +182,14 @@ def verify(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **parameters:
 @names_argument
 @json_option
 @cache_options
-def purge(*, projects: tuple[str, ...], as_json: bool, **parameters: Any) -> None:
+@click.pass_context
+def purge(
+    ctx: click.Context, /, *, projects: tuple[str, ...], as_json: bool, **parameters: Any
+) -> None:
     """Forget all of a project: its pages, its files, and which bytes came first.
 
     The next request fetches it anew. Files that another project has, too, stay. To accept files
-    whose bytes upstream has changed, `accept` is enough.
+    whose bytes upstream has changed, `accept` is enough. Exits with 1 if nothing was held of one.
 
     \b
     Example:
@@ -214,17 +198,22 @@ def purge(*, projects: tuple[str, ...], as_json: bool, **parameters: Any) -> Non
     told: list[dict[str, Any]] = []
     with _opened(loaded(parameters).settings, to_change=True) as opened:
         for project in projects:
-            done = upkeep.purge(opened, project)
+            try:
+                done = upkeep.purge(opened, project)
+            except NothingHeld as problem:
+                click.echo(f"Error: {problem}", err=True)
+                continue
             told.append({"project": project, **asdict(done)})
             if not as_json:
                 freed = f"{done.pages} pages, {done.files} files ({decimal(done.bytes)})"
                 click.echo(f"Purged {project}: {freed}.")
-    if as_json:
+    if as_json and (told or len(projects) > 1):
         print_json(told if len(projects) > 1 else told[0])
+    ctx.exit(0 if len(told) == len(projects) else 1)
 
 
 @cache.command(short_help="Believe what upstream says now of a project.")
-@click.argument("project", metavar="NAME", callback=_normalized)
+@click.argument("project", metavar="NAME", callback=normalized)
 @click.argument("filename", metavar="[FILENAME]", required=False)
 @json_option
 @cache_options
@@ -276,17 +265,25 @@ def pin(*, projects: tuple[str, ...], **parameters: Any) -> None:
 @cache.command()
 @names_argument
 @cache_options
-def unpin(*, projects: tuple[str, ...], **parameters: Any) -> None:
-    """Let a pinned project be evicted again.
+@click.pass_context
+def unpin(ctx: click.Context, /, *, projects: tuple[str, ...], **parameters: Any) -> None:
+    """Let a pinned project be evicted again. Exits with 1 if one was not pinned.
 
     \b
     Example:
       proxyindex cache unpin numpy scipy
     """
+    code = 0
     with _opened(loaded(parameters).settings, to_change=True) as opened:
         for project in projects:
-            upkeep.unpin(opened, project)
-            click.echo(f"Unpinned {project}.")
+            try:
+                upkeep.unpin(opened, project)
+            except NothingHeld as problem:
+                click.echo(f"Error: {problem}", err=True)
+                code = 1
+            else:
+                click.echo(f"Unpinned {project}.")
+    ctx.exit(code)
 
 
 def _opened(settings: Settings, *, to_change: bool = False) -> AbstractContextManager[Cache]:

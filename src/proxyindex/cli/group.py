@@ -14,8 +14,28 @@ from proxyindex.config import OPTIONS, Loaded, NotReady, Option, load
 from proxyindex.config.kinds import SWITCH
 from proxyindex.config.show import shown_default
 from proxyindex.errors import ConfigError, ProxyindexError
+from proxyindex.names import InvalidName, normalize
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+
+def normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A project's name as it is known inside."""
+    try:
+        return None if value is None else normalize(value)
+    except InvalidName as problem:
+        raise click.BadParameter(f"{problem}.", ctx, param) from problem
+
+
+def _all_normalized(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str | None, ...]:
+    return tuple(normalized(ctx, param, value) for value in values)
+
+
+names_argument = click.argument(
+    "projects", metavar="NAME...", nargs=-1, required=True, callback=_all_normalized
+)
 
 
 ca_file_option = click.option(

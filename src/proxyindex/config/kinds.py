@@ -22,9 +22,10 @@ from proxyindex.settings import Route, Secret
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
+_BEFORE_URL = re.compile(r"[\s,;]+(?=https?://)", re.IGNORECASE)
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
-    r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII
+    r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?", re.ASCII
 )
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _UPSTREAM_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
@@ -71,6 +72,11 @@ def _number(value: object, expected: str) -> str:
 
 def _words(text: str) -> list[str]:
     return [word for word in _SEPARATOR.split(text.strip(" \t\r\n,;")) if word]
+
+
+def _urls(text: str) -> list[str]:
+    """Split in front of a URL only: a piece of a password would be shown as a value of its own."""
+    return [url for url in _BEFORE_URL.split(text.strip(" \t\r\n,;")) if url]
 
 
 def _paths(text: str) -> list[str]:
@@ -175,9 +181,10 @@ def _read_network(value: object) -> str:
 
 def _read_file_host(value: object) -> str:
     expected = "a host or host:port without scheme or path, such as files.example"
-    if not _HOST_AND_PORT.fullmatch(host := _text(value, expected).lower()):
+    match = _HOST_AND_PORT.fullmatch(_text(value, expected).lower())
+    if not match or not 0 < int(match[1] or 1) < 65536:
         raise Unfit(expected)
-    return host
+    return match[0]
 
 
 def _read_base_path(value: object) -> str:
@@ -313,7 +320,7 @@ BASE_PATH = Kind("PATH", _read_base_path)
 PUBLIC_URL = Kind("URL", _read_public_url)
 UPSTREAM_URL = Kind("URL", _read_upstream_url)
 # not read here: an entry may be a URL or a table (upstreams.py)
-UPSTREAMS = Kind("URL", lambda value: value, split=_words, items="URLs or [[upstream]] tables")
+UPSTREAMS = Kind("URL", lambda value: value, split=_urls, items="URLs or [[upstream]] tables")
 UPSTREAM_NAME = Kind("NAME", _read_upstream_name)
 PROXY = Kind("URL", _read_proxy, is_secret=True)
 SECRET = Kind("TEXT", lambda value: Secret(_text(value, "a text")), is_secret=True)

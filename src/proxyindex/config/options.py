@@ -260,7 +260,11 @@ UPSTREAM_OPTIONS: tuple[Option, ...] = (
     Option("client_key", kinds.PATH, "PEM key of client-cert, if not in the same file."),
     Option("proxy", kinds.PROXY, "HTTP proxy to reach this upstream through."),
     Option("connect_timeout", kinds.duration("1ms"), "Longest wait for a connection."),
-    Option("read_timeout", kinds.duration("1ms"), "Longest silence within an answer."),
+    Option(
+        "read_timeout",
+        kinds.duration("1ms"),
+        "Longest silence within an answer; a page has 60s in all.",
+    ),
     Option("retries", kinds.count(0, 20), "Further attempts after a failure that may pass."),
     Option(
         "max_connections", kinds.count(1, 1000), "Connections for pages at one time, per worker."

@@ -67,15 +67,16 @@ class Asking(Generic[T]):
     """What an upstream says of its documents becomes what is stored of them, or is refused.
 
     One request at a time for a document: callers hold its lock. `suspect(known, sent)` tells what
-    speaks against believing `sent` at once, as a phrase, or `None`. `believed(key, document)` is
-    told what stands from now on, `None` for absent.
+    speaks against believing `sent` at once, as a phrase, or `None`; without it everything is
+    believed, also that a stored document is no more. `believed(key, document)` is told what stands
+    from now on, `None` for absent.
     """
 
     def __init__(
         self,
         terms: Terms,
         copies: Copies[T],
-        suspect: Callable[[T, T], str | None],
+        suspect: Callable[[T, T], str | None] | None,
         believed: Callable[[str, T | None], Awaitable[None]],
     ) -> None:
         self._upstream = terms.upstream
@@ -161,7 +162,7 @@ class Asking(Generic[T]):
             case Fetched():
                 document = await self._keep(key, copy, answer, doubted, tell)
             case Absent():
-                if self._is_worth_keeping(copy):
+                if self._suspect and self._is_worth_keeping(copy):
                     await self._check_absence(key, answer, doubted)
                 await self._forget(key)
             case _:
@@ -239,7 +240,7 @@ class Asking(Generic[T]):
     async def _check_loss(
         self, key: str, copy: Copy[T] | None, answer: Fetched, document: T, doubted: float | None
     ) -> None:
-        if copy is None or not self._is_worth_keeping(copy):
+        if copy is None or self._suspect is None or not self._is_worth_keeping(copy):
             return
         phrase = self._suspect(copy.document, document)
         if phrase is None:

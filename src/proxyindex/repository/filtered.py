@@ -9,10 +9,11 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import Denied, ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.model import ACTIVE, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.names import version_key
 from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
 from proxyindex.repository.base import Repository
+from proxyindex.repository.lists import MadeList
 from proxyindex.repository.remembered import Remembered, remembered
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,12 @@ class Filtered:
         self._policy = policy
         # the rules are pure and pages immutable: the same page gives the same result
         self._memo: Remembered[ProjectPage] = remembered()
+        self._listed = MadeList(self._list)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The names of the source that are neither hidden nor denied."""
         listed = await self._source.projects(inquiry)
-        return ProjectList(
-            tuple(name for name in listed.names if isinstance(self._name_verdict(name), Allow))
-        )
+        return await self._listed.of(listed) if self._policy.name_rules else listed
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The source's page, filtered."""
@@ -49,6 +49,10 @@ class Filtered:
             _carry_out(self._verdict(self._policy.judge_elsewhere, name), name)
             raise
         return self._remembered(page) if self._policy.file_rules else page
+
+    def _list(self, listed: ProjectList) -> ProjectList:
+        names = [name for name in listed.names if isinstance(self._name_verdict(name), Allow)]
+        return listed if len(names) == len(listed.names) else ProjectList(tuple(names))
 
     def _remembered(self, page: ProjectPage) -> ProjectPage:
         known = self._memo.get(page.name)
@@ -63,10 +67,25 @@ class Filtered:
         denied = dict(page.denied)
         files = self._allowed(page.files, subject, denied)
         withdrawn = self._allowed(page.withdrawn, subject, denied)
-        if len(files) == len(page.files) and len(withdrawn) == len(page.withdrawn):
+        versions = self._still_there(page, files)
+        if (files, withdrawn, versions) == (page.files, page.withdrawn, page.versions):
             return page
-        versions = page.versions if files is page.files else _still_there(page, files)
         return replace(page, files=files, versions=versions, withdrawn=withdrawn, denied=denied)
+
+    def _still_there(self, page: ProjectPage, files: tuple[File, ...]) -> tuple[str, ...]:
+        """The page's versions without those refused: all their files were filtered away, or they
+        have none, and the rules go by the version."""
+        lost = set() if files is page.files else _versions(page.files) - _versions(files)
+        bare: set[str] = set()
+        if self._policy.goes_by_version:
+            bare = set(page.versions).difference([file.version for file in page.files])
+            # what is under quarantine are the files
+            subject = Subject(page.name, ACTIVE)
+            verdicts = self._file_verdicts([_nothing_of(version) for version in bare], subject)
+            bare = {version for version in bare if not isinstance(verdicts[version], Allow)}
+        if not lost and not bare:
+            return page.versions
+        return tuple(v for v in page.versions if v not in bare and _identity(v) not in lost)
 
     def _allowed(
         self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]
@@ -83,9 +102,7 @@ class Filtered:
                 denied[file.filename] = Denied(file.filename, verdict.rule, verdict.reason)
         return tuple(kept)
 
-    def _file_verdicts(
-        self, files: tuple[File, ...], subject: Subject
-    ) -> dict[str | None, Verdict]:
+    def _file_verdicts(self, files: Iterable[File], subject: Subject) -> dict[str | None, Verdict]:
         """What the rules say, each asked as seldom as may be (a page of 12,000 files has 300
         versions, and judging all files took 20 ms)."""
         judged = {self._judged_by(file): file for file in files}
@@ -112,13 +129,9 @@ class Filtered:
             return Deny("error", "a rule of this index failed")
 
 
-def _still_there(page: ProjectPage, files: Iterable[File]) -> tuple[str, ...]:
-    """The page's versions without those all of whose files were filtered away.
-
-    Those that had no files before stay: nobody judged them.
-    """
-    lost = _versions(page.files) - _versions(files)
-    return tuple(text for text in page.versions if _identity(text) not in lost)
+def _nothing_of(version: str) -> File:
+    """Stands for the version where there is no file of it."""
+    return File(filename=version, origin=LocalOrigin(""), version=version)
 
 
 def _versions(files: Iterable[File]) -> set[object]:

@@ -77,9 +77,9 @@ class Kept(Generic[T]):
     """The documents of one upstream, by key (a normalized name, or a fixed word).
 
     `parse(body, content_type, url, key)` makes the document and raises `ProxyindexError` for one
-    that cannot be used; `weigh` tells its share of the memory budget. `suspect(known, sent)` tells
-    what speaks against believing `sent` at once, as a phrase, or `None`. `believed(key, document)`
-    is told what stands from now on, `None` for absent, before others see it.
+    that cannot be used; `weigh` tells its share of the memory budget. `suspect` is as for `Asking`.
+    `believed(key, document)` is told what stands from now on, `None` for absent, before others see
+    it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Kept(Generic[T]):
         *,
         parse: Callable[[bytes, str, str, str], T],
         weigh: Callable[[T], int],
-        suspect: Callable[[T, T], str | None] = lambda known, sent: None,
+        suspect: Callable[[T, T], str | None] | None = None,
         believed: Callable[[str, T | None], Awaitable[None]] = _nothing,
     ) -> None:
         self._upstream = terms.upstream
@@ -153,10 +153,8 @@ class Kept(Generic[T]):
             with anyio.fail_after(min(patience, inquiry.remaining())):
                 landing = await flight.result()
         except TimeoutError:
-            # one failure per flight, however many wait for it, and none if other upstreams have
-            # used the time up
-            if led and inquiry.remaining() > 0:
-                self._breaker.failed()
+            if inquiry.remaining() > 0:  # else other upstreams have used the time up
+                self._breaker.failed(key)
             self._resting.rest(key)
             late = UpstreamUnavailable(self._upstream.name, "did not answer in time")
             return self._fallback(key, copy, state, inquiry, late)
@@ -275,7 +273,7 @@ class Kept(Generic[T]):
             self._events.alarm("invalid-page")
             if self._resting.is_news(key, problem.problem):
                 log.warning("%s: %s", key, problem)
-        elif self._breaker.failed():
+        elif self._breaker.failed(key):
             log.warning("%s Not asking it for %d s.", problem, self._breaker.seconds_left())
 
     def _still_absent(self, since: float, *, forced: bool) -> bool:

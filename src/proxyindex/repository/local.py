@@ -19,6 +19,7 @@ from proxyindex.memo import Memo
 from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Sighting, sight
+from proxyindex.repository.lists import MadeList
 from proxyindex.repository.looking import PATIENCE_SECONDS, Looker
 from proxyindex.repository.recorded import Records, vouched
 from proxyindex.repository.scan import Catalogue, Found, Scanner
@@ -63,6 +64,7 @@ class Local:
         self._examiner = Examiner(remembered, clock=clock)
         self._clock = clock
         self._pages: Memo[str, tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
+        self._listed = MadeList(_list)
         self._turn = anyio.Lock()
         self._begun = 0
         self._ended = 0
@@ -72,7 +74,7 @@ class Local:
         """All names in the folders."""
         catalogue, _ = await self._catalogue()
         inquiry.outcome = Outcome.LOCAL
-        return ProjectList.of(catalogue.projects)
+        return await self._listed.of(catalogue)
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of one project. Raises `ProjectNotFound` or `FolderUnavailable`."""
@@ -172,6 +174,10 @@ class Local:
         """Both of the same scan: the next one may run in another thread at any time."""
         with self._scanning:
             return self._scanner.scan(), self._scanner.witnesses()
+
+
+def _list(catalogue: Catalogue) -> ProjectList:
+    return ProjectList.of(catalogue.projects)
 
 
 def _rest_on(witnesses: Sequence[Witness] | None, ground: Ground) -> None:

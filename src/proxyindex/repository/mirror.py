@@ -15,7 +15,7 @@ from proxyindex.errors import NotHeld, ProjectNotFound, StoreError
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.memo import Memo
-from proxyindex.model import File, ProjectList, ProjectPage
+from proxyindex.model import NO_PROJECTS, File, ProjectList, ProjectPage
 from proxyindex.repository.asking import Terms
 from proxyindex.repository.kept import Kept
 from proxyindex.repository.learned import changed_files, complete, gone
@@ -68,6 +68,7 @@ class Mirror:
             suspect=shrinkage,
             believed=self._believed,
         )
+        # nothing to suspect: it has no name for `cache accept`, and none that another could take
         self._list = Kept(terms, tasks, parse=_parse_list, weigh=lambda listed: len(listed.names))
         self._completing: Flights[ProjectPage] = Flights(tasks)
         # completed pages by name, with what they were made from
@@ -77,11 +78,11 @@ class Mirror:
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """Upstream's project list if configured, else nothing: installers never ask for it."""
         if not self._lists_all:
-            return ProjectList(())
+            return NO_PROJECTS
         try:
             return await self._list.get(LIST_KEY, inquiry, path="")
         except (ProjectNotFound, NotHeld):  # pages without a list of them: some wheel indexes
-            return ProjectList(())
+            return NO_PROJECTS
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The upstream's page, from the cache while that may be; for those who may not cause

@@ -9,6 +9,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
 from proxyindex.repository.base import Repository
+from proxyindex.repository.lists import MadeList, union
 from proxyindex.repository.remembered import Remembered, remembered
 from proxyindex.simple import order_files
 
@@ -29,11 +30,11 @@ class Priority:
         self._sources = sources
         self._merges = merges
         self._joins = _Joins()
+        self._listed = MadeList(union)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The union of all sources' names."""
-        lists = [await source.projects(inquiry) for source in self._sources]
-        return ProjectList.of(name for listed in lists for name in listed.names)
+        return await self._listed.of(*[await one.projects(inquiry) for one in self._sources])
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page of the first owner, or of all owners where the name is merged."""
@@ -77,11 +78,11 @@ class Joined:
         """Pairs of a source as it is, and as seen through policies."""
         self._sources = tuple(sources)
         self._joins = _Joins()
+        self._listed = MadeList(union)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """The union of all names."""
-        lists = [await seen.projects(inquiry) for _, seen in self._sources]
-        return ProjectList.of(name for listed in lists for name in listed.names)
+        return await self._listed.of(*[await seen.projects(inquiry) for _, seen in self._sources])
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The files of all; an equal file name belongs to the earlier source."""

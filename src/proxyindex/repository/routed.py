@@ -7,10 +7,11 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import ProjectList, ProjectPage
+from proxyindex.model import NO_PROJECTS, ProjectList, ProjectPage
 from proxyindex.policy.verdict import ALLOW, Policy
 from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
+from proxyindex.repository.lists import MadeList, union
 from proxyindex.repository.priority import Priority
 
 
@@ -48,21 +49,26 @@ class Routed:
         self._choose = choose
         self._upstreams = upstreams
         self._merges = merges
+        self._listed = MadeList(self._list)
         self._seen: dict[Leaf, Repository] = {}  # as many as there are ways through the indexes
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """From each upstream the names it is asked for."""
-        lists = {one: set((await one.projects(inquiry)).names) for one in self._upstreams}
-        return ProjectList.of(
-            name
-            for name in set().union(*lists.values())
-            if any(name in lists[leaf.upstream] and leaf.lists(name) for leaf in self._choose(name))
-        )
+        return await self._listed.of(*[await one.projects(inquiry) for one in self._upstreams])
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page as the first that has it shows it."""
         chosen = [self._leaf(leaf) for leaf in self._choose(name)]
         return await Priority(chosen, self._merges).project(name, inquiry)
+
+    def _list(self, *told: ProjectList) -> ProjectList:
+        lists = {one: set(listed.names) for one, listed in zip(self._upstreams, told, strict=True)}
+
+        def is_listed(name: NormalizedName) -> bool:
+            leaves = self._choose(name)
+            return any(name in lists[leaf.upstream] and leaf.lists(name) for leaf in leaves)
+
+        return ProjectList(tuple(filter(is_listed, union(*told).names)))
 
     def _leaf(self, leaf: Leaf) -> Repository:
         if (seen := self._seen.get(leaf)) is None:
@@ -77,7 +83,7 @@ class Signpost:
         self._url = url
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
-        return ProjectList(())
+        return NO_PROJECTS
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """Raises `ServedElsewhere`."""
