@@ -28,6 +28,8 @@ MAX_DIRECTORY = 32 * 1024**2
 MAX_RATIO = 50  # PyPI's thresholds for archives that are bombs
 RATIO_FLOOR = 64 * 1024**2
 MAX_HEADER_VALUE = 1024
+MAX_HEAD = 2 * 1024**2  # bytes of metadata before its body; descriptions were headers once
+MAX_HEAD_LINES = 50_000  # the parser takes 160 bytes and 2 µs for one of three bytes
 
 _ENTRY_SIGNATURE = b"PK\x01\x02"
 _LOCAL_SIGNATURE = b"PK\x03\x04"
@@ -39,6 +41,7 @@ _ENCRYPTED = 0x1
 _UTF8 = 0x800
 _TAR_BLOCK = 512
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
 _METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -76,13 +79,16 @@ def read_metadata(source: BinaryIO, filename: str) -> bytes:
 
 
 def parse_headers(metadata: bytes) -> CoreMetadata:
-    """What METADATA or PKG-INFO says; never fails.
+    """What METADATA or PKG-INFO says; never fails, and says nothing where its head is out of all
+    bounds.
 
     Undecodable bytes are replaced, and control characters, which no page may carry, are blanks.
     """
-    text = metadata.decode("utf-8", "replace")
-    head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
-    message = HeaderParser().parsestr(head, headersonly=True)
+    end = _HEAD_END.search(metadata)
+    head = metadata[: end.start()] if end else metadata
+    if len(head) > MAX_HEAD or head.count(b"\n") + head.count(b"\r") > MAX_HEAD_LINES:
+        return CoreMetadata(None, None, None)
+    message = HeaderParser().parsestr(head.decode("utf-8", "replace"), headersonly=True)
 
     def field(name: str) -> str | None:
         value = one_line(str(message.get(name, "")))

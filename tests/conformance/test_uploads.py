@@ -290,6 +290,7 @@ def test_118_a_form_that_disagrees_with_its_file_is_refused(
 
 
 HOME = "demo-1.0.dist-info"
+ENDLESS = b"Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n" + b"a:\n" * 10**6
 BARE = [(f"{HOME}/METADATA", metadata()), (f"{HOME}/WHEEL", b""), (f"{HOME}/RECORD", b"")]
 WHEELS: dict[str, Callable[[], bytes]] = {
     "no-zip": lambda: b"no zip at all",
@@ -304,6 +305,7 @@ WHEELS: dict[str, Callable[[], bytes]] = {
     "other-project": lambda: make_wheel(core_metadata=metadata("other")),
     "other-version": lambda: make_wheel(core_metadata=metadata("demo", "2.0")),
     "nameless": lambda: make_wheel(core_metadata=b"Metadata-Version: 2.1\n"),
+    "huge-head": lambda: make_wheel(core_metadata=ENDLESS),
     "huge-metadata": lambda: make_wheel(core_metadata=metadata() + b"x" * 11 * 1024**2),
     "bomb": lambda: make_wheel(extra={"zeros": bytes(80 * 1024**2)}),
     "lzma": lambda: make_zip(BARE, method=zipfile.ZIP_LZMA),
@@ -342,6 +344,7 @@ SDISTS: dict[str, Callable[[], bytes]] = {
     "deep-pkg-info": lambda: gzipped([("demo-1.0/deep/PKG-INFO", metadata())]),
     "other-project": lambda: gzipped([("demo-1.0/PKG-INFO", metadata("other"))]),
     "bomb": lambda: gzipped([TOP, ("demo-1.0/zeros", bytes(90 * 1024**2))]),
+    "huge-head": lambda: gzipped([("demo-1.0/PKG-INFO", ENDLESS)]),
     "zip": lambda: make_sdist(suffix=".zip"),
 }
 

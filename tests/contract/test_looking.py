@@ -134,6 +134,40 @@ async def test_a_request_that_left_takes_nothing_with_it(tmp_path: Path, clock: 
     assert (await local.project(DEMO, Inquiry())).files
 
 
+async def test_those_who_leave_early_find_it_out_as_well(
+    clock: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    looker = Looker("own", patience=SHORT)
+    clock.answers.clear()
+
+    async def ask_in_haste() -> None:
+        with anyio.fail_after(10):
+            while True:
+                with anyio.move_on_after(SHORT / 10):
+                    await looker.run(clock)
+
+    with pytest.raises(FolderUnavailable):
+        await ask_in_haste()
+    assert caplog.text.count("does not answer") == 1
+    asked = clock.asked
+    with pytest.raises(FolderUnavailable):
+        await looker.run(clock)
+    assert clock.asked == asked
+
+
+async def test_who_leaves_a_folder_that_answers_does_no_harm(clock: Hanging) -> None:
+    looker = Looker("own")
+    clock.answers.clear()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(looker.run, clock)
+        await anyio.to_thread.run_sync(lambda: wait_until(lambda: clock.asked, "the look"))
+        tasks.cancel_scope.cancel()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(looker.run, clock)
+        await anyio.to_thread.run_sync(lambda: wait_until(lambda: clock.asked > 1, "another"))
+        clock.answers.set()
+
+
 def test_the_express_way_does_not_rest_on_what_may_hang(tmp_path: Path) -> None:
     put_wheel(tmp_path)
     device = os.stat(tmp_path).st_dev

@@ -295,6 +295,23 @@ def test_a_version_has_one_sdist(place: Place, there: Path, here: Path) -> None:
     assert not (there / "demo" / other.name).exists()
 
 
+def test_a_version_has_one_sdist_of_those_that_come_together(
+    place: Place, there: Path, here: Path
+) -> None:
+    wanted = [
+        read(put_wheel(here)),
+        read(put_sdist(here)),
+        read(put(here, "demo-1.0.0.zip", make_sdist(suffix=".zip"))),
+        read(put_sdist(here, version="2.0")),
+    ]
+    with pytest.raises(
+        PublishError, match=r"demo-1.0.0.zip: Version 1.0.0 has a source arch"
+    ) as no:
+        publish(place(), *wanted)
+    assert len(str(no.value).splitlines()) == 2
+    assert not list(there.rglob("demo*"))
+
+
 def test_a_broken_file_of_that_name_is_other_bytes(there: Path, here: Path) -> None:
     """It is on no page, but it lies there."""
     put(there / "demo", WHEEL, b"half of a")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import resource
+import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from packaging.utils import canonicalize_name
 
 from proxyindex.uploads.shelf import DELETED, Shelf, Shelves
 from proxyindex.uploads.stage import Stage
+from tests.support.hermetic import wait_until
 
 DEMO = canonicalize_name("demo")
 FILE = "demo-1.0.tar.gz"
@@ -77,3 +83,71 @@ async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path)
         assert waiting.cancelled_caught
     async with other.locked(DEMO):
         pass
+
+
+@contextmanager
+def acts_below(folder: Path) -> Iterator[Counter[tuple[str, int]]]:
+    """What opens files below the folder, or locks any, and in which threads."""
+    seen: Counter[tuple[str, int]] = Counter()
+    watched = [True]  # the hook itself stays for as long as the process
+
+    def note(event: str, args: tuple[object, ...]) -> None:
+        if watched and (
+            event == "fcntl.lockf" or (event == "open" and str(args[0]).startswith(f"{folder}/"))
+        ):
+            seen[event, threading.get_ident()] += 1
+
+    sys.addaudithook(note)
+    try:
+        yield seen
+    finally:
+        watched.clear()
+
+
+async def test_the_event_loop_waits_for_no_file_of_locks(home: Path) -> None:
+    shelf = Shelf(home.parent)
+    with acts_below(home.parent) as seen:
+        async with shelf.locked(DEMO):
+            with anyio.move_on_after(0.1):
+                async with shelf.locked(DEMO):
+                    pytest.fail("it is held")
+        async with shelf.writing_pages():
+            pass
+    assert {event for event, _ in seen} == {"open", "fcntl.lockf"}
+    assert threading.get_ident() not in {thread for _, thread in seen}
+
+
+async def test_a_folder_that_hangs_takes_no_threads_of_others(home: Path) -> None:
+    shelf, answers, hanging = Shelf(home.parent), threading.Event(), Counter[None]()
+
+    def look() -> None:
+        hanging[None] += 1
+        answers.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(60):
+            tasks.start_soon(shelf.run, look)
+        try:
+            with anyio.fail_after(20):
+                await Shelf(home).run(wait_until, lambda: hanging[None] > 10, "threads that hang")
+                await anyio.to_thread.run_sync(lambda: None)
+        finally:
+            answers.set()
+
+
+async def test_a_lock_that_is_left_while_it_is_taken_is_released(home: Path) -> None:
+    shelf = Shelf(home.parent)
+
+    async def take() -> None:
+        async with shelf.locked(DEMO):
+            await anyio.sleep_forever()
+
+    for turns in range(0, 200, 5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    with anyio.fail_after(20):
+        async with shelf.locked(DEMO):
+            pass

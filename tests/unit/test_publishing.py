@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxyindex.cli.calling import credentials_for
 from proxyindex.publishing import credentials, distribution, form, selection, server
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.publishing.distribution import Unpublishable
@@ -460,6 +461,32 @@ def test_keyring_is_asked_last_by_its_program(
 ) -> None:
     _install(tmp_path, monkeypatch, script)
     assert credentials.find(URL, environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "is_warned"),
+    [
+        ("http://index.example/legacy/", True),
+        ("HTTP://index.example/legacy/", True),
+        ("http://localhost.evil.example/legacy/", True),
+        ("http://127.evil.example/legacy/", True),
+        ("http://127.0.0.1.evil.example/legacy/", True),
+        ("http://localhost:8000/legacy/", False),
+        ("http://LOCALHOST/legacy/", False),
+        ("http://127.0.0.2/legacy/", False),
+        ("http://[::1]:8000/legacy/", False),
+        ("https://index.example/legacy/", False),
+    ],
+)
+def test_a_warning_is_given_where_credentials_can_be_read(
+    url: str,
+    is_warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PROXYINDEX_PUBLISH_TOKEN", "sesame")
+    assert credentials_for(url) == Credentials("__token__", "sesame")
+    assert ("over plain http" in capsys.readouterr().err) is is_warned
 
 
 def test_secrets_do_not_show() -> None:

@@ -415,10 +415,12 @@ def test_memory_is_bounded() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_a_file_that_root_makes_is_the_server_s_if_its_folder_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["", "state", "a/b/state"])
+def test_what_root_makes_is_the_server_s_if_the_folder_is(tmp_path: Path, place: str) -> None:
     os.chown(tmp_path, 54321, 54321)
-    TokenFile(tmp_path / "tokens.json").create("ci", Scope())
-    htpasswd_module.put(tmp_path / "users", "alice", quick("one"))
-    for name in ("tokens.json", "users"):
-        found = (tmp_path / name).stat()
-        assert (found.st_uid, found.st_mode & 0o777) == (54321, 0o600)
+    TokenFile(tmp_path / place / "tokens.json").create("ci", Scope())
+    htpasswd_module.put(tmp_path / place / "users", "alice", quick("one"))
+    made = list(tmp_path.rglob("*"))
+    assert {path.stat().st_uid for path in made} == {54321}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} <= {0o700}

@@ -245,6 +245,22 @@ def test_headers_are_read_tolerantly(text: bytes, expected: CoreMetadata) -> Non
     assert parse_headers(text) == expected
 
 
+def test_a_long_description_among_the_headers_hides_nothing() -> None:
+    described = b"Name: a\nDescription: long\n" + b"        a line of it\n" * 49_000
+    expected = CoreMetadata("a", None, ">=3.8")
+    assert parse_headers(described + b"Requires-Python: >=3.8\n\nbody\n") == expected
+
+
+@pytest.mark.parametrize("body", [b"\n" * 4 * 1024**2, b"a:\n" * 10**6, b"x" * 4 * 1024**2])
+def test_a_body_of_any_length_hides_nothing(body: bytes) -> None:
+    assert parse_headers(b"Name: a\nVersion: 1\n\n" + body) == CoreMetadata("a", "1", None)
+
+
+@pytest.mark.parametrize("filler", [b"a:\n" * 50_000, b"a:\r" * 50_000, b" " * 2 * 1024**2])
+def test_a_head_out_of_all_bounds_says_nothing(filler: bytes) -> None:
+    assert parse_headers(b"Name: a\n" + filler) == CoreMetadata(None, None, None)
+
+
 @given(st.binary(max_size=300))
 def test_headers_never_fail(text: bytes) -> None:
     value = parse_headers(text).requires_python

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -12,14 +13,13 @@ from proxyindex.publishing import credentials
 from proxyindex.publishing.client import Client
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.publishing.target import PublishError
-
-_LOOPBACK = ("127.", "localhost", "[::1]")
+from proxyindex.web.clients import is_loopback
 
 
 def credentials_for(url: str) -> Credentials | None:
     """Those that are found for it; warns where others could read them. Raises `PublishError`."""
     found = credentials.find(url, os.environ)
-    if found and url.startswith("http:") and not url[len("http://") :].startswith(_LOOPBACK):
+    if found and urlsplit(url).scheme == "http" and not is_loopback(url):
         click.echo("Warning: over plain http, the credentials can be read on their way.", err=True)
     return found
 

@@ -109,7 +109,7 @@ class MetadataFinder:
             log.debug("no sidecar of %s: %s", wheel.filename, problem)
             return None
         self._sidecars.found(upstream.name)
-        if objection := _objection(data, wheel):
+        if objection := await anyio.to_thread.run_sync(_objection, data, wheel):
             log.warning("sidecar of %s refused: %s", wheel.filename, objection)
             return None
         return data
@@ -231,7 +231,7 @@ def local_metadata(path: Path, filename: str) -> bytes:
 
 
 def _objection(data: bytes, wheel: File) -> str | None:
-    """Why these bytes are not the wheel's metadata, as far as can be told without the wheel."""
+    """Why these bytes are not the wheel's metadata, as far as can be told without it. Blocks."""
     expected = (wheel.core_metadata or {}).get("sha256")
     if expected is not None:
         return None if hashlib.sha256(data).hexdigest() == expected else "its digest differs"

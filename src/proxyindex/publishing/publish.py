@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from packaging.utils import NormalizedName
+
 from proxyindex.publishing.distribution import Distribution
-from proxyindex.publishing.target import Advance, Outcome, PublishError, Target, conflict
+from proxyindex.publishing.target import (
+    Advance,
+    Outcome,
+    PublishError,
+    Target,
+    conflict,
+    refusal,
+)
+from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.service import check_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +34,32 @@ class Plan:
 
 
 def plan(target: Target, wanted: Sequence[Distribution], *, shown: str, overwrite: bool) -> Plan:
-    """Compare with what is there. Raises `PublishError` for other bytes, unless `overwrite`."""
+    """Compare with what is there. Raises `PublishError` for other bytes, unless `overwrite`, and
+    for files of which an index takes but one."""
     held = target.held(wanted)
     fresh = tuple(each for each in wanted if each.filename not in held)
     same = tuple(each for each in wanted if held.get(each.filename) == each.sha256)
     changed = tuple(each for each in wanted if each not in fresh and each not in same)
-    if changed and not overwrite:
-        sentences = [conflict(each, held[each.filename], shown) for each in changed]
-        raise PublishError("\n".join([*sentences, "Nothing was published."]))
+    refused = [] if overwrite else [conflict(each, held[each.filename], shown) for each in changed]
+    if refused := refused + _refused(fresh, same + changed, shown):
+        raise PublishError("\n".join([*refused, "Nothing was published."]))
     return Plan(fresh, changed, same)
+
+
+def _refused(fresh: Sequence[Distribution], there: Sequence[Distribution], shown: str) -> list[str]:
+    """Sentences for those that an index would not take after the others of this very command."""
+    names: dict[NormalizedName, list[str]] = {}
+    for each in there:
+        names.setdefault(each.project, []).append(each.filename)
+    sentences = []
+    for each in fresh:
+        before = names.setdefault(each.project, [])
+        try:
+            check_new(each.filename, each.project, before, ())
+        except UploadRejected as problem:
+            sentences.append(refusal(shown, each, problem))
+        before.append(each.filename)
+    return sentences
 
 
 def carry_out(

@@ -1,7 +1,7 @@
 """Looking at folders that may not answer: file systems of other machines hang when those are gone.
 
 A thread that asks one hangs with it, and cannot be ended. So it is waited for so long and no
-longer, and until it comes back nobody else is sent after it.
+longer, and until it comes back nobody else is sent after it, whether anybody waited or had left.
 """
 
 from __future__ import annotations
@@ -33,34 +33,38 @@ class Looker:
         self._patience = patience
         self._limiter = anyio.CapacityLimiter(_LOOKERS)
         self._guard = threading.Lock()
-        self._running: set[object] = set()
-        self._lost: set[object] = set()  # looks that nobody waits for any more
+        self._due: dict[object, float] = {}  # when each look that runs is to be back
+        self._told: object = None  # the look whose silence is in the log
 
     async def run(self, look: Callable[[*Ts], T], *args: *Ts) -> T:
         """The result of `look(*args)`. Raises `FolderUnavailable` if it does not come in time, and
         at once while an earlier one has not come back."""
-        if self._lost:
-            raise self._silence()
-        token = object()
-        with anyio.move_on_after(self._patience):
-            return await anyio.to_thread.run_sync(
-                self._watched, token, look, *args, abandon_on_cancel=True, limiter=self._limiter
-            )
-        with self._guard:
-            if not self._lost:
-                log.error("package folder %r does not answer", self._name)
-            self._lost |= self._running & {token}
-        raise self._silence()
+        due = anyio.current_time() + self._patience
+        if not self._is_late():
+            with anyio.CancelScope(deadline=due):
+                return await anyio.to_thread.run_sync(
+                    self._watched, due, look, *args, abandon_on_cancel=True, limiter=self._limiter
+                )
+            self._is_late()
+        raise FolderUnavailable(self._name, "does not answer")
 
-    def _watched(self, token: object, look: Callable[[*Ts], T], *args: *Ts) -> T:
+    def _watched(self, due: float, look: Callable[[*Ts], T], *args: *Ts) -> T:
+        token = object()
         with self._guard:
-            self._running.add(token)
+            self._due[token] = due
         try:
             return look(*args)
         finally:
             with self._guard:
-                self._running.discard(token)
-                self._lost.discard(token)
+                del self._due[token]
 
-    def _silence(self) -> FolderUnavailable:
-        return FolderUnavailable(self._name, "does not answer")
+    def _is_late(self) -> bool:
+        """Whether a look is not back in time, which is logged once of each."""
+        now = anyio.current_time()
+        with self._guard:
+            late = next((token for token, due in self._due.items() if due <= now), None)
+            is_new = late not in (None, self._told)
+            self._told = late
+        if is_new:
+            log.error("package folder %r does not answer", self._name)
+        return late is not None

@@ -11,9 +11,10 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import anyio
 
@@ -21,12 +22,28 @@ from proxyindex import disk
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _FIRST_POLL = 0.002
 _LAST_POLL = 0.05
 
 
+class Run(Protocol):
+    """Calls what blocks on the file of locks, wherever that may be done."""
+
+    async def __call__(self, call: Callable[[str], T], key: str, /) -> T: ...
+
+
+async def _here(call: Callable[[str], T], key: str, /) -> T:
+    """At once: the cache is on a disk of this machine."""
+    return call(key)
+
+
 class Locks:
-    """Locks named by text. Without a writable file (read-only cache) they hold per process only."""
+    """Locks named by text. Without a writable file (read-only cache) they hold per process only.
+
+    The file is opened for the first lock.
+    """
 
     def __init__(self, path: Path) -> None:
         self._held: set[str] = set()
@@ -34,10 +51,6 @@ class Locks:
         self._path = path
         self._fd: int | None = None
         self._is_told = False
-        try:
-            self._fd = self._open()
-        except OSError as problem:
-            self._complain(problem)
 
     def try_acquire(self, key: str) -> bool:
         """Take the lock if nobody has it."""
@@ -55,16 +68,17 @@ class Locks:
                     fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
 
     @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[None]:
+    async def hold(self, key: str, run: Run = _here) -> AsyncIterator[None]:
         """Wait for the lock, and release it in the end."""
         pause = _FIRST_POLL
-        while not self.try_acquire(key):
+        while not await run(self.try_acquire, key):
             await anyio.sleep(pause)
             pause = min(pause * 1.5, _LAST_POLL)
         try:
             yield
         finally:
-            self.release(key)
+            with anyio.CancelScope(shield=True):
+                await run(self.release, key)
 
     def _open(self) -> int:
         disk.make_folder(self._path.parent)
@@ -107,7 +121,8 @@ class Locks:
         """Whether the file can be had now: the cache may have been read-only for a while."""
         try:
             self._fd = self._open()
-        except OSError:
+        except OSError as problem:
+            self._complain(problem)
             return False
         return True
 

@@ -18,7 +18,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectPage
 from proxyindex.names import is_same_version
 from proxyindex.records import MAX_REASON, Record, record_path
-from proxyindex.uploads.rejection import UploadRejected, on_disk
+from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import Publisher
 from proxyindex.uploads.shelf import Shelf
 
@@ -34,7 +34,7 @@ async def delete(
     async with shelf.locked(project):
         page = await publisher.own.project(project, Inquiry())
         paths = _paths(shelf, selected(page, version, filename))
-        await on_disk(shelf.remove, project, paths)
+        await shelf.run(shelf.remove, project, paths)
     return [path.name for path in paths]
 
 
@@ -52,7 +52,7 @@ async def yank(
         page = await publisher.own.project(project, Inquiry())
         files = selected(page, version, filename)
         paths = _paths(shelf, files)
-        await on_disk(_write_yanked, shelf, project, dict(zip(paths, files, strict=True)), yanked)
+        await shelf.run(_write_yanked, shelf, project, dict(zip(paths, files, strict=True)), yanked)
     return [path.name for path in paths]
 
 

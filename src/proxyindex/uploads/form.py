@@ -17,6 +17,8 @@ from proxyindex.uploads.rejection import UploadRejected, bad
 
 FORM_TYPE = b"multipart/form-data"
 MAX_FIELDS = 2000
+MAX_HEADERS = 8  # of one field
+MAX_HEADER = 2048  # bytes of a line of them
 MAX_FIELD = 8 * 1024**2  # bytes of one text: descriptions are long
 MAX_TEXTS = 64 * 1024**2  # bytes of all that is not the file
 MAX_SIGNATURE = 64 * 1024
@@ -99,6 +101,8 @@ class FormReader:
                     "on_part_end": self._on_part_end,
                     "on_end": self._on_end,
                 },
+                max_header_count=MAX_HEADERS,
+                max_header_size=MAX_HEADER,
             )
         except FormParserError as problem:
             raise bad(f"The form's boundary cannot be used: {problem}.") from problem

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import msgspec
 from packaging.utils import NormalizedName
 
@@ -26,7 +25,7 @@ from proxyindex.model import (
 )
 from proxyindex.records import Examined
 from proxyindex.uploads.changes import note_of, selected
-from proxyindex.uploads.rejection import UploadRejected, on_disk
+from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import Publisher, Shown
 from proxyindex.uploads.shelf import SIDECARS
 from proxyindex.uploads.stage import Stage
@@ -45,19 +44,19 @@ async def push(
     page = await source.project(project, Inquiry())
     files = {file.filename: file for file in selected(page, version, None)}
     await target.claim(project)
-    stage = await on_disk(Stage, target.shelf.root)
+    stage = await target.shelf.run(Stage, target.shelf.root)
     try:
         for file in files.values():
-            await on_disk(_copy, file, stage)
+            await target.shelf.run(_copy, file, stage)
         async with target.shelf.locked(project):
             there = await target.files(project)
             new = [name for name, file in files.items() if not _has(there, file)]
             for name in new:
-                await on_disk(target.check_name, project, name, there)
-            await on_disk(_publish, target, stage, project, new, files, there)
+                await target.shelf.run(target.check_name, project, name, there)
+            await target.shelf.run(_publish, target, stage, project, new, files, there)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(stage.discard)
+            await target.shelf.run(stage.discard)
     return new
 
 

@@ -48,10 +48,9 @@ def no_other_index(name: str) -> UploadRejected:
     return UploadRejected(404, f"There is no other index {name[:80]!r} to push to.")
 
 
-async def on_disk(
-    call: Callable[[*Ts], T], *args: *Ts, limiter: CapacityLimiter | None = None
-) -> T:
-    """Run what blocks on our own folder. Raises `FolderRefused` for its `OSError`."""
+async def on_disk(call: Callable[[*Ts], T], *args: *Ts, limiter: CapacityLimiter) -> T:
+    """Run what blocks on our own folder, in threads that are not those of others: where the file
+    system of the folder hangs, so do they. Raises `FolderRefused` for its `OSError`."""
     try:
         return await anyio.to_thread.run_sync(call, *args, limiter=limiter)
     except OSError as problem:

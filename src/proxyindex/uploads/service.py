@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-import anyio.to_thread
+import anyio
 from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
@@ -122,12 +122,12 @@ class Publisher:
     @asynccontextmanager
     async def receiving(self, boundary: bytes) -> AsyncIterator[Receiving]:
         """An upload to be fed; what was not published is gone at the end."""
-        made = await on_disk(Receiving, self.shelf, boundary, self.terms.max_size)
+        made = await self.shelf.run(Receiving, self.shelf, boundary, self.terms.max_size)
         try:
             yield made
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(made.discard)
+                await self.shelf.run(made.discard)
 
     async def feed(self, receiving: Receiving, data: bytes) -> None:
         """Take more of the body. Raises `UploadRejected`, `FolderRefused`."""
@@ -149,9 +149,9 @@ class Publisher:
             existing = files.get(upload.filename)
             if existing is not None and existing.sha256 == upload.sha256:
                 return False
-            await on_disk(self.check_name, upload.project, upload.filename, files)
-            await on_disk(_complete, receiving, upload, inside, uploader)
-            return await on_disk(self._put, stage, upload, existing)
+            await self.shelf.run(self.check_name, upload.project, upload.filename, files)
+            await self.shelf.run(_complete, receiving, upload, inside, uploader)
+            return await self.shelf.run(self._put, stage, upload, existing)
 
     async def claim(self, project: NormalizedName) -> None:
         """Make sure that the name is ours, or nobody's.

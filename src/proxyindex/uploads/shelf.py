@@ -16,12 +16,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import msgspec
+from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
@@ -39,9 +40,13 @@ from proxyindex.uploads.stage import (
 )
 from proxyindex.uploads.steps import Step, carry_out, finish, sweep
 
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+
 DELETED = ".deleted"
 _MAX_DELETED = 32 * 1024**2  # bytes
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+_THREADS = 16
 SIDECARS = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
 
 
@@ -50,11 +55,13 @@ class Shelf:
 
     def __init__(self, root: Path, twin: Shelf | None = None) -> None:
         self.root = Path(os.path.abspath(root))
-        self._twin = twin  # the same folder under another path
+        # a twin is the same folder under another path
+        self._locks: Locks = twin._locks if twin else Locks(self.root / INCOMING / LOCKS)
+        self._threads = CapacityLimiter(_THREADS)
 
-    @cached_property
-    def _locks(self) -> Locks:
-        return self._twin._locks if self._twin else Locks(self.root / INCOMING / LOCKS)
+    async def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run what blocks on the folder. Raises `FolderRefused` for its `OSError`."""
+        return await on_disk(call, *args, limiter=self._threads)
 
     @asynccontextmanager
     async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
@@ -64,7 +71,7 @@ class Shelf:
         its names away.
         """
         async with self._alone(f"project {project}"):
-            await on_disk(finish, self.root, project)  # what a killed process had begun
+            await self.run(finish, self.root, project)  # what a killed process had begun
             yield
 
     def writing_pages(self) -> AbstractAsyncContextManager[None]:
@@ -73,8 +80,8 @@ class Shelf:
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
-        await on_disk(make_incoming, self.root)
-        async with self._locks.hold(key):
+        await self.run(make_incoming, self.root)
+        async with self._locks.hold(key, self.run):
             yield
 
     def home(self, project: NormalizedName) -> Path:

@@ -100,10 +100,11 @@ def read(path: Path) -> tuple[bytes, Signature | None]:
 def changing(path: Path) -> Iterator[bytes]:
     """What is in the file, while nobody else changes it by this function.
 
+    What is missing of its folder is made, and belongs to whom the folder above it does.
     Raises `AccountsError` if it cannot be read or locked.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        disk.make_folder(path.parent)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
         raise AccountsError(f"{path.parent} cannot be used: {problem.strerror}.") from problem

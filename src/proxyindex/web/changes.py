@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from packaging.utils import NormalizedName
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from proxyindex.names import InvalidName, normalize
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected, bad, no_folder
 from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import OUTCOME_HEADER, exchange_of
+from proxyindex.web.clients import address_of
 from proxyindex.web.simple import IndexService, index_of
 
 log = logging.getLogger(__name__)
@@ -30,11 +32,23 @@ def refuse_foreign(request: Request) -> None:
     It would send the password it knows along. `Sec-Fetch-Site` tells over TLS and on loopback only
     (Fetch Metadata, 2); `Origin` (RFC 6454, 7.3) comes with each POST and DELETE of a page, `null`
     from where it is nobody's to know.
+
+    Where our name is told (`public-url`), no other name in `Host` is taken for it: a page of others
+    can have its own name lead here (DNS rebinding). An address is nobody's but ours.
     """
-    own = [request.headers.get("host", ""), request.state.house.public_host]
+    public, asked = request.state.house.public_host, request.headers.get("host", "")
+    own = [public, asked] if not public or _is_address(asked) else [public]
     is_foreign = not _FOREIGN.isdisjoint(request.headers.getlist("sec-fetch-site"))
     if is_foreign or not all(_is_of(o, own) for o in request.headers.getlist("origin")):
         raise UploadRejected(403, "This is not taken from pages of other sites.")
+
+
+def _is_address(host: str) -> bool:
+    """Whether `host` or `host:port` is one, and no name."""
+    try:
+        return address_of(urlsplit(f"//{host}").hostname or "") is not None
+    except ValueError:
+        return False
 
 
 def _is_of(origin: str, hosts: Sequence[str]) -> bool:

@@ -145,7 +145,7 @@ def _pip(hints: ClientHints) -> Snippet:
         # measured with pip 26.3: loopback is trusted, but pages and files are not kept either
         remark = (
             "trusted-host lets pip use its own cache, which it does not over plain http."
-            if _is_loopback(hints)
+            if is_loopback(hints.base_url)
             else "Over plain http pip refuses an index that is not a trusted-host."
         )
     return Snippet("pip", "pip.conf", "\n".join(lines), remark)
@@ -157,7 +157,7 @@ def _docker(hints: ClientHints) -> Snippet:
     if _is_plain(hints):
         lines.append(f"ARG PIP_TRUSTED_HOST={_netloc(hints)}")
     remark = ""
-    if _is_loopback(hints):
+    if is_loopback(hints.base_url):
         remark = "Build with --network=host: in a container this address is the container's own."
     return Snippet("Docker", "Dockerfile", "\n".join(lines), remark)
 
@@ -170,9 +170,16 @@ def _is_plain(hints: ClientHints) -> bool:
     return urlsplit(hints.base_url).scheme == "http"
 
 
-def _is_loopback(hints: ClientHints) -> bool:
-    host = urlsplit(hints.base_url).hostname or ""
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host (in lower case, without port) is spelled as; `localhost` is one, for
+    no name server is asked for it (RFC 6761, 6.3). `None` for names."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
-        return host == "localhost"
+        return None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of a URL is spelled as this machine itself."""
+    address = address_of(urlsplit(url).hostname or "")
+    return address is not None and address.is_loopback
