@@ -61,12 +61,12 @@ class MetadataFinder:
         Raises `FileGone` when the wheel has none to be read, `UpstreamError` when it cannot be
         told now.
         """
-        flight, led = self._flights.join(wheel.key, lambda: self._search(wheel, upstream))
+        flight, led = self._flights.join(_search_key(wheel), lambda: self._search(wheel, upstream))
         self._shop.events.flight("metadata", "led" if led else "joined")
         return await in_time(flight.result, upstream, patience), led
 
     async def _search(self, wheel: File, upstream: Upstream) -> bytes:
-        async with self._shop.locks.hold(f"metadata {wheel.key}"):
+        async with self._shop.locks.hold(f"metadata {_search_key(wheel)}"):
             if (held := await anyio.to_thread.run_sync(self._held, wheel)) is not None:
                 return held
             ways: tuple[Callable[[File, Upstream], Awaitable[bytes | None]], ...] = (
@@ -175,9 +175,7 @@ class MetadataFinder:
 
     def _held(self, wheel: File) -> bytes | None:
         fact = self._fact(wheel)
-        known = (
-            fact.metadata if fact and fact.metadata else (wheel.core_metadata or {}).get("sha256")
-        )
+        known = fact.metadata if fact and fact.metadata else _promised(wheel)
         return self._shop.blobs.read(known, MAX_METADATA) if known else None
 
     def _extract_stored(self, wheel: File) -> bytes | None:
@@ -195,7 +193,7 @@ class MetadataFinder:
             self._shop.blobs.put(sha256, data)
         except StoreError as problem:
             self._shop.trouble.refused(problem)
-        if (wheel.core_metadata or {}).get("sha256") != sha256:
+        if _promised(wheel) != sha256:
             # what the page says anyhow would only have it made and rendered anew
             self._learn(wheel, sha256)
 
@@ -240,11 +238,25 @@ def local_metadata(path: Path, filename: str) -> bytes:
         return read_metadata(archive, filename)
 
 
+def _search_key(wheel: File) -> str:
+    """What has to be the same for one search to answer two: the wheel, and what its page says of
+    its metadata."""
+    return f"{wheel.key} {_promised(wheel)}"
+
+
+def _promised(wheel: File) -> str | None:
+    """The sha256 that the page tells of the metadata."""
+    return (wheel.core_metadata or {}).get("sha256")
+
+
+def _is_as_promised(data: bytes, wheel: File) -> bool:
+    return _promised(wheel) in (None, hashlib.sha256(data).hexdigest())
+
+
 def _objection(data: bytes, wheel: File) -> str | None:
     """Why these bytes are not the wheel's metadata, as far as can be told without the wheel."""
-    expected = (wheel.core_metadata or {}).get("sha256")
-    if expected is not None:
-        return None if hashlib.sha256(data).hexdigest() == expected else "its digest differs"
+    if _promised(wheel):
+        return None if _is_as_promised(data, wheel) else "its digest differs"
     core, name = parse_headers(data), parse_filename(wheel.filename)
     try:
         is_ours = core.name is not None and normalize(core.name) == name.project
