@@ -148,3 +148,20 @@ def test_a_file_is_fetched_once_for_all_indexes_workers_and_clients(
     found = {(answer.status, answer.body) for answer in answers}
     assert found == {(200, spec.body), (200, spec.metadata)}
     assert [upstream.count(spec.path + suffix) for suffix in ("", ".metadata")] == [1, 1]
+
+
+def test_a_part_of_a_wheel_does_not_belie_its_page(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    """The page tells the metadata's digest; whoever serves files can send a forged wheel's end."""
+    spec = wheel_spec("wanted", size=None)
+    upstream.project("wanted", spec)
+    upstream.script(spec.path + ".metadata", NOT_FOUND)
+    upstream.file(
+        FileSpec(filename=spec.filename, body=make_wheel("wanted", requires_dist=("payload",)))
+    )
+    running = server(upstream=upstream)
+    answer = running.get(f"/simple/wanted/{spec.filename}.metadata")
+    assert (answer.status, b"payload" in answer.body) == (502, False)
+    page = running.get("/simple/wanted/", {"Accept": JSON_TYPE}).json()
+    assert page["files"][0]["core-metadata"] == spec.advertised()

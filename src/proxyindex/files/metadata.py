@@ -137,11 +137,13 @@ class MetadataFinder:
         try:
             with whole_in_time(upstream):
                 size = wheel.size or await probe_size(wheel, upstream)
-            return await self._read_tail(wheel, size, upstream) if size else None
+            data = await self._read_tail(wheel, size, upstream) if size else None
         except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
             # the digest of the whole wheel will tell whether the archive is really broken
             log.debug("no ranged look into %s: %s", wheel.filename, problem)
             return None
+        # no digest proves a part: only the whole wheel may belie its page
+        return data if data is not None and _is_as_promised(data, wheel) else None
 
     async def _read_tail(self, wheel: File, size: int, upstream: Upstream) -> bytes:
         async def asked(begun: float, start: int, stop: int) -> bytes:
