@@ -1,6 +1,7 @@
 """A repository seen through a policy: verdicts carried out, failing closed."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 from packaging.utils import NormalizedName
@@ -10,7 +11,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, LocalOrigin, ProjectList, ProjectPage, Status
 from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Policy, Verdict
 from proxyindex.repository.filtered import Filtered
-from proxyindex.repository.remembered import Remembered, remembered
+from proxyindex.repository.remembered import Remembered, remembered, weight
 
 DEMO = NormalizedName("demo")
 BAD = Deny("no-bad", "it is bad")
@@ -182,6 +183,13 @@ async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
     assert {name: str(denied) for name, denied in quick.denied.items()} == {
         name: str(denied) for name, denied in slow.denied.items()
     }
+
+
+def test_all_that_may_be_long_weighs() -> None:
+    some = (file("1"), file("2"))
+    page = ProjectPage(NormalizedName("a"), some, ("1", "2", "3"), withdrawn=some[:1])
+    assert weight(page) == 7
+    assert weight(replace(page, denied={"x": Denied("x", "rule", "reason")})) == 8
 
 
 def test_remembered_pages_are_bounded_by_their_files() -> None:
