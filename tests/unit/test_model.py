@@ -122,7 +122,7 @@ def test_patience_is_never_negative() -> None:
             errors.DigestMismatch("up", "f", expected="a", actual="b"),
             "Upstream 'up' sent wrong bytes for f: b, not a.",
         ),
-        (errors.LoopDetected(), "The upstreams of this index lead back to itself."),
+        (errors.LoopDetected("up"), "Upstream 'up' leads back to this server."),
         (errors.StoreError("keep a file", "full"), "The cache could not keep a file: full."),
     ],
 )

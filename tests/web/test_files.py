@@ -297,7 +297,7 @@ async def test_an_encoded_sidecar_on_a_fresh_cache_is_decoded(house: House) -> N
     assert (await client.get(URL + ".metadata")).content == DEMO.metadata
 
 
-@pytest.mark.parametrize("sidecar", [404, 500, 200])
+@pytest.mark.parametrize("sidecar", [404, 500, 508, 200])
 async def test_metadata_that_upstream_cannot_give_is_made(house: House, sidecar: int) -> None:
     house.project("demo", DEMO)
     house.serves(DEMO.path + ".metadata", b"wrong", sidecar)

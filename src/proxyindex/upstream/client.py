@@ -182,7 +182,7 @@ class Client:
         try:
             await self._drain_refusal(response)
             if response.status_code == 508:
-                raise LoopDetected
+                raise LoopDetected(self._connection.name)
             yield Reply(self._connection.name, response)
         finally:
             await response.aclose()
