@@ -21,7 +21,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone, StoreError, UpstreamError
-from proxyindex.files.coding import identity
+from proxyindex.files.coding import small
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
@@ -118,20 +118,12 @@ class MetadataFinder:
         filename = wheel.filename + METADATA_SUFFIX
         sidecar = File(filename, wheel.origin, hashes=wheel.core_metadata or {})
         async with upstream.download(url, filename=filename) as reply:
-            body = identity(
-                reply,
-                sidecar,
+            return await small(
+                *(reply, sidecar),
                 upstream=upstream.name,
                 spool=self._shop.spool,
                 limit=MAX_METADATA,
             )
-            parts, size = [], 0
-            async for chunk in body:
-                size += len(chunk)
-                if size > MAX_METADATA:
-                    raise UpstreamError(upstream.name, "sent too long a sidecar")
-                parts.append(chunk)
-        return b"".join(parts)
 
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
         try:
