@@ -17,8 +17,8 @@
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
+    │  │  └─ LoopDetected        508; the upstream chain leads back to this server
     │  └─ DigestMismatch         502 before the body; an aborted connection after
-    ├─ LoopDetected              508; the upstream chain leads back to this server
     ├─ FileUnreadable            503; an own file that is being changed or may not be read
     └─ StoreError                503 on writing; on reading it is a miss
 
@@ -146,18 +146,18 @@ class UpstreamInvalid(UpstreamError):
     """An answer that cannot be used: malformed, of a foreign origin, or older than what we have."""
 
 
+class LoopDetected(UpstreamInvalid):
+    """An upstream says that our request came back to a server that had sent it."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream, "leads back to this server")
+
+
 class DigestMismatch(UpstreamError):
     """The bytes that arrived are not the bytes the page promised."""
 
     def __init__(self, upstream: str, filename: str, *, expected: str, actual: str) -> None:
         super().__init__(upstream, f"sent wrong bytes for {filename}: {actual}, not {expected}")
-
-
-class LoopDetected(ProxyindexError):
-    """A request came back to the server that sent it."""
-
-    def __init__(self) -> None:
-        super().__init__("The upstreams of this index lead back to itself.")
 
 
 class FileUnreadable(ProxyindexError):

@@ -120,18 +120,15 @@ class File(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """Names the bytes of this file for flights, locks and partials; safe as a file name."""
-        if self.sha256:
-            return f"sha256-{self.sha256}"
-        match self.origin:
-            case UpstreamOrigin(upstream, url, _):
-                return "url-" + hashlib.sha256(f"{upstream} {url}".encode()).hexdigest()
-            case MetadataOrigin(wheel):
-                return "metadata-" + wheel.key
-            case SignatureOrigin(signed):
-                return "signature-" + signed.key
-            case LocalOrigin(path) | ProvenanceOrigin(path):
-                return "path-" + hashlib.sha256(path.encode()).hexdigest()
+        """Names the work on an upstream's file: downloads, searches, notes; safe as a file name.
+
+        It is of the promise, and not of the digest alone: until bytes are proven, they are what
+        one upstream says on one page, and must answer nobody else's (decision 36).
+        """
+        assert isinstance(self.origin, UpstreamOrigin)
+        upstream, url, project = self.origin.upstream, self.origin.url, self.origin.project
+        promise = f"{upstream} {project} {self.filename} {self.sha256 or url}"
+        return hashlib.sha256(promise.encode()).hexdigest()
 
     def metadata(self) -> File | None:
         """The `.metadata` sibling as a file of its own, or `None` if it is not offered."""

@@ -163,11 +163,23 @@ def test_109_a_page_redirect_off_the_origin_is_not_found(
     server: ServerFactory, upstream: FakeUpstream, other_upstream: FakeUpstream, status: int
 ) -> None:
     other_upstream.project("lured", wheel_spec("lured"))
-    upstream.script(
-        "/simple/lured/", redirect(f"{other_upstream.url}/simple/lured/", status=status)
-    )
+    elsewhere = f"http://localhost:{other_upstream.port}/simple/lured/"
+    upstream.script("/simple/lured/", redirect(elsewhere, status=status))
     running = server(upstream=upstream)
     assert running.get("/simple/lured/", JSON).status == 404
+    assert other_upstream.connections == 0
+
+
+def test_109_a_page_redirect_to_https_gives_the_name_to_nobody(
+    server: ServerFactory, upstream: FakeUpstream, other_upstream: FakeUpstream
+) -> None:
+    other_upstream.project("private", wheel_spec("private", "99.0"))
+    for target in (upstream.url.replace("http:", "https:"), other_upstream.url):
+        upstream.script("/simple/private/", redirect(f"{target}/simple/private/"))
+        running = server("--upstream", upstream.simple_url, "--upstream", other_upstream.simple_url)
+        answer = running.get("/simple/private/", JSON)
+        assert (answer.status, "its url has to name what answers" in answer.text) == (502, True)
+        assert "private: Upstream" in running.logs
     assert other_upstream.connections == 0
 
 

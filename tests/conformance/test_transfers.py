@@ -172,6 +172,14 @@ def test_079_a_length_that_is_not_the_page_s_is_refused(cargo: Cargo) -> None:
     assert not cargo.is_stored()
 
 
+def test_079_a_page_that_tells_a_wrong_size_is_no_outage(cargo: Cargo) -> None:
+    cargo.offer(size=cargo.size + 1)
+    answer = cargo.get()
+    assert (answer.status, answer.header("retry-after")) == (502, None)
+    assert f"announced {cargo.size} bytes, not {cargo.size + 1}" in answer.text
+    assert cargo.upstream.count(cargo.path) > 1, "it may have been another file's for a moment"
+
+
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_a_broken_upstream_body_is_resumed_unseen_by_the_client(
     cargo: Cargo, is_reset: bool

@@ -263,6 +263,18 @@ async def test_a_completed_page_is_the_same_object_until_something_is_learned(
         assert place.events.alarms == ["changed-file"]
 
 
+async def test_the_memory_of_a_mirror_minds_versions_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # three files of two versions, and a page without any
+    monkeypatch.setattr("proxyindex.repository.copies._MEMO_WEIGHT", 6)
+    async with workplace(tmp_path, Source(upstream_of)) as place:
+        made = mirror(tmp_path, place)
+        first = await page(made)
+        await page(made, "other")
+        assert await page(made) is not first
+
+
 async def test_a_herd_gets_the_very_same_completed_page(tmp_path: Path) -> None:
     """Two equal ones would be filtered, rendered and compressed each."""
     async with workplace(tmp_path, Source(upstream_of)) as place:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -21,7 +22,7 @@ from proxyindex.policy.verdict import (
     Verdict,
 )
 from proxyindex.repository.filtered import Filtered
-from proxyindex.repository.remembered import Remembered, remembered
+from proxyindex.repository.remembered import Remembered, remembered, weight
 
 DEMO = NormalizedName("demo")
 BAD = Deny("no-bad", "it is bad")
@@ -238,6 +239,13 @@ async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
     assert {name: str(denied) for name, denied in quick.denied.items()} == {
         name: str(denied) for name, denied in slow.denied.items()
     }
+
+
+def test_all_that_may_be_long_weighs() -> None:
+    some = (file("1"), file("2"))
+    page = ProjectPage(NormalizedName("a"), some, ("1", "2", "3"), withdrawn=some[:1])
+    assert weight(page) == 7
+    assert weight(replace(page, denied={"x": Denied("x", "rule", "reason")})) == 8
 
 
 def test_remembered_pages_are_bounded_by_their_files() -> None:

@@ -191,6 +191,17 @@ async def test_a_loop_is_told_to_the_client(tmp_path: Path) -> None:
     async with workplace(tmp_path, always(508)) as place:
         with pytest.raises(LoopDetected):
             await ask(kept(place))
+        assert not place.breaker.is_open
+
+
+async def test_a_loop_does_not_stop_what_is_stored(tmp_path: Path) -> None:
+    source = always()
+    async with workplace(tmp_path, source) as place:
+        pages = kept(place)
+        await ask(pages)
+        source.reply = lambda request: answer(508)
+        place.clock.now += 1000
+        assert await ask(pages) == ("one", Outcome.STALE)
 
 
 # -- stale, expired ---

@@ -8,7 +8,6 @@ from proxyindex.errors import Denied, FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
     File,
-    LocalOrigin,
     MetadataOrigin,
     Origin,
     ProjectList,
@@ -26,30 +25,29 @@ def wheel(origin: Origin = UP, **facts: object) -> File:
     return File(WHEEL, origin, **facts)  # type: ignore[arg-type]
 
 
-def test_the_key_is_the_content_where_that_is_known() -> None:
-    known = {"hashes": {"sha256": "a" * 64}}
-    assert wheel(**known).key == wheel(LocalOrigin("p"), **known).key == "sha256-" + "a" * 64
+KNOWN = {"hashes": {"sha256": "a" * 64}}
 
 
-def test_without_a_digest_the_key_is_the_origin() -> None:
-    bare = wheel()
-    keys = [
-        bare.key,
-        wheel(LocalOrigin("p")).key,
-        wheel(UpstreamOrigin("other", UP.url)).key,
-        wheel(MetadataOrigin(bare)).key,
-        wheel(SignatureOrigin(bare)).key,
-    ]
-    assert len(set(keys)) == 5
-    assert [key.partition("-")[0] for key in keys] == [
-        "url",
-        "path",
-        "url",
-        "metadata",
-        "signature",
-    ]
-    assert all("/" not in key for key in keys)
-    assert wheel(UpstreamOrigin("up", UP.url, "elsewhere")).key == bare.key
+@pytest.mark.parametrize(
+    "other",
+    [
+        wheel(),
+        wheel(hashes={"sha256": "b" * 64}),
+        wheel(UpstreamOrigin("other", UP.url, "demo"), **KNOWN),
+        wheel(UpstreamOrigin("up", UP.url, "other"), **KNOWN),
+        File(SDIST, UP, **KNOWN),
+    ],
+    ids=["no digest", "digest", "upstream", "project", "name"],
+)
+def test_the_key_is_of_who_promised_which_bytes_and_where(other: File) -> None:
+    assert wheel(**KNOWN).key != other.key
+    assert all("/" not in file.key for file in (other, wheel(**KNOWN)))
+
+
+def test_the_key_of_a_digest_goes_by_no_address() -> None:
+    signed = UpstreamOrigin("up", UP.url + "?signature=1", "demo")
+    assert wheel(signed, **KNOWN).key == wheel(size=7, **KNOWN).key
+    assert wheel(signed).key != wheel().key, "without a digest nothing else tells the bytes"
 
 
 def test_metadata_is_a_file_of_its_own_where_it_is_offered() -> None:
@@ -124,7 +122,7 @@ def test_patience_is_never_negative() -> None:
             errors.DigestMismatch("up", "f", expected="a", actual="b"),
             "Upstream 'up' sent wrong bytes for f: b, not a.",
         ),
-        (errors.LoopDetected(), "The upstreams of this index lead back to itself."),
+        (errors.LoopDetected("up"), "Upstream 'up' leads back to this server."),
         (errors.StoreError("keep a file", "full"), "The cache could not keep a file: full."),
     ],
 )

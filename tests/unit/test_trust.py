@@ -221,6 +221,19 @@ async def test_a_redirect_elsewhere_does_not_remove_what_is_stored(
             await ask(place, pages, DAY)
 
 
+async def test_a_redirect_elsewhere_of_what_is_not_stored_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changing = Changing()
+    changing.body = None
+    async with workplace(tmp_path, Source(changing)) as place:
+        pages = kept(place)
+        for name in ("one", "other"):
+            with pytest.raises(ProjectNotFound):
+                await pages.get(name, Inquiry(), path=name)
+        assert caplog.text.count("redirects to another server") == 1
+
+
 @pytest.mark.parametrize("status", [404, 410])
 async def test_absence_is_doubted_where_another_would_take_the_name(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int

@@ -185,14 +185,29 @@ async def test_five_redirects_are_followed_and_no_sixth() -> None:
     assert len(script.asked) == 6
 
 
-@pytest.mark.parametrize(
-    "target", ["http://files.corp.example/", "https://up.corp.example/", "ftp://up.corp.example/"]
-)
-async def test_leaving_the_origin_is_told_apart_where_it_must_not_be_left(target: str) -> None:
+async def stay(target: str) -> None:
+    """Ask for what redirects to `target`, and only the origin may answer."""
     client = Client(connection(), transport=Script(redirect(target)))
+    async with client.get(BASE + "/x", {}, same_origin=True):
+        pass
+
+
+@pytest.mark.parametrize("target", ["http://files.corp.example/", "ftp://up.corp.example/"])
+async def test_leaving_the_origin_is_told_apart_where_it_must_not_be_left(target: str) -> None:
     with pytest.raises(OffOrigin):
-        async with client.get(BASE + "/x", {}, same_origin=True):
-            pass
+        await stay(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("https://UP.corp.example/", "https on port 443 of its host"),
+        ("http://up.corp.example:8080/x", "http on port 8080 of its host"),
+    ],
+)
+async def test_another_scheme_or_port_is_the_upstream_itself(target: str, told: str) -> None:
+    with pytest.raises(UpstreamInvalid, match=told):
+        await stay(target)
 
 
 @pytest.mark.parametrize(

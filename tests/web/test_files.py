@@ -297,7 +297,7 @@ async def test_an_encoded_sidecar_on_a_fresh_cache_is_decoded(house: House) -> N
     assert (await client.get(URL + ".metadata")).content == DEMO.metadata
 
 
-@pytest.mark.parametrize("sidecar", [404, 500, 200])
+@pytest.mark.parametrize("sidecar", [404, 500, 508, 200])
 async def test_metadata_that_upstream_cannot_give_is_made(house: House, sidecar: int) -> None:
     house.project("demo", DEMO)
     house.serves(DEMO.path + ".metadata", b"wrong", sidecar)
@@ -399,9 +399,21 @@ async def test_a_signature_is_passed_through(house: House) -> None:
     assert reply.headers["cache-control"] == "max-age=0, must-revalidate"
 
 
-async def test_an_endless_signature_is_refused(house: House) -> None:
+async def test_an_encoded_signature_is_decoded(house: House) -> None:
     house.project("demo", SDIST)
-    house.serves(SDIST.path + ".asc", b"x" * 100_000)
+    packed = gzip.compress(b"-----BEGIN PGP SIGNATURE-----")
+    house.serves(SDIST.path + ".asc", packed, content_encoding="gzip")
+    client = await house.client()
+    reply = await client.get(f"/simple/demo/{SDIST.filename}.asc")
+    assert (reply.content, "content-encoding" in reply.headers) == (gzip.decompress(packed), False)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_an_endless_signature_is_refused(house: House, coding: str) -> None:
+    house.project("demo", SDIST)
+    endless = b"x" * 100_000
+    body = gzip.compress(endless) if coding == "gzip" else endless
+    house.serves(SDIST.path + ".asc", body, content_encoding=coding)
     client = await house.client()
     assert (await client.get(f"/simple/demo/{SDIST.filename}.asc")).status_code == 502
 

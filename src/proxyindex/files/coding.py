@@ -60,6 +60,17 @@ async def identity(
             yield piece
 
 
+async def small(reply: Reply, file: File, *, upstream: str, spool: Path, limit: int) -> bytes:
+    """All of the file's own bytes. Raises what `identity` does, and `UpstreamInvalid` for more
+    than `limit`."""
+    body = bytearray()
+    async for chunk in identity(reply, file, upstream=upstream, spool=spool, limit=limit):
+        body += chunk
+        if len(body) > limit:
+            raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
+    return bytes(body)
+
+
 def _spool(folder: Path | None) -> BinaryIO:
     """A file without a name."""
     try:

@@ -63,6 +63,8 @@ class Fetching:
                 began = self.writing.written > 0
                 pause = pause_before(problem, failures - 1)
                 if failures > (MAX_RESUMES if began else self._upstream.retries) or pause is None:
+                    if isinstance(problem.__cause__, OtherFile):  # no outage: page or file lies
+                        raise UpstreamInvalid(self._upstream.name, problem.problem) from problem
                     raise
                 log.info("%s; resuming %s at %d", problem, self._file.filename, before)
                 self._shop.events.transfer(self._upstream.name, "resumed", 0)

@@ -21,7 +21,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone, StoreError, UpstreamError
-from proxyindex.files.coding import identity
+from proxyindex.files.coding import small
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
@@ -61,12 +61,12 @@ class MetadataFinder:
         Raises `FileGone` when the wheel has none to be read, `UpstreamError` when it cannot be
         told now.
         """
-        flight, led = self._flights.join(wheel.key, lambda: self._search(wheel, upstream))
+        flight, led = self._flights.join(_search_key(wheel), lambda: self._search(wheel, upstream))
         self._shop.events.flight("metadata", "led" if led else "joined")
         return await in_time(flight.result, upstream, patience), led
 
     async def _search(self, wheel: File, upstream: Upstream) -> bytes:
-        async with self._shop.locks.hold(f"metadata {wheel.key}"):
+        async with self._shop.locks.hold(f"metadata {_search_key(wheel)}"):
             if (held := await anyio.to_thread.run_sync(self._held, wheel)) is not None:
                 return held
             ways: tuple[Callable[[File, Upstream], Awaitable[bytes | None]], ...] = (
@@ -118,30 +118,24 @@ class MetadataFinder:
         filename = wheel.filename + METADATA_SUFFIX
         sidecar = File(filename, wheel.origin, hashes=wheel.core_metadata or {})
         async with upstream.download(url, filename=filename) as reply:
-            body = identity(
-                reply,
-                sidecar,
+            return await small(
+                *(reply, sidecar),
                 upstream=upstream.name,
                 spool=self._shop.spool,
                 limit=MAX_METADATA,
             )
-            parts, size = [], 0
-            async for chunk in body:
-                size += len(chunk)
-                if size > MAX_METADATA:
-                    raise UpstreamError(upstream.name, "sent too long a sidecar")
-                parts.append(chunk)
-        return b"".join(parts)
 
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
         try:
             with whole_in_time(upstream):
                 size = wheel.size or await probe_size(wheel, upstream)
-            return await self._read_tail(wheel, size, upstream) if size else None
+            data = await self._read_tail(wheel, size, upstream) if size else None
         except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
             # the digest of the whole wheel will tell whether the archive is really broken
             log.debug("no ranged look into %s: %s", wheel.filename, problem)
             return None
+        # no digest proves a part: only the whole wheel may belie its page
+        return data if data is not None and _is_as_promised(data, wheel) else None
 
     async def _read_tail(self, wheel: File, size: int, upstream: Upstream) -> bytes:
         async def asked(begun: float, start: int, stop: int) -> bytes:
@@ -175,8 +169,8 @@ class MetadataFinder:
 
     def digest(self, wheel: File) -> str | None:
         """The sha256 of its metadata, as far as it is known: advertised, or found before."""
-        if advertised := (wheel.core_metadata or {}).get("sha256"):
-            return advertised
+        if promised := _promised(wheel):
+            return promised
         fact = self._shop.fact(wheel)
         return (fact and fact.metadata) or None
 
@@ -197,10 +191,9 @@ class MetadataFinder:
             self._shop.blobs.put(sha256, data)
         except StoreError as problem:
             self._shop.trouble.refused(problem)
-        told = wheel.core_metadata
-        if (told or {}).get("sha256") != sha256:
+        if _promised(wheel) != sha256:
             # what the page says anyhow would only have it made and rendered anew
-            may_wait = told is not None and "sha256" not in told
+            may_wait = wheel.core_metadata is not None and _promised(wheel) is None
             self._shop.learn(wheel, Fact(metadata=sha256), may_wait=may_wait)
 
 
@@ -230,11 +223,25 @@ def local_metadata(path: Path, filename: str) -> bytes:
         return read_metadata(archive, filename)
 
 
+def _search_key(wheel: File) -> str:
+    """What has to be the same for one search to answer two: the wheel, and what its page says of
+    its metadata."""
+    return f"{wheel.key} {_promised(wheel)}"
+
+
+def _promised(wheel: File) -> str | None:
+    """The sha256 that the page tells of the metadata."""
+    return (wheel.core_metadata or {}).get("sha256")
+
+
+def _is_as_promised(data: bytes, wheel: File) -> bool:
+    return _promised(wheel) in (None, hashlib.sha256(data).hexdigest())
+
+
 def _objection(data: bytes, wheel: File) -> str | None:
     """Why these bytes are not the wheel's metadata, as far as can be told without it. Blocks."""
-    expected = (wheel.core_metadata or {}).get("sha256")
-    if expected is not None:
-        return None if hashlib.sha256(data).hexdigest() == expected else "its digest differs"
+    if _promised(wheel):
+        return None if _is_as_promised(data, wheel) else "its digest differs"
     core, name = parse_headers(data), parse_filename(wheel.filename)
     try:
         is_ours = core.name is not None and normalize(core.name) == name.project

@@ -19,9 +19,9 @@ from proxyindex.errors import (
     FileReplaced,
     FileUnreadable,
     NotHeld,
-    UpstreamError,
     UpstreamUnavailable,
 )
+from proxyindex.files.coding import small
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Stored
 from proxyindex.files.downloads import Downloads
@@ -70,6 +70,7 @@ class FileService:
         self._notes = notes
         self._worker = shop.worker
         self._provers = shop.provers
+        self._spool = shop.spool
         self._proving: Flights[bool] = Flights(tasks)
         self._is_offline = is_offline
 
@@ -177,11 +178,19 @@ class FileService:
         inquiry.outcome = Outcome.FETCHED
         try:
             with whole_in_time(upstream):
-                data = await _fetch_signature(file, signed, upstream)
+                data = await self._fetch_signature(file, signed, upstream)
         except FileGone:
             await self._worker.run(self._notes.remember, note, b"", _NO_SIGNATURE_SECONDS)
             raise
         return _in_memory(data, is_immutable=False)
+
+    async def _fetch_signature(self, file: File, signed: File, upstream: Upstream) -> bytes:
+        assert isinstance(signed.origin, UpstreamOrigin)
+        url = signed.origin.sibling(SIGNATURE_SUFFIX)
+        async with upstream.download(url, filename=file.filename) as reply:
+            return await small(
+                *(reply, file), upstream=upstream.name, spool=self._spool, limit=_MAX_SIGNATURE
+            )
 
 
 async def _open_own(file: File, path: str, inquiry: Inquiry) -> Stored:
@@ -245,15 +254,3 @@ def _is_volatile(file: File) -> bool:
 def _in_memory(data: bytes, *, is_immutable: bool = True) -> InMemory:
     digest = hashlib.sha256(data).hexdigest()
     return InMemory(data, sha256=digest, modified=None, is_immutable=is_immutable)
-
-
-async def _fetch_signature(file: File, signed: File, upstream: Upstream) -> bytes:
-    assert isinstance(signed.origin, UpstreamOrigin)
-    url = signed.origin.sibling(SIGNATURE_SUFFIX)
-    async with upstream.download(url, filename=file.filename) as reply:
-        data = b""
-        async for chunk in reply.raw():
-            data += chunk
-            if len(data) > _MAX_SIGNATURE:
-                raise UpstreamError(upstream.name, "sent too long a signature")
-    return data

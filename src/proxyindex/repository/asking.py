@@ -89,6 +89,7 @@ class Asking(Generic[T]):
         self._copies = copies
         self._suspect = suspect
         self._believed = believed
+        self._redirect_is_told = False
         self._trust = Trust(
             terms.upstream.name,
             terms.id,
@@ -164,6 +165,8 @@ class Asking(Generic[T]):
             case Absent():
                 if self._suspect and self._is_worth_keeping(copy):
                     await self._check_absence(key, answer, doubted)
+                elif answer.is_elsewhere:
+                    self._tell_of_redirect(key)
                 await self._forget(key)
             case _:
                 name = self._upstream.name
@@ -258,6 +261,17 @@ class Asking(Generic[T]):
         elif self._doubts_absence:
             phrase = "says that there is no such project any more"
             await self._trust.check(key, doubted, phrase, "lost-project")
+
+    def _tell_of_redirect(self, key: str) -> None:
+        """Once: whoever sends unknown names on does so for each, but a log-in page does, too."""
+        if not self._redirect_is_told:
+            self._redirect_is_told = True
+            log.warning(
+                "%s: upstream %r redirects to another server instead of answering; that is taken "
+                "for 'no such project', with this name and any other not stored",
+                key,
+                self._upstream.name,
+            )
 
     def _is_worth_keeping(self, copy: Copy[T] | None) -> bool:
         """Whether it may ever be served again: what is too old must not stop what replaces it,

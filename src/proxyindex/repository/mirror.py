@@ -19,7 +19,7 @@ from proxyindex.model import NO_PROJECTS, File, ProjectList, ProjectPage
 from proxyindex.repository.asking import Terms
 from proxyindex.repository.kept import Kept
 from proxyindex.repository.learned import changed_files, complete, gone
-from proxyindex.repository.remembered import Remembered, remembered
+from proxyindex.repository.remembered import Remembered, remembered, weight
 from proxyindex.repository.trust import shrinkage
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.facts import Facts
@@ -64,7 +64,7 @@ class Mirror:
             terms,
             tasks,
             parse=self._parse_page,
-            weigh=lambda page: 1 + len(page.files),
+            weigh=weight,
             suspect=shrinkage,
             believed=self._believed,
         )

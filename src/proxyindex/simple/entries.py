@@ -22,7 +22,7 @@ from proxyindex.names import is_safe_filename, parse_filename, version_key
 from proxyindex.texts import one_line
 
 API_VERSION = "1.4"
-MAX_FILES = 200_000  # the largest real page has 12,000
+MAX_FILES = 200_000  # and versions; the largest real page has 12,000
 MAX_PROJECTS = 2_000_000  # PyPI has 800,000
 MAX_URL = 8192
 MAX_TEXT = 4096  # of a reason
@@ -115,13 +115,15 @@ def build_page(
 
     `found` has one item for each entry, `None` where it is not to be listed. `versions` is the
     upstream's own list, if it has one; the files' versions join it. A quarantined project keeps its
-    versions and has no files (PEP 792). Raises `InvalidPage` when there are more than `MAX_FILES`.
+    versions and has no files (PEP 792). Raises `InvalidPage` when there are more than `MAX_FILES`
+    of either.
     """
-    found = list(found)
-    if len(found) > MAX_FILES:
-        raise InvalidPage(f"it lists more than {MAX_FILES} files")
+    found, versions = list(found), versions if isinstance(versions, list) else []
+    for listed, what in ((found, "files"), (versions, "versions")):
+        if len(listed) > MAX_FILES:
+            raise InvalidPage(f"it lists more than {MAX_FILES} {what}")
     files = _once_each([file for file in found if file is not None])
-    told = [text for text in versions if _is_version(text)] if isinstance(versions, list) else []
+    told = [text for text in versions if _is_version(text)]
     named = dict.fromkeys([file.version for file in files if file.version])
     return ProjectPage(
         name=source.project,

@@ -22,7 +22,7 @@ import httpx
 from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.texts import whole_number
 from proxyindex.unzip import Unzip
-from proxyindex.upstream.border import Border, is_closed
+from proxyindex.upstream.border import Border, UrlOrigin, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.proxies import Proxies, ProxyUnusable
@@ -62,7 +62,7 @@ class Connection:
 
 
 class OffOrigin(Exception):
-    """A redirect left the upstream's origin where only the origin itself may answer."""
+    """A redirect left the upstream's host where only its origin itself may answer."""
 
 
 def _nothing() -> None:
@@ -181,7 +181,7 @@ class Client:
         try:
             await self._drain_refusal(response)
             if response.status_code == 508:
-                raise LoopDetected
+                raise LoopDetected(self._connection.name)
             yield Reply(self._connection.name, response)
         finally:
             await response.aclose()
@@ -205,8 +205,8 @@ class Client:
             await self._drain_refusal(response)
             await response.aclose()
             target = self._target(url, location)
-            if same_origin and not self._is_same_origin(target):
-                raise OffOrigin
+            if same_origin:
+                self._check_origin(target)
             url = target
         raise UpstreamInvalid(name, f"redirected more than {MAX_REDIRECTS} times")
 
@@ -219,11 +219,21 @@ class Client:
             raise UpstreamInvalid(self._connection.name, "redirected to no URL") from problem
         return target
 
-    def _is_same_origin(self, url: str) -> bool:
+    def _check_origin(self, target: str) -> None:
+        """Raises `OffOrigin` for another host, and `UpstreamInvalid` for another scheme or port of
+        the same one: there the upstream itself would answer, so it has not said "not found"."""
         try:
-            return self.border.is_index_origin(url)
-        except ValueError:
-            return False
+            origin = UrlOrigin.of(target)
+        except ValueError as problem:
+            raise OffOrigin from problem
+        if origin.host != self.border.index.host:
+            raise OffOrigin
+        if origin != self.border.index:
+            raise UpstreamInvalid(
+                self._connection.name,
+                f"redirects to {origin.scheme} on port {origin.port} of its host: "
+                "its url has to name what answers",
+            )
 
     async def _drain_refusal(self, response: httpx.Response) -> None:
         """Read the short body of an answer that nobody will read: only then is the connection

@@ -45,9 +45,9 @@ class NotModified:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Upstream says that there is no such project (404, 410, or a redirect off its origin).
+    """Upstream says that there is no such project (404, 410, or a redirect to another host).
 
-    `is_elsewhere`: a redirect to another origin. Some indexes send unknown names to PyPI that way,
+    `is_elsewhere`: such a redirect. Some indexes send unknown names to PyPI that way,
     but login portals do the same.
     """
 

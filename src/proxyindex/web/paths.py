@@ -9,8 +9,6 @@ import re
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from proxyindex.errors import LoopDetected
-
 MAX_TARGET = 2048
 _SLASHES = re.compile(r"/{2,}")
 # %00, controls, encoded separators, encoded dots, and percent signs that encode nothing
@@ -46,7 +44,7 @@ class PathGuard:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         if any(name == b"via" and self._via in value for name, value in scope["headers"]):
-            return 508, str(LoopDetected())
+            return 508, "The upstreams of this index lead back to itself."
         raw = scope.get("raw_path") or scope["path"].encode()
         if len(raw) > MAX_TARGET:
             return 400, f"The path is longer than {MAX_TARGET} bytes."

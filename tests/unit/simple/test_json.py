@@ -392,6 +392,8 @@ def test_the_number_of_files_and_of_parts_is_bounded(monkeypatch):
     monkeypatch.setattr(entries_module, "MAX_FILES", 2)
     with pytest.raises(InvalidPage, match="more than 2 files"):
         parse({"files": [{}, {}, {}]})
+    with pytest.raises(InvalidPage, match="more than 2 versions"):
+        parse({"files": [], "versions": ["1", "1", None]})
     with pytest.raises(InvalidPage, match="more than 200000 files"):
         parse_page(b'{"files": [' + b"1," * 200_000 + b"1]}", JSON, **SOURCE)
     with pytest.raises(InvalidPage, match="parts"):
