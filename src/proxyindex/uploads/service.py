@@ -70,11 +70,11 @@ class Receiving:
     """One upload while it arrives. All of it blocks on the disk."""
 
     def __init__(self, shelf: Shelf, boundary: bytes, max_size: int) -> None:
-        self.stage = Stage(shelf.root)
+        self._reader = FormReader(boundary, self._write)  # first: it may refuse
         self._max_size = max_size
+        self.stage = Stage(shelf.root)
         try:
             self._content = Content(self.stage.content)
-            self._reader = FormReader(boundary, self._write)
         except BaseException:
             self.stage.discard()
             raise
