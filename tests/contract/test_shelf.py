@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +16,9 @@ import anyio
 import pytest
 from packaging.utils import canonicalize_name
 
+from proxyindex.uploads.rejection import FolderRefused
 from proxyindex.uploads.shelf import DELETED, Shelf, Shelves
-from proxyindex.uploads.stage import Stage
+from proxyindex.uploads.stage import INCOMING, LOCKS, is_changeable, make_incoming
 
 DEMO = canonicalize_name("demo")
 FILE = "demo-1.0.tar.gz"
@@ -29,7 +35,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_a_name_that_is_taken_costs_nobody_his_sidecars(home: Path) -> None:
-    stage = Stage(home.parent)
+    stage = Shelf(home.parent).stage()
     (stage.path / FILE).write_text("ours")
     stage.put(FILE + ".json", b"ours.json")
     with pytest.raises(FileExistsError):
@@ -77,3 +83,44 @@ async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path)
         assert waiting.cancelled_caught
     async with other.locked(DEMO):
         pass
+
+
+async def test_without_locks_between_processes_nothing_is_changed(home: Path) -> None:
+    (home.parent / INCOMING / LOCKS).mkdir(parents=True)  # root can open all others
+    shelf = Shelf(home.parent)
+    with pytest.raises(FolderRefused):
+        async with shelf.locked(DEMO):
+            pytest.fail("alone, and cannot know it")
+    with pytest.raises(OSError, match="directory"):
+        shelf.stage()
+
+
+async def test_a_file_system_without_locks_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with pytest.raises(FolderRefused, match="No locks available"):
+        async with Shelf(home.parent).locked(DEMO):
+            pytest.fail("alone, and cannot know it")
+
+
+@pytest.mark.parametrize("lost", [".incoming/locks", ".incoming"])
+async def test_locks_that_were_lost_are_shared_again(home: Path, lost: str) -> None:
+    root = home.parent
+    root.chmod(0o2775)
+    shelf = Shelf(root)
+    async with shelf.locked(DEMO):
+        pass
+    path = root / lost
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    async with shelf.locked(DEMO):
+        assert stat.S_IMODE((root / INCOMING / LOCKS).stat().st_mode) == 0o660
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any file")
+def test_locks_of_somebody_else_are_told(home: Path) -> None:
+    (make_incoming(home.parent) / LOCKS).chmod(0o400)
+    assert not is_changeable(home.parent)

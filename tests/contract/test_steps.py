@@ -8,8 +8,12 @@ import msgspec
 import pytest
 from packaging.utils import NormalizedName
 
-from proxyindex.uploads.stage import INCOMING, LOCKS, Stage, staged
-from proxyindex.uploads.steps import Step, carry_out, finish, sweep
+from proxyindex.store.locks import Locks
+from proxyindex.uploads.shelf import Shelf
+from proxyindex.uploads.stage import INCOMING, LOCKS
+from proxyindex.uploads.steps import Step, carry_out, finish
+from tests.support.hermetic import wait_until
+from tests.support.stores import child, kill, line
 
 DEMO = NormalizedName("demo")
 STEPS = [Step("demo/old"), Step("demo/new", "new"), Step("demo/new.asc")]
@@ -27,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def left(root: Path, steps: bytes) -> Path:
     """A decided change whose process was killed right behind the rename."""
     decided = root / INCOMING / "=demo"
-    decided.mkdir(parents=True)
+    decided.mkdir(parents=True, exist_ok=True)
     (decided / "new").write_bytes(b"new")
     (decided / ".steps").write_bytes(steps)
     return decided
@@ -38,7 +42,7 @@ def names(root: Path) -> list[str]:
 
 
 def test_all_steps_are_taken_and_nothing_is_left(root: Path) -> None:
-    with staged(root) as stage:
+    with Shelf(root).staged() as stage:
         stage.put("new", b"new")
         carry_out(stage, root, DEMO, STEPS)
     assert names(root) == ["new"]
@@ -49,12 +53,12 @@ def test_all_steps_are_taken_and_nothing_is_left(root: Path) -> None:
 def test_what_was_decided_is_done_by_others(root: Path, by: str) -> None:
     left(root, msgspec.json.encode(STEPS))
     if by == "a sweep":
-        assert sweep(root) == 1
+        assert Shelf(root).sweep() == 1
     else:
         finish(root, DEMO)
     assert names(root) == ["new"]
-    assert not list((root / INCOMING).iterdir())
-    assert sweep(root) == 0
+    assert not [path for path in (root / INCOMING).iterdir() if path.is_dir()]
+    assert Shelf(root).sweep() == 0
 
 
 def test_what_was_taken_is_not_taken_again(root: Path) -> None:
@@ -64,12 +68,58 @@ def test_what_was_taken_is_not_taken_again(root: Path) -> None:
     assert (root / "demo" / "new").read_bytes() == b"new"
 
 
-def test_a_change_under_way_is_left_to_its_process(root: Path) -> None:
-    stage = Stage(root)
+HOLDER = """
+    import sys
+    from pathlib import Path
+    from proxyindex.uploads.shelf import Shelf
+    stage = Shelf(Path(sys.argv[1])).stage()
     stage.put("new", b"new")
-    assert sweep(root) == 0
+    print(stage.path.name, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_change_under_way_is_left_to_its_process(root: Path) -> None:
+    shelf = Shelf(root)
+    stage = shelf.stage()
+    stage.put("new", b"new")
+    assert shelf.sweep() == 0
+    other = child(HOLDER, root)
+    name = line(other)
+    assert shelf.sweep() == 0
     assert (stage.path / "new").exists()
+    assert (root / INCOMING / name / "new").exists()
+    kill(other)
+    assert wait_until(shelf.sweep, "the lock of the dead") == 1
+    assert not (root / INCOMING / name).exists()
     stage.discard()
+
+
+def test_a_stage_is_locked_by_a_regular_file(root: Path) -> None:
+    """Linux's NFS keeps locks of such apart for all machines, and of folders for none."""
+    other = child(HOLDER, root)
+    name = line(other)
+    assert not Locks(root / INCOMING / LOCKS, is_strict=True).try_acquire(name)
+    kill(other)
+
+
+async def test_a_decided_change_is_left_to_who_has_the_project(root: Path) -> None:
+    shelf = Shelf(root)
+    async with shelf.locked(DEMO):
+        left(root, msgspec.json.encode(STEPS))
+        assert shelf.sweep() == 0
+    assert shelf.sweep() == 1
+    assert names(root) == ["new"]
+
+
+def test_where_nobody_can_lock_nothing_is_swept(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left(root, msgspec.json.encode(STEPS))
+    (root / INCOMING / LOCKS).mkdir()
+    assert Shelf(root).sweep() == 0
+    assert names(root) == ["new.asc", "old"]
+    assert "cannot be swept" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ from proxyindex.uploads.service import (
     sha256_of,
 )
 from proxyindex.uploads.shelf import Shelf
-from proxyindex.uploads.stage import Stage, staged
-from proxyindex.uploads.steps import sweep
+from proxyindex.uploads.stage import Stage
 
 
 class Folder:
@@ -93,7 +92,7 @@ class Folder:
         self, wanted: Sequence[Distribution], *, overwrite: bool, advance: Advance
     ) -> Iterator[tuple[Distribution, Outcome]]:
         """One after the other; each is there for good when it is told."""
-        sweep(self._shelf.root)
+        self._shelf.sweep()
         publisher = self._publisher(overwrite=overwrite)
         for each in wanted:
             with _said(self._folder):
@@ -113,7 +112,7 @@ class Folder:
             return ()
         root = self._shelf.root
         alone = self._portal.wrap_async_context_manager(self._shelf.writing_pages())
-        with _said(self._folder), alone, staged(root) as stage:
+        with _said(self._folder), alone, self._shelf.staged() as stage:
             names = local_names(root)
             without = {name for name in names if not (root / name / HTML_NAME).exists()}
             wanted = sorted(without.union(projects).intersection(names))

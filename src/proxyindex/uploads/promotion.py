@@ -45,7 +45,7 @@ async def push(
     page = await source.project(project, Inquiry())
     files = {file.filename: file for file in selected(page, version, None)}
     await target.claim(project)
-    stage = await on_disk(Stage, target.shelf.root)
+    stage = await on_disk(target.shelf.stage)
     try:
         for file in files.values():
             await on_disk(_copy, file, stage)

@@ -72,7 +72,7 @@ class Receiving:
     def __init__(self, shelf: Shelf, boundary: bytes, max_size: int) -> None:
         self._reader = FormReader(boundary, self._write)  # first: it may refuse
         self._max_size = max_size
-        self.stage = Stage(shelf.root)
+        self.stage = shelf.stage()
         try:
             self._content = Content(self.stage.content)
         except BaseException:

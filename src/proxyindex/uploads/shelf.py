@@ -17,7 +17,11 @@ import errno
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+)
 from functools import cached_property
 from pathlib import Path
 
@@ -37,7 +41,7 @@ from proxyindex.uploads.stage import (
     make_incoming,
     staged,
 )
-from proxyindex.uploads.steps import Step, carry_out, finish, sweep
+from proxyindex.uploads.steps import Step, carry_out, finish, lock_of, sweep
 
 DELETED = ".deleted"
 _MAX_DELETED = 32 * 1024**2  # bytes
@@ -54,7 +58,21 @@ class Shelf:
 
     @cached_property
     def _locks(self) -> Locks:
-        return self._twin._locks if self._twin else Locks(self.root / INCOMING / LOCKS)
+        if self._twin:
+            return self._twin._locks
+        return Locks(self.root / INCOMING / LOCKS, is_strict=True)
+
+    def stage(self) -> Stage:
+        """A new one, to be discarded in the end."""
+        return Stage(self.root, self._locks)
+
+    def staged(self) -> AbstractContextManager[Stage]:
+        """A new stage, gone at the end, published or not."""
+        return staged(self.root, self._locks)
+
+    def sweep(self) -> int:
+        """Finish or remove what killed processes have left; the number of changes."""
+        return sweep(self.root, self._locks)
 
     @asynccontextmanager
     async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
@@ -63,7 +81,7 @@ class Shelf:
         Raises `FolderRefused` if there is no folder: an empty one made in its place would give all
         its names away.
         """
-        async with self._alone(f"project {project}"):
+        async with self._alone(lock_of(project)):
             await on_disk(finish, self.root, project)  # what a killed process had begun
             yield
 
@@ -74,7 +92,7 @@ class Shelf:
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
         await on_disk(make_incoming, self.root)
-        async with self._locks.hold(key):
+        async with self._locks.hold(key, on_disk):
             yield
 
     def home(self, project: NormalizedName) -> Path:
@@ -134,7 +152,7 @@ class Shelf:
 
     def write_records(self, project: NormalizedName, found: Mapping[Path, Record]) -> None:
         """Replace what is noted of these files, all in one change."""
-        with staged(self.root) as stage:
+        with self.staged() as stage:
             steps = []
             for path, record in found.items():
                 name = record_path(path).name
@@ -146,7 +164,7 @@ class Shelf:
         """Delete files, all in one change; their names and the project's stay taken."""
         self._note_deleted(project, [path.name for path in paths])
         gone = [_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS)]
-        with staged(self.root) as stage:
+        with self.staged() as stage:
             carry_out(stage, self.root, project, [Step(self._place(path)) for path in gone])
 
     def _steps_in(self, stage: Stage, filename: str, path: Path) -> Iterator[Step]:
@@ -212,9 +230,9 @@ class Shelves:
         return self._shelves.setdefault(path, Shelf(path, next(twins, None)))
 
     def sweep(self) -> None:
-        """Remove what killed processes have left in them. Blocks."""
-        for root in list(self._shelves):
-            sweep(root)
+        """Finish or remove what killed processes have left in them. Blocks."""
+        for shelf in list(self._shelves.values()):
+            shelf.sweep()
 
 
 def _link(source: Path, place: Path) -> None:

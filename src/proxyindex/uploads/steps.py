@@ -12,19 +12,19 @@ All of it blocks, and `OSError` passes through.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex.disk import sync_folder
-from proxyindex.uploads.stage import INCOMING, Stage, stages
+from proxyindex.store.locks import Locks
+from proxyindex.uploads.stage import INCOMING, Stage, make_incoming, stages
 
 log = logging.getLogger(__name__)
 
@@ -57,48 +57,46 @@ def finish(root: Path, project: NormalizedName) -> None:
     """Carry out what was decided and left. To be called by who holds the project's lock."""
     decided = _decided(root, project)
     if decided.exists():
-        with _alone(decided, fcntl.LOCK_EX) as is_left:
-            if is_left:
-                _go_on(root, decided)
+        _go_on(root, decided)
 
 
-def sweep(root: Path) -> int:
-    """Finish or remove what killed processes have left below `root`; the number of changes."""
-    return sum(_end(root, path) for path in stages(root))
+def lock_of(project: str) -> str:
+    """Names the lock of the project."""
+    return f"project {project}"
 
 
-def _end(root: Path, path: Path) -> bool:
-    with _alone(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_left:
-        if not is_left:
-            return False
-        if path.name.startswith(_DECIDED):
-            try:
+def sweep(root: Path, locks: Locks) -> int:
+    """Finish or remove what killed processes have left below `root`; the number of changes.
+
+    `locks` are those of `root`: nobody is at work on what is not locked.
+    """
+    found = stages(root)
+    try:
+        if found:
+            make_incoming(root)  # with the file of locks, without which nobody can tell
+        return sum(_end(root, path, locks) for path in found)
+    except OSError as problem:
+        log.warning("what was left in %r cannot be swept: %s", str(root), problem)
+        return 0
+
+
+def _end(root: Path, path: Path, locks: Locks) -> bool:
+    is_decided = path.name.startswith(_DECIDED)
+    key = lock_of(path.name.removeprefix(_DECIDED)) if is_decided else path.name
+    if not locks.try_acquire(key):
+        return False
+    try:
+        if is_decided:
+            if path.exists():  # who had the lock may have finished it
                 _go_on(root, path)
-            except OSError as problem:  # who changes the project next is told
-                log.warning("a change of %r cannot be finished: %s", path.name[1:], problem)
-                return False
         else:
             shutil.rmtree(path, ignore_errors=True)
-        return True
-
-
-@contextmanager
-def _alone(path: Path, how: int) -> Iterator[bool]:
-    """Holds the lock of a stage; whether it was had, and the stage is still there."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(fd, how)
-            is_left = os.path.samestat(os.stat(path), os.fstat(fd))
-        except OSError:
-            is_left = False
-        yield is_left
+    except OSError as problem:  # who changes the project next is told
+        log.warning("a change of %r cannot be finished: %s", path.name[1:], problem)
+        return False
     finally:
-        os.close(fd)
+        locks.release(key)
+    return True
 
 
 def _decided(root: Path, project: NormalizedName) -> Path:
