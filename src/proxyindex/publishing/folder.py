@@ -13,7 +13,7 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.disk import sync_folder
+from proxyindex.disk import add_folder, sync_folder
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
@@ -160,7 +160,7 @@ def _write(stage: Stage, place: Path, body: bytes) -> bool:
     with contextlib.suppress(OSError):
         if place.read_bytes() == body:
             return False
-    place.parent.mkdir(exist_ok=True)
+    add_folder(place.parent)
     stage.put(place.name, body)
     os.replace(stage.path / place.name, place)
     sync_folder(place.parent)
