@@ -70,6 +70,43 @@ def test_a_deleted_name_that_could_not_be_noted_is_not_deleted(home: Path) -> No
     assert {"other-1.0.tar.gz", FILE} <= shelf.deleted(DEMO)
 
 
+def test_a_deletion_that_cannot_be_done_notes_nothing(home: Path) -> None:
+    shelf = Shelf(home.parent)
+    (home / f"{FILE}.json").unlink()
+    (home / f"{FILE}.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        shelf.remove(DEMO, [home / FILE])
+    assert (home / FILE).exists()
+    assert FILE not in shelf.deleted(DEMO)
+    (home / f"{FILE}.json").rmdir()
+    shelf.remove(DEMO, [home / FILE])
+    assert not (home / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [("pipe", "Invalid"), ("link", "links"), ("folder", "directory"), ("large", "large")],
+)
+def test_names_of_deleted_files_are_read_from_a_file_or_not_at_all(
+    home: Path, kind: str, problem: str
+) -> None:
+    place, shelf = home / DELETED, Shelf(home.parent)
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link":
+        place.symlink_to(FILE)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.touch()
+        os.truncate(place, 32 * 1024**2 + 1)
+    with pytest.raises(OSError, match=problem):
+        shelf.deleted(DEMO)
+    with pytest.raises(OSError, match=problem):
+        shelf.remove(DEMO, [home / FILE])
+    assert (home / FILE).read_text() == "theirs"
+
+
 async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(home.parent)
     shelves = Shelves()

@@ -2,6 +2,7 @@
 
 Raise `ProjectNotFound`, `ReleaseNotFound` and `FileNotOnPage` for what is not there,
 `UploadRejected` for files in folders of the index that are only read, `FolderRefused`.
+`by` is for the audit log, should others have to finish the change.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.audit import Change
 from proxyindex.errors import FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectPage
@@ -28,13 +30,15 @@ async def delete(
     project: NormalizedName,
     version: str | None = None,
     filename: str | None = None,
+    *,
+    by: Change | None = None,
 ) -> list[str]:
     """Delete files; the names of those that are gone. Their names and the project's stay taken."""
     shelf = publisher.shelf
     async with shelf.locked(project):
         page = await publisher.own.project(project, Inquiry())
         paths = _paths(shelf, selected(page, version, filename))
-        await on_disk(shelf.remove, project, paths)
+        await on_disk(shelf.remove, project, paths, by)
     return [path.name for path in paths]
 
 
@@ -44,6 +48,8 @@ async def yank(
     version: str | None,
     filename: str | None,
     reason: str | None,
+    *,
+    by: Change | None = None,
 ) -> list[str]:
     """Yank files for a reason, which may be empty, or with `None` unyank them; their names."""
     shelf = publisher.shelf
@@ -52,7 +58,8 @@ async def yank(
         page = await publisher.own.project(project, Inquiry())
         files = selected(page, version, filename)
         paths = _paths(shelf, files)
-        await on_disk(_write_yanked, shelf, project, dict(zip(paths, files, strict=True)), yanked)
+        named = dict(zip(paths, files, strict=True))
+        await on_disk(_write_yanked, shelf, project, named, yanked, by)
     return [path.name for path in paths]
 
 
@@ -99,10 +106,15 @@ def _paths(shelf: Shelf, files: list[File]) -> list[Path]:
 
 
 def _write_yanked(
-    shelf: Shelf, project: NormalizedName, files: Mapping[Path, File], yanked: str | None
+    shelf: Shelf,
+    project: NormalizedName,
+    files: Mapping[Path, File],
+    yanked: str | None,
+    by: Change | None,
 ) -> None:
     noted = {path: note_of(file, path) for path, file in files.items()}
     shelf.write_records(
         project,
         {path: msgspec.structs.replace(note, yanked=yanked) for path, note in noted.items()},
+        by,
     )

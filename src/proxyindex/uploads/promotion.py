@@ -15,6 +15,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.audit import Change
 from proxyindex.disk import hand_over
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
@@ -35,7 +36,12 @@ _STEP = 1024**2
 
 
 async def push(
-    source: Shown, target: Publisher, project: NormalizedName, version: str
+    source: Shown,
+    target: Publisher,
+    project: NormalizedName,
+    version: str,
+    *,
+    by: Change | None = None,
 ) -> list[str]:
     """Copy the release to the target, bytes, upload time and yanks unchanged; names of new files.
 
@@ -54,7 +60,7 @@ async def push(
             new = [name for name, file in files.items() if not _has(there, file)]
             for name in new:
                 await on_disk(target.check_name, project, name, there)
-            await on_disk(_publish, target, stage, project, new, files, there)
+            await on_disk(_publish, target, stage, project, new, files, there, by)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(stage.discard)
@@ -104,6 +110,7 @@ def _publish(
     new: list[str],
     copied: Iterable[str],
     there: Mapping[str, File],
+    by: Change | None,
 ) -> None:
     """Blocks. All in one step, or in one change where some replace others."""
     shelf = target.shelf
@@ -114,6 +121,6 @@ def _publish(
     replaced = {name: place for name, place in places.items() if place}
     if replaced:
         home = shelf.home(project)
-        shelf.replace(stage, project, {name: home / name for name in new} | replaced)
+        shelf.replace(stage, project, {name: home / name for name in new} | replaced, by)
     elif new:
         shelf.add_together(stage, project)

@@ -16,6 +16,7 @@ from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.audit import Change
 from proxyindex.disk import no_link
 from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
@@ -148,10 +149,16 @@ class Publisher:
         return await on_disk(receiving.finish, limiter=self._writers)
 
     async def publish(
-        self, receiving: Receiving, upload: Upload, uploader: str | None
+        self,
+        receiving: Receiving,
+        upload: Upload,
+        uploader: str | None,
+        *,
+        by: Change | None = None,
     ) -> Published:
         """Check the archive and put it on its page. Raises as `feed`, and `UpstreamUnavailable`
-        where nobody can tell whether an upstream has the project."""
+        where nobody can tell whether an upstream has the project. `by` is for the audit log, should
+        others have to finish the change."""
         stage = receiving.stage
         inside = await on_disk(check_archive, upload, stage.content, limiter=self._checkers)
         await self.claim(upload.project)
@@ -162,7 +169,7 @@ class Publisher:
                 return Published(upload.filename, is_new=False)
             await on_disk(self.check_name, upload.project, upload.filename, files)
             await on_disk(_complete, receiving, upload, inside, uploader)
-            return await on_disk(self._put, stage, upload, existing)
+            return await on_disk(self._put, stage, upload, existing, by)
 
     async def claim(self, project: NormalizedName) -> None:
         """Make sure that the name is ours, or nobody's.
@@ -207,10 +214,12 @@ class Publisher:
                 "hidden by yours; whoever runs the index can allow that by the setting 'claim'.",
             )
 
-    def _put(self, stage: Stage, upload: Upload, existing: File | None) -> Published:
+    def _put(
+        self, stage: Stage, upload: Upload, existing: File | None, by: Change | None
+    ) -> Published:
         filename = upload.filename
         if place := self.shelf.place(existing):
-            self.shelf.replace(stage, upload.project, {filename: place})
+            self.shelf.replace(stage, upload.project, {filename: place}, by)
             return Published(filename, is_new=True)
         try:
             self.shelf.add(stage, upload.project, filename)
@@ -220,7 +229,7 @@ class Publisher:
                 return Published(filename, is_new=False)
             if not self.terms.overwrite:
                 raise conflict(filename) from None
-            self.shelf.replace(stage, upload.project, {filename: path})
+            self.shelf.replace(stage, upload.project, {filename: path}, by)
         return Published(filename, is_new=True)
 
 

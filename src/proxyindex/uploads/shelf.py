@@ -16,7 +16,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -29,7 +30,8 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.disk import hand_over, sync_folder
+from proxyindex.audit import Change
+from proxyindex.disk import no_link, sync_folder
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
 from proxyindex.records import Record, record_path
 from proxyindex.store.locks import Locks
@@ -108,11 +110,7 @@ class Shelf:
 
     def deleted(self, project: NormalizedName) -> frozenset[str]:
         """Names of the project's files that were deleted."""
-        try:
-            with open(self.home(project) / DELETED, "rb") as source:
-                return frozenset(source.read(_MAX_DELETED).decode("ascii", "replace").split("\n"))
-        except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
+        return frozenset(self._deleted(project).decode("ascii", "replace").split("\n"))
 
     def add(self, stage: Stage, project: NormalizedName, filename: str) -> None:
         """Publish a new file that lies in the stage with what belongs to it.
@@ -138,7 +136,13 @@ class Shelf:
             home /= f"+{secrets.token_hex(4)}"
         self._settle(stage, home)
 
-    def replace(self, stage: Stage, project: NormalizedName, files: Mapping[str, Path]) -> None:
+    def replace(
+        self,
+        stage: Stage,
+        project: NormalizedName,
+        files: Mapping[str, Path],
+        by: Change | None = None,
+    ) -> None:
         """Put staged files in the places of others, all in one change.
 
         Readers of the old ones keep them. A record comes before its file and speaks of the old
@@ -148,9 +152,11 @@ class Shelf:
         for filename, path in files.items():
             _keep_noted(stage, filename, path)
             steps += self._steps_in(stage, filename, path)
-        carry_out(stage, self.root, project, steps)
+        carry_out(stage, self.root, project, steps, by=by, files=files)
 
-    def write_records(self, project: NormalizedName, found: Mapping[Path, Record]) -> None:
+    def write_records(
+        self, project: NormalizedName, found: Mapping[Path, Record], by: Change | None = None
+    ) -> None:
         """Replace what is noted of these files, all in one change."""
         with self.staged() as stage:
             steps = []
@@ -158,14 +164,21 @@ class Shelf:
                 name = record_path(path).name
                 stage.put(name, records.encode(record))
                 steps.append(Step(self._place(record_path(path)), name))
-            carry_out(stage, self.root, project, steps)
+            files = [path.name for path in found]
+            carry_out(stage, self.root, project, steps, by=by, files=files)
 
-    def remove(self, project: NormalizedName, paths: Sequence[Path]) -> None:
+    def remove(
+        self, project: NormalizedName, paths: Sequence[Path], by: Change | None = None
+    ) -> None:
         """Delete files, all in one change; their names and the project's stay taken."""
-        self._note_deleted(project, [path.name for path in paths])
+        files = list(dict.fromkeys(path.name for path in paths))
         gone = [_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS)]
+        noted = self._deleted(project) + "".join(f"\n{name}" for name in files).encode()
         with self.staged() as stage:
-            carry_out(stage, self.root, project, [Step(self._place(path)) for path in gone])
+            stage.put(DELETED, noted)
+            steps = [Step(self._place(self.home(project) / DELETED), DELETED)]
+            steps += [Step(self._place(path)) for path in gone]
+            carry_out(stage, self.root, project, steps, by=by, files=files)
 
     def _steps_in(self, stage: Stage, filename: str, path: Path) -> Iterator[Step]:
         def moved(*suffixes: str) -> Iterator[Step]:
@@ -182,23 +195,20 @@ class Shelf:
     def _place(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def _note_deleted(self, project: NormalizedName, names: Iterable[str]) -> None:
-        home = self.home(project)
-        if not home.is_dir():
-            home.mkdir()
-            hand_over(home)
-            sync_folder(self.root)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(home / DELETED, flags, 0o666)
-        hand_over(home / DELETED)
+    def _deleted(self, project: NormalizedName) -> bytes:
+        """What is noted. A link, a pipe or a folder in its place is refused, for then nobody knows
+        which names are taken."""
+        path = self.home(project) / DELETED
         try:
-            noted = "".join(f"\n{name}" for name in names).encode()
-            while noted:  # a disk that is nearly full takes a part, and refuses the next
-                noted = noted[os.write(fd, noted) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        sync_folder(home)
+            with open(path, "rb", opener=no_link) as source:
+                is_regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+                noted = source.read(_MAX_DELETED + 1) if is_regular else b""
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        if not is_regular or len(noted) > _MAX_DELETED:
+            number = errno.EFBIG if is_regular else errno.EINVAL
+            raise OSError(number, os.strerror(number), str(path))
+        return noted
 
     def _settle(self, stage: Stage, home: Path) -> None:
         """The stage becomes a folder of the index."""
