@@ -375,7 +375,7 @@ def test_121_a_file_above_the_limit_is_refused_by_count(running: ProxyIndex, fol
             connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         connection.send(b"0\r\n\r\n")
         assert connection.answer("POST").status == 413
-    assert [path.name for path in (folder / ".incoming").iterdir()] == ["locks"]
+    assert not [path for path in (folder / ".incoming").iterdir() if path.is_dir()]
 
 
 def test_121_a_body_in_chunks_is_taken(running: ProxyIndex) -> None:
@@ -460,7 +460,7 @@ def test_123_malformed_forms_are_refused_in_one_sentence(
     assert answer.status in (400, 413), answer.text
     assert answer.text.endswith(".\n")
     assert answer.text.count("\n") == 1
-    assert [path.name for path in (folder / ".incoming").iterdir()] == ["locks"]
+    assert not [path for path in (folder / ".incoming").iterdir() if path.is_dir()]
 
 
 def test_123_uploads_are_closed_unless_opened(server: ServerFactory, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
     <folder>/<project>/<filename>.json     its record (`records.py`), .asc and .provenance as well
     <folder>/<project>/+<random>/            files that came together, with theirs (push)
     <folder>/<project>/.deleted            names of files that were deleted, one a line
-    <folder>/.incoming/                    stages and the file of locks
+    <folder>/.incoming/                    stages, the file of locks, and room for a full disk
 
 New files come in one step. Changes of several names are written down first and carried out to the
 end, if not by us then by others (`steps.py`). All of it blocks, and `OSError` passes through;
@@ -40,8 +40,9 @@ from proxyindex.uploads.stage import (
     INCOMING,
     LOCKS,
     Stage,
-    make_incoming,
+    keep_room,
     staged,
+    with_room,
 )
 from proxyindex.uploads.steps import Step, carry_out, finish, lock_of, sweep
 
@@ -93,7 +94,7 @@ class Shelf:
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
-        await on_disk(make_incoming, self.root)
+        await on_disk(keep_room, self.root)
         async with self._locks.hold(key, on_disk):
             yield
 
@@ -158,7 +159,7 @@ class Shelf:
         self, project: NormalizedName, found: Mapping[Path, Record], by: Change | None = None
     ) -> None:
         """Replace what is noted of these files, all in one change."""
-        with self.staged() as stage:
+        with with_room(self.root), self.staged() as stage:
             steps = []
             for path, record in found.items():
                 name = record_path(path).name
@@ -172,9 +173,10 @@ class Shelf:
     ) -> None:
         """Delete files, all in one change; their names and the project's stay taken."""
         files = list(dict.fromkeys(path.name for path in paths))
-        gone = [_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS)]
+        named = (_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS))
+        gone = [path for path in named if os.path.lexists(path)]
         noted = self._deleted(project) + "".join(f"\n{name}" for name in files).encode()
-        with self.staged() as stage:
+        with with_room(self.root), self.staged() as stage:
             stage.put(DELETED, noted)
             steps = [Step(self._place(self.home(project) / DELETED), DELETED)]
             steps += [Step(self._place(path)) for path in gone]

@@ -18,12 +18,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.disk import hand_over, sync_folder
 from proxyindex.store.locks import Locks
 
 INCOMING = ".incoming"  # the scanner enters no hidden folder
 LOCKS = "locks"
+RESERVE = "reserve"
 _CONTENT = ".content"
+_RESERVED = 256 * 1024  # bytes: the steps of a deletion of a thousand files
 _SYNC_EVERY = 16 * 1024**2  # bytes: what is left to be written out at the end is little
 
 
@@ -153,6 +156,30 @@ def make_incoming(root: Path) -> Path:
         _share(locks, 0o666, root)
     hand_over(locks)
     return incoming
+
+
+def keep_room(root: Path) -> None:
+    """Have the folder of stages below `root`, and some room in it for when the disk is full."""
+    path = make_incoming(root) / RESERVE
+    if path.exists():
+        return
+    try:
+        with open(path, "xb") as target:
+            target.write(os.urandom(_RESERVED))  # file systems that compress keep room for it, too
+    except OSError:  # full already, or another was faster
+        disk.remove(path)
+    hand_over(path)
+
+
+@contextmanager
+def with_room(root: Path) -> Iterator[None]:
+    """Use that room, for what takes none in the end. Blocks."""
+    disk.remove(root / INCOMING / RESERVE)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            keep_room(root)
 
 
 def _share(path: Path, most: int, root: Path) -> None:
