@@ -27,7 +27,7 @@ from proxyindex.model import (
     File,
     ProjectPage,
 )
-from proxyindex.names import is_same_version, parse_filename
+from proxyindex.names import is_same_file, parse_filename
 from proxyindex.records import Examined, Record
 from proxyindex.uploads.checks import Inside, Upload, check_archive, read_form
 from proxyindex.uploads.form import MAX_TEXTS, FormReader
@@ -241,17 +241,22 @@ def conflict(filename: str) -> UploadRejected:
 def check_new(
     filename: str, project: NormalizedName, there: Iterable[str], deleted: Collection[str]
 ) -> None:
-    """Whether a project with these files may get another one. Raises `UploadRejected`.
+    """Whether a project with these files may get another one: none of them, and none that was
+    deleted, is the same in another spelling. Raises `UploadRejected`.
 
     One sdist per version: clients would take either of two, and those may differ (PyPI).
     """
-    if filename in deleted:
-        raise bad(f"A file {filename!r} was deleted; its name is not used again.")
-    told = parse_filename(filename, project)
-    for other in there if told.kind == "sdist" else ():
-        named = parse_filename(other, project)
-        if named.kind == "sdist" and is_same_version(named.version, told.version):
+
+    def same(names: Iterable[str]) -> str | None:
+        return next((name for name in names if is_same_file(name, filename, project)), None)
+
+    if (gone := same(deleted)) is not None:
+        raise bad(f"A file {gone!r} was deleted; its name is not used again.")
+    if (other := same(there)) is not None:
+        told = parse_filename(filename, project)
+        if told.kind == "sdist":
             raise bad(f"Version {told.version} has a source archive, {other!r}.")
+        raise UploadRejected(409, f"File already exists, as {other!r}.")
 
 
 def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: str | None) -> None:
