@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,25 +57,23 @@ async def push(
             await on_disk(_copy, file, stage)
         async with target.shelf.locked(project):
             there = await target.files(project)
-            new = [name for name, file in files.items() if not _has(there, file)]
-            for name in new:
-                await on_disk(target.check_name, project, name, there)
-            await on_disk(_publish, target, stage, project, new, files, there, by)
+            return await on_disk(_publish, target, stage, project, files, there, by)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(stage.discard)
-    return new
-
-
-def _has(there: Mapping[str, File], file: File) -> bool:
-    return file.filename in there and there[file.filename].sha256 == file.sha256
 
 
 def _copy(file: File, stage: Stage) -> None:
     """Into the stage, with what belongs to it. Blocks."""
     assert isinstance(file.origin, LocalOrigin)
     path, copied = Path(file.origin.path), stage.path / file.filename
-    if _copy_hashed(path, copied) != file.sha256:
+    try:
+        is_same = _copy_hashed(path, copied) == file.sha256
+    except FileNotFoundError:
+        if path.exists():
+            raise
+        raise UploadRejected(409, f"The file {file.filename!r} was deleted meanwhile.") from None
+    if not is_same:
         raise UploadRejected(409, f"The file {file.filename!r} was changed meanwhile.")
     record = note_of(file, path)
     mtime = int(record.upload_time.timestamp())
@@ -107,20 +105,24 @@ def _publish(
     target: Publisher,
     stage: Stage,
     project: NormalizedName,
-    new: list[str],
-    copied: Iterable[str],
+    files: Mapping[str, File],
     there: Mapping[str, File],
     by: Change | None,
-) -> None:
-    """Blocks. All in one step, or in one change where some replace others."""
-    shelf = target.shelf
-    for name in set(copied).difference(new):
-        for suffix in ("", *SIDECARS):
-            Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
-    places = {name: shelf.place(there.get(name)) for name in new}
-    replaced = {name: place for name, place in places.items() if place}
-    if replaced:
-        home = shelf.home(project)
-        shelf.replace(stage, project, {name: home / name for name in new} | replaced, by)
-    elif new:
-        shelf.add_together(stage, project)
+) -> list[str]:
+    """All in one step, or in one change where some replace others; names of new files. Blocks."""
+    places: dict[str, Path] = {}
+    known = dict(there)
+    for name, file in files.items():
+        assert file.sha256 is not None
+        place = target.judge(project, name, file.sha256, known)
+        known[name] = file
+        if place is None:
+            for suffix in ("", *SIDECARS):
+                Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
+        else:
+            places[name] = place
+    if any(map(os.path.lexists, places.values())):
+        target.shelf.replace(stage, project, places, by)
+    elif places:
+        target.shelf.add_together(stage, project)
+    return list(places)

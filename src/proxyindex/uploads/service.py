@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -164,12 +165,12 @@ class Publisher:
         await self.claim(upload.project)
         async with self.shelf.locked(upload.project):
             files = await self.files(upload.project)
-            existing = files.get(upload.filename)
-            if existing is not None and existing.sha256 == upload.sha256:
-                return Published(upload.filename, is_new=False)
-            await on_disk(self.check_name, upload.project, upload.filename, files)
-            await on_disk(_complete, receiving, upload, inside, uploader)
-            return await on_disk(self._put, stage, upload, existing, by)
+            named = upload.project, upload.filename
+            place = await on_disk(self.judge, *named, upload.sha256, files)
+            if place is not None:
+                await on_disk(_complete, receiving, upload, inside, uploader)
+                await on_disk(self._put, stage, *named, place, by)
+            return Published(upload.filename, is_new=place is not None)
 
     async def claim(self, project: NormalizedName) -> None:
         """Make sure that the name is ours, or nobody's.
@@ -190,6 +191,22 @@ class Publisher:
         except ProjectNotFound:
             return {}
         return {file.filename: file for file in page.files}
+
+    def judge(
+        self, project: NormalizedName, filename: str, sha256: str, files: Mapping[str, File]
+    ) -> Path | None:
+        """Where these bytes are to lie, maybe in the place of others; `None` if they are there.
+
+        `files` are those that are listed; one that is not, as it is broken, has its name all the
+        same. Blocks. Raises `UploadRejected`.
+        """
+        listed, usual = files.get(filename), self.shelf.home(project) / filename
+        if (listed.sha256 if listed else sha256_of(usual)) == sha256:
+            return None
+        self.check_name(project, filename, files)
+        if not listed and os.path.lexists(usual) and not self.terms.overwrite:
+            raise conflict(filename)
+        return self.shelf.place(listed) or usual
 
     def check_name(self, project: NormalizedName, filename: str, files: Mapping[str, File]) -> None:
         """Whether bytes that are not there may get this name. Blocks. Raises `UploadRejected`."""
@@ -215,22 +232,15 @@ class Publisher:
             )
 
     def _put(
-        self, stage: Stage, upload: Upload, existing: File | None, by: Change | None
-    ) -> Published:
-        filename = upload.filename
-        if place := self.shelf.place(existing):
-            self.shelf.replace(stage, upload.project, {filename: place}, by)
-            return Published(filename, is_new=True)
+        self, stage: Stage, project: NormalizedName, filename: str, place: Path, by: Change | None
+    ) -> None:
+        if os.path.lexists(place):
+            self.shelf.replace(stage, project, {filename: place}, by)
+            return
         try:
-            self.shelf.add(stage, upload.project, filename)
-        except FileExistsError:  # not listed, or put there by somebody who does not know our locks
-            path = self.shelf.home(upload.project) / filename
-            if sha256_of(path) == upload.sha256:
-                return Published(filename, is_new=False)
-            if not self.terms.overwrite:
-                raise conflict(filename) from None
-            self.shelf.replace(stage, upload.project, {filename: path}, by)
-        return Published(filename, is_new=True)
+            self.shelf.add(stage, project, filename)
+        except FileExistsError:  # since a moment, by somebody who does not know our locks
+            raise conflict(filename) from None
 
 
 def conflict(filename: str) -> UploadRejected:
