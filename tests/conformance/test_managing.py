@@ -296,6 +296,26 @@ def test_a_file_in_a_folder_that_is_only_read_is_neither_deleted_nor_yanked(
     assert running.get("/simple/px-lent/px_lent-1.0-py3-none-any.whl").status == 200
 
 
+def test_what_is_deleted_is_served_from_nowhere_else_either(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    written, read = tmp_path / "written", tmp_path / "read"
+    read.mkdir()
+    for number, folder in enumerate(("a", "b", "c")):
+        put_wheel(written / folder, "px-twice", "1.0", payload=number)
+    running = server(written, read, "--delete", "*", "--yank", "*")
+    put_wheel(read, "px-lent", "1.0")
+    put_wheel(written, "px-lent", "1.0", payload=5)
+    page, target = "/simple/px-twice/", "/api/projects/px-twice/1.0"
+    assert running.get(target, method="DELETE").json()["deleted"] == [wheel_name("px-twice")]
+    assert running.get(page, {"Accept": JSON_TYPE}).json()["files"] == []
+    assert not list(written.rglob("px_twice*"))
+    answer = running.get("/api/projects/px-lent", method="DELETE")
+    assert (answer.status, "only reads" in answer.text) == (409, True)
+    assert (written / wheel_name("px-lent")).exists()
+    assert running.get("/api/projects/px-lent/1.0/yank", method="POST").status == 200
+
+
 def test_a_deletion_makes_no_folder_in_the_place_of_a_vanished_one(
     server: ServerFactory, tmp_path: Path, upstream: FakeUpstream
 ) -> None:

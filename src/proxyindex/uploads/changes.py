@@ -17,7 +17,7 @@ from proxyindex import records
 from proxyindex.audit import Change
 from proxyindex.errors import FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import File, ProjectPage
+from proxyindex.model import File, LocalOrigin, ProjectPage
 from proxyindex.names import is_same_version
 from proxyindex.records import MAX_REASON, Record, record_path
 from proxyindex.uploads.rejection import UploadRejected, on_disk
@@ -37,9 +37,10 @@ async def delete(
     shelf = publisher.shelf
     async with shelf.locked(project):
         page = await publisher.own.project(project, Inquiry())
-        paths = _paths(shelf, selected(page, version, filename))
+        files = selected(page, version, filename)
+        paths = [path for file in files for path in _ours(shelf, file, with_shadowed=True)]
         await on_disk(shelf.remove, project, paths, by)
-    return [path.name for path in paths]
+    return [file.filename for file in files]
 
 
 async def yank(
@@ -56,11 +57,11 @@ async def yank(
     yanked = None if reason is None else records.plain(reason, MAX_REASON)
     async with shelf.locked(project):
         page = await publisher.own.project(project, Inquiry())
-        files = selected(page, version, filename)
-        paths = _paths(shelf, files)
-        named = dict(zip(paths, files, strict=True))
-        await on_disk(_write_yanked, shelf, project, named, yanked, by)
-    return [path.name for path in paths]
+        files = {
+            path: file for file in selected(page, version, filename) for path in _ours(shelf, file)
+        }
+        await on_disk(_write_yanked, shelf, project, files, yanked, by)
+    return [path.name for path in files]
 
 
 def selected(page: ProjectPage, version: str | None, filename: str | None) -> list[File]:
@@ -94,14 +95,16 @@ def note_of(file: File, path: Path) -> Record:
     )
 
 
-def _paths(shelf: Shelf, files: list[File]) -> list[Path]:
-    paths = []
-    for file in files:
-        if (path := shelf.place(file)) is None:
-            raise UploadRejected(
-                409, f"The file {file.filename!r} lies in a folder that this index only reads."
-            )
-        paths.append(path)
+def _ours(shelf: Shelf, file: File, *, with_shadowed: bool = False) -> list[Path]:
+    """Where the file lies, and those of its name that would be served in its place. Raises
+    `UploadRejected`."""
+    assert isinstance(file.origin, LocalOrigin)
+    shadowed = file.origin.shadowed if with_shadowed else ()
+    paths = [Path(path) for path in (file.origin.path, *shadowed)]
+    if not all(path.is_relative_to(shelf.root) for path in paths):
+        raise UploadRejected(
+            409, f"The file {file.filename!r} lies in a folder that this index only reads."
+        )
     return paths
 
 
