@@ -22,6 +22,12 @@ from tests.support.uploads import UploadForm, two_indexes, upload_form
 from tests.support.upstream import FakeUpstream
 
 EMPTY = '[index.empty]\nbases = ["prod"]\nupload = ["*"]\n'  # has no folder of its own
+STRICT = """
+[index.strict]
+folders = ["strict"]
+upload = ["*"]
+policy = { deny = ["px-evil", "px-old<2"] }
+"""
 
 Run = Callable[..., tuple[int, str]]
 
@@ -34,7 +40,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running(home: Path) -> Iterator[ProxyIndex]:
     config = two_indexes(home)
-    config.write_text(f'audit-log = "audit.log"\n{config.read_text()}{EMPTY}')
+    config.write_text(f'audit-log = "audit.log"\n{config.read_text()}{EMPTY}{STRICT}')
+    (home / "strict").mkdir()
     with start_server(home / "server", "--config", config, workers=2) as made:
         yield made
 
@@ -177,6 +184,22 @@ def test_a_push_over_other_bytes_is_refused_as_a_whole(
     assert hashes(running, "prod", name) == held
     assert run("push", f"{name}==1.0", "prod", "dev")[0] == 0, "which may be overwritten"
     assert hashes(running, "dev", name) | held == hashes(running, "dev", name)
+
+
+def test_what_the_rules_of_an_index_deny_is_not_taken_there(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    """Nobody would see it: its page is denied, or does not list it."""
+    for denied, version in (("px-evil", "1.0"), ("px-old", "1.9")):
+        form = wheel(denied, version)
+        answer = form.post(running, "/strict/legacy/")
+        assert answer.status == 403
+        assert "is denied by rule deny px-" in answer.reason
+        assert form.post(running, "/dev/legacy/").status == 200
+        code, said = run("push", f"{denied}=={version}", "dev", "strict")
+        assert (code, "is denied by rule deny px-" in said) == (1, True)
+    assert wheel("px-old", "2.0").post(running, "/strict/legacy/").status == 200
+    assert list(entries(running, "strict", "px-old")) == [wheel_name("px-old", "2.0")]
 
 
 def test_every_change_leaves_the_same_line_whoever_makes_it(

@@ -50,7 +50,7 @@ async def push(
     """
     page = await source.project(project, Inquiry())
     files = {file.filename: file for file in selected(page, version, None)}
-    await target.claim(project)
+    await target.claim(project, version)
     stage = await on_disk(target.shelf.stage)
     try:
         for file in files.values():

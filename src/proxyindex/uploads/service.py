@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from packaging.utils import NormalizedName
 from proxyindex import records
 from proxyindex.audit import Change
 from proxyindex.disk import no_link
-from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import Denied, ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
     PROVENANCE_SUFFIX,
@@ -29,6 +29,7 @@ from proxyindex.model import (
     ProjectPage,
 )
 from proxyindex.names import is_same_file, parse_filename
+from proxyindex.policy.verdict import Deny, Policy
 from proxyindex.records import Examined, Record
 from proxyindex.uploads.checks import Inside, Upload, check_archive, read_form
 from proxyindex.uploads.form import MAX_TEXTS, FormReader
@@ -52,12 +53,13 @@ class UploadTerms:
     """What an index takes. `claims(name)`: it may be uploaded though an upstream has it.
 
     `overwrite`: other bytes may replace a file, and names of deleted ones are free again.
-    `max_size` is of a file in bytes.
+    `max_size` is of a file in bytes. `policy` is what its pages are seen through.
     """
 
     overwrite: bool
     max_size: int
     claims: Callable[[NormalizedName], bool]
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class Publisher:
         others have to finish the change."""
         stage = receiving.stage
         inside = await on_disk(check_archive, upload, stage.content, limiter=self._checkers)
-        await self.claim(upload.project)
+        await self.claim(upload.project, str(upload.version))
         async with self.shelf.locked(upload.project):
             files = await self.files(upload.project)
             named = upload.project, upload.filename
@@ -172,11 +174,15 @@ class Publisher:
                 await on_disk(self._put, stage, *named, place, by)
             return Published(upload.filename, is_new=place is not None)
 
-    async def claim(self, project: NormalizedName) -> None:
-        """Make sure that the name is ours, or nobody's.
+    async def claim(self, project: NormalizedName, version: str) -> None:
+        """Make sure that this version would be shown, and that the name is ours, or nobody's.
 
-        Raises `UploadRejected` if an upstream has it, `UpstreamUnavailable` if that is not known.
+        Raises `Denied` if a rule is against it, `UploadRejected` if an upstream has the project,
+        `UpstreamUnavailable` if that is not known.
         """
+        verdict = self.terms.policy.judge_release(project, version)
+        if isinstance(verdict, Deny):
+            raise Denied(f"{project} {version}", verdict.rule, verdict.reason)
         if self.terms.claims(project):
             return
         try:
