@@ -85,7 +85,7 @@ def test_a_deletion_that_cannot_be_done_notes_nothing(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "problem"),
-    [("pipe", "Invalid"), ("link", "links"), ("folder", "directory"), ("large", "large")],
+    [("pipe", "regular"), ("link", "links"), ("folder", "directory"), ("large", "large")],
 )
 def test_names_of_deleted_files_are_read_from_a_file_or_not_at_all(
     home: Path, kind: str, problem: str

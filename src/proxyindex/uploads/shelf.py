@@ -207,9 +207,10 @@ class Shelf:
                 noted = source.read(_MAX_DELETED + 1) if is_regular else b""
         except (FileNotFoundError, NotADirectoryError):
             return b""
-        if not is_regular or len(noted) > _MAX_DELETED:
-            number = errno.EFBIG if is_regular else errno.EINVAL
-            raise OSError(number, os.strerror(number), str(path))
+        if not is_regular:
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        if len(noted) > _MAX_DELETED:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return noted
 
     def _settle(self, stage: Stage, home: Path) -> None:
