@@ -27,6 +27,11 @@ _LAST_POLL = 0.05
 Run = Callable[[Callable[[str], bool], str], Awaitable[bool]]
 
 
+async def _here(call: Callable[[str], bool], key: str) -> bool:
+    """Asks for a lock at once; others do in a thread, and with errors of their own."""
+    return call(key)
+
+
 class Locks:
     """Locks named by text. Without a writable file (read-only cache) they hold per process only.
 
@@ -60,11 +65,10 @@ class Locks:
                     fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(key))
 
     @asynccontextmanager
-    async def hold(self, key: str, run: Run | None = None) -> AsyncIterator[None]:
-        """Wait for the lock, and release it in the end. `run` asks for it elsewhere: in a thread,
-        and with errors of its own."""
+    async def hold(self, key: str, run: Run = _here) -> AsyncIterator[None]:
+        """Wait for the lock, and release it in the end."""
         pause = _FIRST_POLL
-        while not (await run(self.try_acquire, key) if run else self.try_acquire(key)):
+        while not await run(self.try_acquire, key):
             await anyio.sleep(pause)
             pause = min(pause * 1.5, _LAST_POLL)
         try:

@@ -166,8 +166,11 @@ def keep_room(root: Path) -> None:
     try:
         with open(path, "xb") as target:
             target.write(os.urandom(_RESERVED))  # file systems that compress keep room for it, too
-    except OSError:  # full already, or another was faster
+    except FileExistsError:  # another was faster
+        return
+    except OSError:  # there is none
         disk.remove(path)
+        return
     hand_over(path)
 
 
@@ -192,6 +195,7 @@ def _share(path: Path, most: int, root: Path) -> None:
 def is_changeable(root: Path) -> bool:
     """Whether this process may put files into the index's folder `root`. Blocks."""
     incoming = root / INCOMING
-    needed = {root: os.W_OK | os.X_OK, incoming: os.W_OK | os.X_OK, incoming / LOCKS: os.W_OK}
+    usable = os.W_OK | os.X_OK
+    needed = {root: usable, incoming: usable, incoming / LOCKS: os.R_OK | os.W_OK}
     there = {path: mode for path, mode in needed.items() if os.path.exists(path)}
     return bool(there) and all(os.access(path, mode) for path, mode in there.items())
