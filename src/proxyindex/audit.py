@@ -3,10 +3,39 @@
 import json
 import logging
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 logger = logging.getLogger("proxyindex.audit")
 
+# what is done to files of an index
+Action = Literal["upload", "delete", "yank", "unyank", "push"]
+
 _BARE = re.compile(r"[^\s\"'=]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes files of an index, and how: known before it is done, and noted afterwards.
+
+    `user` and `client` are as `note` has them; `source` is the index that files are pushed from.
+    """
+
+    action: Action
+    user: str | None
+    client: str
+    index: str
+    sha256: str | None = None
+    source: str | None = None
+    sudo: str | None = None
+
+    def note(self, files: Iterable[str], outcome: Literal["done", "finished"] = "done") -> None:
+        """One line for all files of these names. `finished`: what somebody else had begun."""
+        more = {"sha256": self.sha256, "source": self.source, "sudo": self.sudo}
+        subject = {"index": self.index, "files": " ".join(files)}
+        subject |= {key: value for key, value in more.items() if value is not None}
+        note(self.action, outcome, user=self.user, client=self.client, **subject)
 
 
 def note(action: str, outcome: str, *, user: str | None, client: str, **subject: str) -> None:

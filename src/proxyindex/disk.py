@@ -91,6 +91,21 @@ def make_folder(path: Path) -> None:
     hand_over(path)
 
 
+def add_folder(path: Path) -> None:
+    """Make a folder in one that is there, for all whom the umask lets in, unless it is there.
+
+    Raises `OSError`.
+    """
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return
+    hand_over(path)
+    sync_folder(path.parent)
+
+
 def hand_over(path: Path) -> None:
     """Give what root has made to the owner of the folder it lies in: a server that runs as that
     user must be able to use what a command made. For anybody else nothing changes."""

@@ -35,13 +35,15 @@ class LocalOrigin:
     """A file in one of our own folders.
 
     `is_volatile`: other bytes may replace it under its name. `state`: inode and mtime in ns it had
-    when it was listed, where that is known.
+    when it was listed, where that is known. `shadowed` are paths of files of the same name, the
+    first of which would be listed if this one were gone.
     """
 
     path: str
     has_provenance: bool = False
     is_volatile: bool = False
     state: tuple[int, int] | None = field(default=None, compare=False)
+    shadowed: tuple[str, ...] = ()
 
 
 class UpstreamOrigin(msgspec.Struct, frozen=True, gc=False):

@@ -127,6 +127,30 @@ def is_same_version(one: str | None, other: str | None) -> bool:
     return rank == other_rank and (parsed == other_parsed if rank == 1 else text == other_text)
 
 
+def is_same_file(one: str, other: str, project: NormalizedName) -> bool:
+    """Whether both names of a project's files are of the same one in any spelling: of a version's
+    wheel with these build and compatibility tags, or its source archive of whatever format.
+
+    Installers take either of two such files, and cannot tell that there are two.
+    """
+    if one == other:
+        return True
+    told, said = parse_filename(one, project), parse_filename(other, project)
+    if told.kind != said.kind or told.version is None or said.version is None:
+        return False
+    if told.kind == "other" or not is_same_version(told.version, said.version):
+        return False
+    return told.kind == "sdist" or _tags(one) == _tags(other)
+
+
+def _tags(wheel: str) -> tuple[object, ...]:
+    """Build number and compatibility tags of a wheel whose name could be parsed: `py2.py3` and
+    `py3.py2` are the same set, build `1` and `01` the same number."""
+    *build, python, abi, platform = wheel.removesuffix(".whl").lower().split("-")[2:]
+    sets = (frozenset(part.split(".")) for part in (python, abi, platform))
+    return (*(text.lstrip("0") for text in build), *sets)
+
+
 def matches_pattern(name: NormalizedName, pattern: str) -> bool:
     """Whether a glob (`*`, `?`, `[…]`) matches the name; the pattern is normalized like a name."""
     return fnmatchcase(name, _SEPARATORS.sub("-", pattern).lower())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxyindex.names import matches_pattern
 from proxyindex.repository.base import Repository
 from proxyindex.settings import IndexSettings, Settings
-from proxyindex.trees import Tree
+from proxyindex.trees import Tree, policy
 from proxyindex.uploads.service import Publisher, UploadTerms
 from proxyindex.uploads.shelf import Shelves
 
@@ -21,5 +21,6 @@ def publisher(
         overwrite=index.overwrite,
         max_size=settings.max_upload_size,
         claims=lambda name: any(matches_pattern(name, pattern) for pattern in claimed),
+        policy=policy(index.policy),
     )
     return Publisher(shelves.at(index.folders[0]), own, tree.inside, tree.outside, terms)

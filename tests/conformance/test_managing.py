@@ -22,6 +22,12 @@ from tests.support.uploads import UploadForm, two_indexes, upload_form
 from tests.support.upstream import FakeUpstream
 
 EMPTY = '[index.empty]\nbases = ["prod"]\nupload = ["*"]\n'  # has no folder of its own
+STRICT = """
+[index.strict]
+folders = ["strict"]
+upload = ["*"]
+policy = { deny = ["px-evil", "px-old<2"] }
+"""
 
 Run = Callable[..., tuple[int, str]]
 
@@ -34,7 +40,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running(home: Path) -> Iterator[ProxyIndex]:
     config = two_indexes(home)
-    config.write_text(f'audit-log = "audit.log"\n{config.read_text()}{EMPTY}')
+    config.write_text(f'audit-log = "audit.log"\n{config.read_text()}{EMPTY}{STRICT}')
+    (home / "strict").mkdir()
     with start_server(home / "server", "--config", config, workers=2) as made:
         yield made
 
@@ -179,6 +186,22 @@ def test_a_push_over_other_bytes_is_refused_as_a_whole(
     assert hashes(running, "dev", name) | held == hashes(running, "dev", name)
 
 
+def test_what_the_rules_of_an_index_deny_is_not_taken_there(
+    running: ProxyIndex, run: Run, name: str
+) -> None:
+    """Nobody would see it: its page is denied, or does not list it."""
+    for denied, version in (("px-evil", "1.0"), ("px-old", "1.9")):
+        form = wheel(denied, version)
+        answer = form.post(running, "/strict/legacy/")
+        assert answer.status == 403
+        assert "is denied by rule deny px-" in answer.reason
+        assert form.post(running, "/dev/legacy/").status == 200
+        code, said = run("push", f"{denied}=={version}", "dev", "strict")
+        assert (code, "is denied by rule deny px-" in said) == (1, True)
+    assert wheel("px-old", "2.0").post(running, "/strict/legacy/").status == 200
+    assert list(entries(running, "strict", "px-old")) == [wheel_name("px-old", "2.0")]
+
+
 def test_every_change_leaves_the_same_line_whoever_makes_it(
     running: ProxyIndex,
     run: Run,
@@ -294,6 +317,26 @@ def test_a_file_in_a_folder_that_is_only_read_is_neither_deleted_nor_yanked(
         assert answer.status == 409
         assert "only reads" in answer.text
     assert running.get("/simple/px-lent/px_lent-1.0-py3-none-any.whl").status == 200
+
+
+def test_what_is_deleted_is_served_from_nowhere_else_either(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    written, read = tmp_path / "written", tmp_path / "read"
+    read.mkdir()
+    for number, folder in enumerate(("a", "b", "c")):
+        put_wheel(written / folder, "px-twice", "1.0", payload=number)
+    running = server(written, read, "--delete", "*", "--yank", "*")
+    put_wheel(read, "px-lent", "1.0")
+    put_wheel(written, "px-lent", "1.0", payload=5)
+    page, target = "/simple/px-twice/", "/api/projects/px-twice/1.0"
+    assert running.get(target, method="DELETE").json()["deleted"] == [wheel_name("px-twice")]
+    assert running.get(page, {"Accept": JSON_TYPE}).json()["files"] == []
+    assert not list(written.rglob("px_twice*"))
+    answer = running.get("/api/projects/px-lent", method="DELETE")
+    assert (answer.status, "only reads" in answer.text) == (409, True)
+    assert (written / wheel_name("px-lent")).exists()
+    assert running.get("/api/projects/px-lent/1.0/yank", method="POST").status == 200
 
 
 def test_a_deletion_makes_no_folder_in_the_place_of_a_vanished_one(

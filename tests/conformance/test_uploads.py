@@ -20,6 +20,7 @@ from tests.support.builders import (
     make_wheel,
     make_zip,
     metadata,
+    put,
     put_wheel,
     sdist_name,
     wheel_name,
@@ -378,7 +379,7 @@ def test_121_a_file_above_the_limit_is_refused_by_count(running: ProxyIndex, fol
             connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         connection.send(b"0\r\n\r\n")
         assert connection.answer("POST").status == 413
-    assert [path.name for path in (folder / ".incoming").iterdir()] == ["locks"]
+    assert not [path for path in (folder / ".incoming").iterdir() if path.is_dir()]
 
 
 def test_121_a_body_in_chunks_is_taken(running: ProxyIndex) -> None:
@@ -463,7 +464,7 @@ def test_123_malformed_forms_are_refused_in_one_sentence(
     assert answer.status in (400, 413), answer.text
     assert answer.text.endswith(".\n")
     assert answer.text.count("\n") == 1
-    assert [path.name for path in (folder / ".incoming").iterdir()] == ["locks"]
+    assert not [path for path in (folder / ".incoming").iterdir() if path.is_dir()]
 
 
 def test_123_uploads_are_closed_unless_opened(server: ServerFactory, tmp_path: Path) -> None:
@@ -820,6 +821,38 @@ def test_a_second_source_archive_of_a_version_is_refused(running: ProxyIndex) ->
         second = upload_form(sdist_name("twofold", version, ".zip"), content)
         assert second.post(running).status == 400
     assert list(entries(running, "twofold")) == [first.filename]
+
+
+SPELLINGS = ("Px_Spelt-1.0-py3-none-any.whl", "px_spelt-1.0.0-py3-none-any.whl")
+
+
+def test_117_another_spelling_of_a_file_name_is_a_conflict(
+    running: ProxyIndex, folder: Path
+) -> None:
+    first, other = wheel_form("px-spelt"), wheel_form("px-spelt", payload=500)
+    assert first.post(running).status == 200
+    for name in SPELLINGS:
+        answer = other.named(name).post(running)
+        assert (answer.status, first.filename in answer.reason) == (409, True)
+    assert list(entries(running, "px-spelt")) == [first.filename]
+    # whoever put it there
+    put(folder / "copied", "Px_Copied-1.0-py3-none-any.whl", make_wheel("px-copied"))
+    assert wheel_form("px-copied", payload=500).post(running).status == 409
+    tags = "py2.py3-none-any"
+    built = upload_form(wheel_name("px-spelt", "1.0", tags), other.content, name="px-spelt")
+    assert built.post(running).status == 200, "for other tags it is another file"
+
+
+def test_106_the_name_of_a_deleted_file_is_taken_in_each_spelling(running: ProxyIndex) -> None:
+    forms = [wheel_form("px-gone"), upload_form(sdist_name("px-gone"), make_sdist("px-gone"))]
+    assert [form.post(running).status for form in forms] == [200, 200]
+    assert running.get("/api/projects/px-gone", method="DELETE").status == 200
+    names = [re.sub("spelt", "gone", name, flags=re.IGNORECASE) for name in SPELLINGS]
+    for name in (*names, "px.gone-1.0.zip"):
+        is_wheel = name.endswith(".whl")
+        content = make_wheel("px-gone") if is_wheel else make_sdist("px-gone", suffix=".zip")
+        answer = upload_form(name, content, name="px-gone", version="1.0").post(running)
+        assert (answer.status, "was deleted" in answer.reason) == (400, True)
 
 
 def test_a_closed_or_vanished_folder_is_told(server: ServerFactory, tmp_path: Path) -> None:

@@ -188,13 +188,14 @@ async def test_the_file_name_decides_not_the_directory(tmp_path: Path) -> None:
 async def test_files_of_several_folders_are_joined_and_the_first_wins(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     mine = put_wheel(first, version="1.0")
-    put_wheel(second, version="1.0", payload=100)
+    shadowed = (str(put_wheel(second, version="1.0", payload=100)),)
     put_wheel(second / "demo", version="2.0")
     put_wheel(second, "only-here")
     repository = local(first, second)
     found = await page(repository)
     assert found.versions == ("1.0", "2.0")
-    assert found.file(mine.name).origin == LocalOrigin(str(mine), is_volatile=True)
+    origin = LocalOrigin(str(mine), is_volatile=True, shadowed=shadowed)
+    assert found.file(mine.name).origin == origin
     assert await names(repository) == ["demo", "only-here"]
 
 

@@ -382,6 +382,14 @@ def test_several_users_may_share_a_folder_that_says_so(there: Path, here: Path) 
     assert stat.S_IMODE((incoming / "locks").stat().st_mode) == 0o660
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_folders_for_pages_stay_with_the_owner_of_the_folder(there: Path, here: Path) -> None:
+    put_wheel(there)  # flat
+    os.chown(there, 54321, 54321)
+    publish(Folder(there, with_pages=True), read(put_wheel(here, "other")))
+    assert {path.stat().st_uid for path in (there / "demo", there / "other")} == {54321}
+
+
 def test_signatures_and_attestations_go_along(place: Place, there: Path, here: Path) -> None:
     sdist = put_sdist(here)
     put(here, sdist.name + ".asc", b"signed")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
+import shutil
+import stat
 import sys
 import threading
 from collections import Counter
@@ -16,8 +21,9 @@ import anyio.to_thread
 import pytest
 from packaging.utils import canonicalize_name
 
+from proxyindex.uploads.rejection import FolderRefused
 from proxyindex.uploads.shelf import DELETED, Shelf, Shelves
-from proxyindex.uploads.stage import Stage
+from proxyindex.uploads.stage import INCOMING, LOCKS, is_changeable, make_incoming
 from tests.support.hermetic import wait_until
 
 DEMO = canonicalize_name("demo")
@@ -35,7 +41,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_a_name_that_is_taken_costs_nobody_his_sidecars(home: Path) -> None:
-    stage = Stage(home.parent)
+    stage = Shelf(home.parent).stage()
     (stage.path / FILE).write_text("ours")
     stage.put(FILE + ".json", b"ours.json")
     with pytest.raises(FileExistsError):
@@ -68,6 +74,43 @@ def test_a_deleted_name_that_could_not_be_noted_is_not_deleted(home: Path) -> No
     assert (home / FILE).exists()
     shelf.remove(DEMO, [home / FILE])
     assert {"other-1.0.tar.gz", FILE} <= shelf.deleted(DEMO)
+
+
+def test_a_deletion_that_cannot_be_done_notes_nothing(home: Path) -> None:
+    shelf = Shelf(home.parent)
+    (home / f"{FILE}.json").unlink()
+    (home / f"{FILE}.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        shelf.remove(DEMO, [home / FILE])
+    assert (home / FILE).exists()
+    assert FILE not in shelf.deleted(DEMO)
+    (home / f"{FILE}.json").rmdir()
+    shelf.remove(DEMO, [home / FILE])
+    assert not (home / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [("pipe", "regular"), ("link", "links"), ("folder", "directory"), ("large", "large")],
+)
+def test_names_of_deleted_files_are_read_from_a_file_or_not_at_all(
+    home: Path, kind: str, problem: str
+) -> None:
+    place, shelf = home / DELETED, Shelf(home.parent)
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link":
+        place.symlink_to(FILE)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.touch()
+        os.truncate(place, 32 * 1024**2 + 1)
+    with pytest.raises(OSError, match=problem):
+        shelf.deleted(DEMO)
+    with pytest.raises(OSError, match=problem):
+        shelf.remove(DEMO, [home / FILE])
+    assert (home / FILE).read_text() == "theirs"
 
 
 async def test_a_folder_under_two_paths_has_one_lock(home: Path, tmp_path: Path) -> None:
@@ -151,3 +194,44 @@ async def test_a_lock_that_is_left_while_it_is_taken_is_released(home: Path) -> 
     with anyio.fail_after(20):
         async with shelf.locked(DEMO):
             pass
+
+
+async def test_without_locks_between_processes_nothing_is_changed(home: Path) -> None:
+    (home.parent / INCOMING / LOCKS).mkdir(parents=True)  # root can open all others
+    shelf = Shelf(home.parent)
+    with pytest.raises(FolderRefused):
+        async with shelf.locked(DEMO):
+            pytest.fail("alone, and cannot know it")
+    with pytest.raises(OSError, match="directory"):
+        shelf.stage()
+
+
+async def test_a_file_system_without_locks_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with pytest.raises(FolderRefused, match="No locks available"):
+        async with Shelf(home.parent).locked(DEMO):
+            pytest.fail("alone, and cannot know it")
+
+
+@pytest.mark.parametrize("lost", [".incoming/locks", ".incoming"])
+async def test_locks_that_were_lost_are_shared_again(home: Path, lost: str) -> None:
+    root = home.parent
+    root.chmod(0o2775)
+    shelf = Shelf(root)
+    async with shelf.locked(DEMO):
+        pass
+    path = root / lost
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    async with shelf.locked(DEMO):
+        assert stat.S_IMODE((root / INCOMING / LOCKS).stat().st_mode) == 0o660
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any file")
+def test_locks_of_somebody_else_are_told(home: Path) -> None:
+    (make_incoming(home.parent) / LOCKS).chmod(0o400)
+    assert not is_changeable(home.parent)

@@ -16,15 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import noise
+from tests.support.builders import make_wheel, noise, wheel_name
 from tests.support.clients import Workbench
 from tests.support.crowd import attempt
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
-from tests.support.pages import FileSpec, wheel_spec
+from tests.support.pages import JSON_TYPE, FileSpec, wheel_spec
 from tests.support.reply import sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.small_disk import MIB, NotPossibleError, SmallDisk
+from tests.support.uploads import upload_form
 from tests.support.upstream import FakeUpstream
 
 BIG = 1_000_000  # bytes of a file that is held in the middle
@@ -403,3 +404,32 @@ def test_a_damaged_index_stops_nobody(server: ServerFactory, upstream: FakeUpstr
     running.restart()
     assert is_kept(running, upstream, spec)
     assert "Traceback" not in running.logs
+
+
+def test_on_a_full_disk_own_files_can_be_deleted_and_yanked(
+    server: ServerFactory, disk: SmallDisk
+) -> None:
+    own = disk.path / "own"
+    own.mkdir()
+    rights = ("--upload", "*", "--delete", "*", "--yank", "*")
+    running = server(disk.inside / "own", *rights, is_started=False)
+    running.wrapper = disk.command
+    running.start()
+    for version in ("1.0", "2.0"):
+        content = make_wheel("px-full", version)
+        assert upload_form(wheel_name("px-full", version), content).post(running).status == 200
+    disk.fill()
+    third = upload_form(wheel_name("px-full", "3.0"), make_wheel("px-full", "3.0"))
+    assert third.post(running).status == 503
+    target = "/api/projects/px-full/{}"
+    for _ in range(2):  # the room is there for the next one, too
+        assert running.get(target.format("2.0/yank"), method="POST").status == 200
+        disk.fill()
+    assert running.get(target.format("1.0"), method="DELETE").status == 200
+    page = running.get("/simple/px-full/", {"Accept": JSON_TYPE}).json()
+    assert [(file["filename"], file["yanked"]) for file in page["files"]] == [
+        (wheel_name("px-full", "2.0"), True)
+    ]
+    assert wheel_name("px-full") in (own / "px-full" / ".deleted").read_text()
+    assert {path.name for path in (own / ".incoming").iterdir()} == {"locks", "reserve"}
+    running.stop()  # before the disk goes away

@@ -145,3 +145,18 @@ def test_a_hostile_form_takes_little_memory(server: ServerFactory, own: Path, ki
     assert memory(running.pid, "VmHWM") - before < GROWTH
     assert good.post(running).status == 200
     assert not leftovers(own)
+
+
+@needs_proc
+def test_a_boundary_that_cannot_be_used_costs_no_descriptor(
+    server: ServerFactory, own: Path
+) -> None:
+    running = server(own, *OPEN)
+    form = upload_form(wheel_name("px-good"), make_wheel("px-good"))
+    assert form.post(running).status == 200
+    before = len(list(Path(f"/proc/{running.pid}/fd").iterdir()))
+    headers = {"Content-Type": f"multipart/form-data; boundary={'b' * 257}"}
+    for _ in range(20):
+        assert running.get("/legacy/", headers, method="POST", body=form.body).status == 400
+    assert len(list(Path(f"/proc/{running.pid}/fd").iterdir())) < before + 10
+    assert not leftovers(own)

@@ -11,6 +11,7 @@ from proxyindex.names import (
     InvalidName,
     is_reserved,
     is_safe_filename,
+    is_same_file,
     is_same_version,
     matches_pattern,
     normalize,
@@ -296,3 +297,46 @@ def test_what_covers_a_name_has_no_fault(pattern, name):
         return
     if matches_pattern(name, pattern) or is_reserved(name, [pattern]):
         assert pattern_fault(pattern) is None or "!" in pattern
+
+
+PROJECT = canonicalize_name("acme-lib")
+WHEEL = "acme_lib-1.0-py2.py3-none-any.whl"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (WHEEL, WHEEL),
+        (WHEEL, "Acme.Lib-1.0-py2.py3-none-any.whl"),
+        (WHEEL, "acme__lib-1.0-py2.py3-none-any.whl"),
+        (WHEEL, "acme_lib-1.0.0.0-py2.py3-none-any.whl"),
+        (WHEEL, "acme_lib-1.0-py3.py2-NONE-any.whl"),
+        ("acme_lib-1.0+a.b-py3-none-any.whl", "acme_lib-1.0+A_b-py3-none-any.whl"),
+        ("acme_lib-1.0-1x-py3-none-any.whl", "acme_lib-1.0-01X-py3-none-any.whl"),
+        ("acme_lib-1.0.tar.gz", "acme.lib-1.0.tar.gz"),
+        ("acme_lib-1.0.tar.gz", "acme-lib-1.0.0.zip"),
+    ],
+)
+def test_a_file_is_the_same_in_any_spelling(one: str, other: str) -> None:
+    assert is_same_file(one, other, PROJECT)
+    assert is_same_file(other, one, PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (WHEEL, "acme_lib-1.0-py3-none-any.whl"),
+        (WHEEL, "acme_lib-1.0.1-py2.py3-none-any.whl"),
+        (WHEEL, "acme_lib-1.0-1-py2.py3-none-any.whl"),
+        (WHEEL, "acme_lib-1.0.tar.gz"),
+        (WHEEL, "acme-lib.whl"),
+        ("a.whl", "b.whl"),
+        ("acme_lib-1.0-1-py3-none-any.whl", "acme_lib-1.0-10-py3-none-any.whl"),
+        ("acme_lib-1.0-1-py3-none-any.whl", "acme_lib-1.0-2-py3-none-any.whl"),
+        ("acme_lib-1.0.tar.gz", "acme_lib-1.0.post1.tar.gz"),
+        ("acme_lib-1.0.win32.exe", "acme_lib-1.0.win-amd64.exe"),
+    ],
+)
+def test_other_files_are_others(one: str, other: str) -> None:
+    assert not is_same_file(one, other, PROJECT)
+    assert not is_same_file(other, one, PROJECT)

@@ -17,10 +17,26 @@ def note(settings: Settings, action: str, **subject: str) -> None:
 
     `sudo` is whom sudo ran it for: a claim, since whoever has the account may make it himself.
     """
-    logs.setup(settings.log_format, "warning", settings.audit_log)
-    if behind := os.environ.get("SUDO_USER"):
-        subject["sudo"] = behind[:_LONGEST_NAME]
+    _begin(settings)
+    if behind := _behind():
+        subject["sudo"] = behind
     audit.note(action, "done", user=f"os:{_account()}", client=_FROM, **subject)
+
+
+def changing(
+    settings: Settings, action: audit.Action, index: str, source: str | None = None
+) -> audit.Change:
+    """Who is about to change files of this index, and how. Lines are written as `note` does."""
+    _begin(settings)
+    return audit.Change(action, f"os:{_account()}", _FROM, index, source=source, sudo=_behind())
+
+
+def _begin(settings: Settings) -> None:
+    logs.setup(settings.log_format, "warning", settings.audit_log)
+
+
+def _behind() -> str | None:
+    return os.environ.get("SUDO_USER", "")[:_LONGEST_NAME] or None
 
 
 def _account() -> str:

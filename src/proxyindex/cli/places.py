@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import anyio
 from packaging.utils import NormalizedName
 
+from proxyindex.audit import Action, Change
 from proxyindex.cli import audited
 from proxyindex.cli.calling import caller, credentials_for
 from proxyindex.errors import ProxyindexError
@@ -74,30 +75,32 @@ class Folders:
         self._settings = settings
 
     def delete(self, files: Files) -> list[str]:
-        async def work(house: House) -> list[str]:
+        async def work(house: House, by: Change) -> list[str]:
             own = _publisher(_index(house, files.index))
-            return await changes.delete(own, files.project, files.version, files.filename)
+            return await changes.delete(own, files.project, files.version, files.filename, by=by)
 
         return self._change("delete", files.index, work)
 
     def yank(self, files: Files, reason: str | None) -> list[str]:
-        async def work(house: House) -> list[str]:
+        async def work(house: House, by: Change) -> list[str]:
             own = _publisher(_index(house, files.index))
-            return await changes.yank(own, files.project, files.version, files.filename, reason)
+            return await changes.yank(
+                own, files.project, files.version, files.filename, reason, by=by
+            )
 
         return self._change("unyank" if reason is None else "yank", files.index, work)
 
     def push(self, files: Files, target: str) -> list[str]:
-        async def work(house: House) -> list[str]:
+        async def work(house: House, by: Change) -> list[str]:
             source, other = _index(house, files.index), house.indexes.get(target)
             own = _publisher(source)
             if other is None or other.publisher is None or other is source:
                 raise no_other_index(target)
             return await promotion.push(
-                own.own, other.publisher, files.project, files.version or ""
+                own.own, other.publisher, files.project, files.version or "", by=by
             )
 
-        return self._change("push", target, work, source=files.index or "")
+        return self._change("push", target, work, source=files.index)
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
@@ -108,10 +111,10 @@ class Folders:
 
     def _change(
         self,
-        action: str,
+        action: Action,
         index: str | None,
-        work: Callable[[House], Awaitable[list[str]]],
-        **subject: str,
+        work: Callable[[House, Change], Awaitable[list[str]]],
+        source: str | None = None,
     ) -> list[str]:
         """Do it, and let the audit log say so; `index` is the one that is changed."""
         if not self._settings.every_folder:
@@ -119,9 +122,9 @@ class Folders:
                 "There is no folder to change: name the server's configuration (--config) or the "
                 "folder (--folder), or let a running server do it (--server)."
             )
-        if names := self._with(work):
-            about = {"index": index or self._settings.default.name, "files": " ".join(names)}
-            audited.note(self._settings, action, **about, **subject)
+        by = audited.changing(self._settings, action, index or self._settings.default.name, source)
+        if names := self._with(lambda house: work(house, by)):
+            by.note(names)
         return names
 
     def _with(self, work: Callable[[House], Awaitable[T]]) -> T:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
+from proxyindex import logs
 from proxyindex.cli.group import ca_file_option
 from proxyindex.cli.printing import progress, waiting
 
@@ -145,6 +146,7 @@ def _target(
         return _index(to, check, ca_file)
     if rsync.looks_remote(to):
         return remote.RemoteFolder(to, ssh or rsync.DEFAULT_SSH, with_pages=pages)
+    logs.setup("text", "warning")  # a change that others began and we finish is told
     return folder.Folder(Path(to), with_pages=pages)
 
 

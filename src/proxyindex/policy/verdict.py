@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, Status
+from proxyindex.model import ACTIVE, File, LocalOrigin, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,13 @@ class Policy:
     def judge_file(self, file: File, subject: Subject) -> Verdict:
         """The verdict on showing and serving a file."""
         return next((v for rule in self.file_rules if (v := rule(file, subject)) != ALLOW), ALLOW)
+
+    def judge_release(self, project: NormalizedName, version: str) -> Verdict:
+        """The verdict on what is not there yet, by rules that go by version."""
+        if (verdict := self.judge_name(project)) != ALLOW:
+            return verdict
+        file = File(f"{project}-{version}", LocalOrigin(""), version=version)
+        return self.judge_file(file, Subject(project, ACTIVE))
 
 
 def _first(rules: Iterable[NameRule], name: NormalizedName) -> Verdict:

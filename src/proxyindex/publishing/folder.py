@@ -13,7 +13,7 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.disk import sha256_at, sync_folder
+from proxyindex.disk import add_folder, sha256_at, sync_folder
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
@@ -30,8 +30,7 @@ from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.service import Publisher, Receiving, UploadTerms
 from proxyindex.uploads.shelf import Shelf
-from proxyindex.uploads.stage import Stage, staged
-from proxyindex.uploads.steps import sweep
+from proxyindex.uploads.stage import Stage
 
 
 class Folder:
@@ -87,7 +86,7 @@ class Folder:
         self, wanted: Sequence[Distribution], *, overwrite: bool, advance: Advance
     ) -> Iterator[tuple[Distribution, Outcome]]:
         """One after the other; each is there for good when it is told."""
-        sweep(self._shelf.root)
+        self._shelf.sweep()
         publisher = self._publisher(overwrite=overwrite)
         for each in wanted:
             with _said(self._folder):
@@ -107,7 +106,7 @@ class Folder:
             return ()
         root = self._shelf.root
         alone = self._portal.wrap_async_context_manager(self._shelf.writing_pages())
-        with _said(self._folder), alone, staged(root) as stage:
+        with _said(self._folder), alone, self._shelf.staged() as stage:
             names = local_names(root)
             without = {name for name in names if not (root / name / HTML_NAME).exists()}
             wanted = sorted(without.union(projects).intersection(names))
@@ -155,7 +154,7 @@ def _write(stage: Stage, place: Path, body: bytes) -> bool:
     with contextlib.suppress(OSError):
         if place.read_bytes() == body:
             return False
-    place.parent.mkdir(exist_ok=True)
+    add_folder(place.parent)
     stage.put(place.name, body)
     os.replace(stage.path / place.name, place)
     sync_folder(place.parent)

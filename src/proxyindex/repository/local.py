@@ -147,6 +147,7 @@ class Local:
                 found.beside.provenance,
                 is_volatile,
                 (sighting.inode, sighting.mtime_ns),
+                found.shadowed,
             ),
             hashes={"sha256": derived.sha256},
             version=found.version,

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -64,7 +64,10 @@ class Beside(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A distribution file as its name tells it. Whether it can be served is another question."""
+    """A distribution file as its name tells it. Whether it can be served is another question.
+
+    `shadowed` are the paths of files of the same name, in order, once all folders are read.
+    """
 
     filename: str
     path: str
@@ -72,6 +75,7 @@ class Found:
     version: str | None
     kind: Kind
     beside: Beside
+    shadowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,5 +316,9 @@ def _catalogue(listings: Iterable[_Listing], empty: frozenset[NormalizedName]) -
     projects: dict[NormalizedName, dict[str, Found]] = {name: {} for name in empty}
     for listing in listings:
         for found in listing.files:
-            projects.setdefault(found.project, {}).setdefault(found.filename, found)
+            files = projects.setdefault(found.project, {})
+            first = files.setdefault(found.filename, found)
+            if first is not found:
+                shadowed = (*first.shadowed, found.path)
+                files[found.filename] = replace(first, shadowed=shadowed)
     return Catalogue({name: tuple(files.values()) for name, files in projects.items()})

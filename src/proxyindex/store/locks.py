@@ -1,4 +1,4 @@
-"""Advisory locks between the processes that share one cache directory.
+"""Advisory locks between the processes that share one directory.
 
 One file, one byte per key: a lock is a byte range at an offset drawn from the key's digest. There
 is no lock file to leave behind, nothing to sweep, and the kernel releases the locks of a killed
@@ -42,18 +42,20 @@ async def _here(call: Callable[[str], T], key: str, /) -> T:
 class Locks:
     """Locks named by text. Without a writable file (read-only cache) they hold per process only.
 
-    The file is opened for the first lock.
+    The file is opened for the first lock. With `is_strict` it is made by others, and where it cannot
+    be locked nobody gets a lock: `OSError` is raised instead.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_strict: bool = False) -> None:
         self._held: set[str] = set()
         self._guard = threading.Lock()  # the store's thread takes locks, too
         self._path = path
+        self._is_strict = is_strict
         self._fd: int | None = None
         self._is_told = False
 
     def try_acquire(self, key: str) -> bool:
-        """Take the lock if nobody has it."""
+        """Take the lock if nobody has it; whether it was taken."""
         with self._guard:
             if key in self._held or not self._lock(key):
                 return False
@@ -81,8 +83,11 @@ class Locks:
                 await run(self.release, key)
 
     def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        if self._is_strict:
+            return os.open(self._path, flags)
         disk.make_folder(self._path.parent)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, flags | os.O_CREAT, 0o600)
         disk.hand_over(self._path)
         return fd
 
@@ -99,7 +104,8 @@ class Locks:
             pass  # no file any more
         try:
             fresh = self._open()
-        except OSError:
+        except OSError as problem:
+            self._do_without(problem)
             return
         os.close(self._fd)
         self._fd = fresh
@@ -114,7 +120,7 @@ class Locks:
         except (BlockingIOError, PermissionError):  # some systems raise the latter for a held lock
             return False
         except OSError as problem:  # a file system without locks
-            self._complain(problem)
+            self._do_without(problem)
         return True
 
     def _retry(self) -> bool:
@@ -122,11 +128,14 @@ class Locks:
         try:
             self._fd = self._open()
         except OSError as problem:
-            self._complain(problem)
+            self._do_without(problem)
             return False
         return True
 
-    def _complain(self, problem: OSError) -> None:
+    def _do_without(self, problem: OSError) -> None:
+        """Go on with locks that hold within this process only, if that will do."""
+        if self._is_strict:
+            raise problem
         if not self._is_told:
             log.warning("no locks between processes: %s", problem)
         self._is_told = True

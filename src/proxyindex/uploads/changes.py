@@ -2,6 +2,7 @@
 
 Raise `ProjectNotFound`, `ReleaseNotFound` and `FileNotOnPage` for what is not there,
 `UploadRejected` for files in folders of the index that are only read, `FolderRefused`.
+`by` is for the audit log, should others have to finish the change.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.audit import Change
 from proxyindex.errors import FileNotOnPage, ReleaseNotFound
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import File, ProjectPage
+from proxyindex.model import File, LocalOrigin, ProjectPage
 from proxyindex.names import is_same_version
 from proxyindex.records import MAX_REASON, Record, record_path
 from proxyindex.uploads.rejection import UploadRejected
@@ -28,14 +30,17 @@ async def delete(
     project: NormalizedName,
     version: str | None = None,
     filename: str | None = None,
+    *,
+    by: Change | None = None,
 ) -> list[str]:
     """Delete files; the names of those that are gone. Their names and the project's stay taken."""
     shelf = publisher.shelf
     async with shelf.locked(project):
         page = await publisher.own.project(project, Inquiry())
-        paths = _paths(shelf, selected(page, version, filename))
-        await shelf.run(shelf.remove, project, paths)
-    return [path.name for path in paths]
+        files = selected(page, version, filename)
+        paths = [path for file in files for path in _ours(shelf, file, with_shadowed=True)]
+        await shelf.run(shelf.remove, project, paths, by)
+    return [file.filename for file in files]
 
 
 async def yank(
@@ -44,16 +49,19 @@ async def yank(
     version: str | None,
     filename: str | None,
     reason: str | None,
+    *,
+    by: Change | None = None,
 ) -> list[str]:
     """Yank files for a reason, which may be empty, or with `None` unyank them; their names."""
     shelf = publisher.shelf
     yanked = None if reason is None else records.plain(reason, MAX_REASON)
     async with shelf.locked(project):
         page = await publisher.own.project(project, Inquiry())
-        files = selected(page, version, filename)
-        paths = _paths(shelf, files)
-        await shelf.run(_write_yanked, shelf, project, dict(zip(paths, files, strict=True)), yanked)
-    return [path.name for path in paths]
+        files = {
+            path: file for file in selected(page, version, filename) for path in _ours(shelf, file)
+        }
+        await shelf.run(_write_yanked, shelf, project, files, yanked, by)
+    return [path.name for path in files]
 
 
 def selected(page: ProjectPage, version: str | None, filename: str | None) -> list[File]:
@@ -87,22 +95,29 @@ def note_of(file: File, path: Path) -> Record:
     )
 
 
-def _paths(shelf: Shelf, files: list[File]) -> list[Path]:
-    paths = []
-    for file in files:
-        if (path := shelf.place(file)) is None:
-            raise UploadRejected(
-                409, f"The file {file.filename!r} lies in a folder that this index only reads."
-            )
-        paths.append(path)
+def _ours(shelf: Shelf, file: File, *, with_shadowed: bool = False) -> list[Path]:
+    """Where the file lies, and those of its name that would be served in its place. Raises
+    `UploadRejected`."""
+    assert isinstance(file.origin, LocalOrigin)
+    shadowed = file.origin.shadowed if with_shadowed else ()
+    paths = [Path(path) for path in (file.origin.path, *shadowed)]
+    if not all(path.is_relative_to(shelf.root) for path in paths):
+        raise UploadRejected(
+            409, f"The file {file.filename!r} lies in a folder that this index only reads."
+        )
     return paths
 
 
 def _write_yanked(
-    shelf: Shelf, project: NormalizedName, files: Mapping[Path, File], yanked: str | None
+    shelf: Shelf,
+    project: NormalizedName,
+    files: Mapping[Path, File],
+    yanked: str | None,
+    by: Change | None,
 ) -> None:
     noted = {path: note_of(file, path) for path, file in files.items()}
     shelf.write_records(
         project,
         {path: msgspec.structs.replace(note, yanked=yanked) for path, note in noted.items()},
+        by,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.audit import Change
 from proxyindex.disk import hand_over
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
@@ -34,7 +35,12 @@ _STEP = 1024**2
 
 
 async def push(
-    source: Shown, target: Publisher, project: NormalizedName, version: str
+    source: Shown,
+    target: Publisher,
+    project: NormalizedName,
+    version: str,
+    *,
+    by: Change | None = None,
 ) -> list[str]:
     """Copy the release to the target, bytes, upload time and yanks unchanged; names of new files.
 
@@ -43,32 +49,30 @@ async def push(
     """
     page = await source.project(project, Inquiry())
     files = {file.filename: file for file in selected(page, version, None)}
-    await target.claim(project)
-    stage = await target.shelf.run(Stage, target.shelf.root)
+    await target.claim(project, version)
+    stage = await target.shelf.run(target.shelf.stage)
     try:
         for file in files.values():
             await target.shelf.run(_copy, file, stage)
         async with target.shelf.locked(project):
             there = await target.files(project)
-            new = [name for name, file in files.items() if not _has(there, file)]
-            for name in new:
-                await target.shelf.run(target.check_name, project, name, there)
-            await target.shelf.run(_publish, target, stage, project, new, files, there)
+            return await target.shelf.run(_publish, target, stage, project, files, there, by)
     finally:
         with anyio.CancelScope(shield=True):
             await target.shelf.run(stage.discard)
-    return new
-
-
-def _has(there: Mapping[str, File], file: File) -> bool:
-    return file.filename in there and there[file.filename].sha256 == file.sha256
 
 
 def _copy(file: File, stage: Stage) -> None:
     """Into the stage, with what belongs to it. Blocks."""
     assert isinstance(file.origin, LocalOrigin)
     path, copied = Path(file.origin.path), stage.path / file.filename
-    if _copy_hashed(path, copied) != file.sha256:
+    try:
+        is_same = _copy_hashed(path, copied) == file.sha256
+    except FileNotFoundError:
+        if path.exists():
+            raise
+        raise UploadRejected(409, f"The file {file.filename!r} was deleted meanwhile.") from None
+    if not is_same:
         raise UploadRejected(409, f"The file {file.filename!r} was changed meanwhile.")
     record = note_of(file, path)
     mtime = int(record.upload_time.timestamp())
@@ -100,19 +104,24 @@ def _publish(
     target: Publisher,
     stage: Stage,
     project: NormalizedName,
-    new: list[str],
-    copied: Iterable[str],
+    files: Mapping[str, File],
     there: Mapping[str, File],
-) -> None:
-    """Blocks. All in one step, or in one change where some replace others."""
-    shelf = target.shelf
-    for name in set(copied).difference(new):
-        for suffix in ("", *SIDECARS):
-            Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
-    places = {name: shelf.place(there.get(name)) for name in new}
-    replaced = {name: place for name, place in places.items() if place}
-    if replaced:
-        home = shelf.home(project)
-        shelf.replace(stage, project, {name: home / name for name in new} | replaced)
-    elif new:
-        shelf.add_together(stage, project)
+    by: Change | None,
+) -> list[str]:
+    """All in one step, or in one change where some replace others; names of new files. Blocks."""
+    places: dict[str, Path] = {}
+    known = dict(there)
+    for name, file in files.items():
+        assert file.sha256 is not None
+        place = target.judge(project, name, file.sha256, known)
+        known[name] = file
+        if place is None:
+            for suffix in ("", *SIDECARS):
+                Path(f"{stage.path / name}{suffix}").unlink(missing_ok=True)
+        else:
+            places[name] = place
+    if any(map(os.path.lexists, places.values())):
+        target.shelf.replace(stage, project, places, by)
+    elif places:
+        target.shelf.add_together(stage, project)
+    return list(places)

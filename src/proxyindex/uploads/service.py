@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -14,8 +16,9 @@ from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
+from proxyindex.audit import Change
 from proxyindex.disk import sha256_at
-from proxyindex.errors import ProjectNotFound, UpstreamError, UpstreamUnavailable
+from proxyindex.errors import Denied, ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
     PROVENANCE_SUFFIX,
@@ -24,7 +27,8 @@ from proxyindex.model import (
     File,
     ProjectPage,
 )
-from proxyindex.names import is_same_version, parse_filename
+from proxyindex.names import is_same_file, parse_filename
+from proxyindex.policy.verdict import Deny, Policy
 from proxyindex.records import Examined, Record
 from proxyindex.uploads.checks import Inside, Upload, check_archive, read_form
 from proxyindex.uploads.form import MAX_TEXTS, FormReader
@@ -48,23 +52,24 @@ class UploadTerms:
     """What an index takes. `claims(name)`: it may be uploaded though an upstream has it.
 
     `overwrite`: other bytes may replace a file, and names of deleted ones are free again.
-    `max_size` is of a file in bytes.
+    `max_size` is of a file in bytes. `policy` is what its pages are seen through.
     """
 
     overwrite: bool
     max_size: int
     claims: Callable[[NormalizedName], bool]
+    policy: Policy = field(default_factory=Policy)
 
 
 class Receiving:
     """One upload while it arrives. All of it blocks on the disk."""
 
     def __init__(self, shelf: Shelf, boundary: bytes, max_size: int) -> None:
-        self.stage = Stage(shelf.root)
+        self._reader = FormReader(boundary, self._write)  # first: it may refuse
         self._max_size = max_size
+        self.stage = shelf.stage()
         try:
             self._content = Content(self.stage.content)
-            self._reader = FormReader(boundary, self._write)
         except BaseException:
             self.stage.discard()
             raise
@@ -137,27 +142,39 @@ class Publisher:
         """The upload, its form and digests found right. Raises as `feed`."""
         return await on_disk(receiving.finish, limiter=self._writers)
 
-    async def publish(self, receiving: Receiving, upload: Upload, uploader: str | None) -> bool:
+    async def publish(
+        self,
+        receiving: Receiving,
+        upload: Upload,
+        uploader: str | None,
+        *,
+        by: Change | None = None,
+    ) -> bool:
         """Check the archive and put it on its page; whether it was not there before, or with other
         bytes. Raises as `feed`, and `UpstreamUnavailable` where nobody can tell whether an
-        upstream has the project."""
+        upstream has the project. `by` is for the audit log, should others have to finish the
+        change."""
         stage = receiving.stage
         inside = await on_disk(check_archive, upload, stage.content, limiter=self._checkers)
-        await self.claim(upload.project)
+        await self.claim(upload.project, str(upload.version))
         async with self.shelf.locked(upload.project):
             files = await self.files(upload.project)
-            existing = files.get(upload.filename)
-            if existing is not None and existing.sha256 == upload.sha256:
-                return False
-            await self.shelf.run(self.check_name, upload.project, upload.filename, files)
-            await self.shelf.run(_complete, receiving, upload, inside, uploader)
-            return await self.shelf.run(self._put, stage, upload, existing)
+            named = upload.project, upload.filename
+            place = await self.shelf.run(self.judge, *named, upload.sha256, files)
+            if place is not None:
+                await self.shelf.run(_complete, receiving, upload, inside, uploader)
+                await self.shelf.run(self._put, stage, *named, place, by)
+            return place is not None
 
-    async def claim(self, project: NormalizedName) -> None:
-        """Make sure that the name is ours, or nobody's.
+    async def claim(self, project: NormalizedName, version: str) -> None:
+        """Make sure that this version would be shown, and that the name is ours, or nobody's.
 
-        Raises `UploadRejected` if an upstream has it, `UpstreamUnavailable` if that is not known.
+        Raises `Denied` if a rule is against it, `UploadRejected` if an upstream has the project,
+        `UpstreamUnavailable` if that is not known.
         """
+        verdict = self.terms.policy.judge_release(project, version)
+        if isinstance(verdict, Deny):
+            raise Denied(f"{project} {version}", verdict.rule, verdict.reason)
         if self.terms.claims(project):
             return
         try:
@@ -172,6 +189,22 @@ class Publisher:
         except ProjectNotFound:
             return {}
         return {file.filename: file for file in page.files}
+
+    def judge(
+        self, project: NormalizedName, filename: str, sha256: str, files: Mapping[str, File]
+    ) -> Path | None:
+        """Where these bytes are to lie, maybe in the place of others; `None` if they are there.
+
+        `files` are those that are listed; one that is not, as it is broken, has its name all the
+        same. Blocks. Raises `UploadRejected`.
+        """
+        listed, usual = files.get(filename), self.shelf.home(project) / filename
+        if (listed.sha256 if listed else sha256_at(usual)) == sha256:
+            return None
+        self.check_name(project, filename, files)
+        if not listed and os.path.lexists(usual) and not self.terms.overwrite:
+            raise conflict(filename)
+        return self.shelf.place(listed) or usual
 
     def check_name(self, project: NormalizedName, filename: str, files: Mapping[str, File]) -> None:
         """Whether bytes that are not there may get this name. Blocks. Raises `UploadRejected`."""
@@ -196,22 +229,16 @@ class Publisher:
                 "hidden by yours; whoever runs the index can allow that by the setting 'claim'.",
             )
 
-    def _put(self, stage: Stage, upload: Upload, existing: File | None) -> bool:
-        """Whether it is new, as `publish` tells."""
-        filename = upload.filename
-        if place := self.shelf.place(existing):
-            self.shelf.replace(stage, upload.project, {filename: place})
-            return True
+    def _put(
+        self, stage: Stage, project: NormalizedName, filename: str, place: Path, by: Change | None
+    ) -> None:
+        if os.path.lexists(place):
+            self.shelf.replace(stage, project, {filename: place}, by)
+            return
         try:
-            self.shelf.add(stage, upload.project, filename)
-        except FileExistsError:  # not listed, or put there by somebody who does not know our locks
-            path = self.shelf.home(upload.project) / filename
-            if sha256_at(path) == upload.sha256:
-                return False
-            if not self.terms.overwrite:
-                raise conflict(filename) from None
-            self.shelf.replace(stage, upload.project, {filename: path})
-        return True
+            self.shelf.add(stage, project, filename)
+        except FileExistsError:  # since a moment, by somebody who does not know our locks
+            raise conflict(filename) from None
 
 
 def conflict(filename: str) -> UploadRejected:
@@ -222,17 +249,22 @@ def conflict(filename: str) -> UploadRejected:
 def check_new(
     filename: str, project: NormalizedName, there: Iterable[str], deleted: Collection[str]
 ) -> None:
-    """Whether a project with these files may get another one. Raises `UploadRejected`.
+    """Whether a project with these files may get another one: none of them, and none that was
+    deleted, is the same in another spelling. Raises `UploadRejected`.
 
     One sdist per version: clients would take either of two, and those may differ (PyPI).
     """
-    if filename in deleted:
-        raise bad(f"A file {filename!r} was deleted; its name is not used again.")
-    told = parse_filename(filename, project)
-    for other in there if told.kind == "sdist" else ():
-        named = parse_filename(other, project)
-        if named.kind == "sdist" and is_same_version(named.version, told.version):
+
+    def same(names: Iterable[str]) -> str | None:
+        return next((name for name in names if is_same_file(name, filename, project)), None)
+
+    if (gone := same(deleted)) is not None:
+        raise bad(f"A file {gone!r} was deleted; its name is not used again.")
+    if (other := same(there)) is not None:
+        told = parse_filename(filename, project)
+        if told.kind == "sdist":
             raise bad(f"Version {told.version} has a source archive, {other!r}.")
+        raise UploadRejected(409, f"File already exists, as {other!r}.")
 
 
 def _complete(receiving: Receiving, upload: Upload, inside: Inside, uploader: str | None) -> None:

@@ -4,7 +4,7 @@
     <folder>/<project>/<filename>.json     its record (`records.py`), .asc and .provenance as well
     <folder>/<project>/+<random>/            files that came together, with theirs (push)
     <folder>/<project>/.deleted            names of files that were deleted, one a line
-    <folder>/.incoming/                    stages and the file of locks
+    <folder>/.incoming/                    stages, the file of locks, and room for a full disk
 
 New files come in one step. Changes of several names are written down first and carried out to the
 end, if not by us then by others (`steps.py`). All of it blocks, and `OSError` passes through;
@@ -16,8 +16,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+)
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -26,7 +31,8 @@ from anyio import CapacityLimiter
 from packaging.utils import NormalizedName
 
 from proxyindex import records
-from proxyindex.disk import hand_over, sync_folder
+from proxyindex.audit import Change
+from proxyindex.disk import no_link, sync_folder
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
 from proxyindex.records import Record, record_path
 from proxyindex.store.locks import Locks
@@ -35,10 +41,11 @@ from proxyindex.uploads.stage import (
     INCOMING,
     LOCKS,
     Stage,
-    make_incoming,
+    keep_room,
     staged,
+    with_room,
 )
-from proxyindex.uploads.steps import Step, carry_out, finish, sweep
+from proxyindex.uploads.steps import Step, carry_out, finish, lock_of, sweep
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -56,12 +63,26 @@ class Shelf:
     def __init__(self, root: Path, twin: Shelf | None = None) -> None:
         self.root = Path(os.path.abspath(root))
         # a twin is the same folder under another path
-        self._locks: Locks = twin._locks if twin else Locks(self.root / INCOMING / LOCKS)
+        self._locks: Locks = (
+            twin._locks if twin else Locks(self.root / INCOMING / LOCKS, is_strict=True)
+        )
         self._threads = CapacityLimiter(_THREADS)
 
     async def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run what blocks on the folder. Raises `FolderRefused` for its `OSError`."""
         return await on_disk(call, *args, limiter=self._threads)
+
+    def stage(self) -> Stage:
+        """A new one, to be discarded in the end."""
+        return Stage(self.root, self._locks)
+
+    def staged(self) -> AbstractContextManager[Stage]:
+        """A new stage, gone at the end, published or not."""
+        return staged(self.root, self._locks)
+
+    def sweep(self) -> int:
+        """Finish or remove what killed processes have left; the number of changes."""
+        return sweep(self.root, self._locks)
 
     @asynccontextmanager
     async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
@@ -70,7 +91,7 @@ class Shelf:
         Raises `FolderRefused` if there is no folder: an empty one made in its place would give all
         its names away.
         """
-        async with self._alone(f"project {project}"):
+        async with self._alone(lock_of(project)):
             await self.run(finish, self.root, project)  # what a killed process had begun
             yield
 
@@ -80,7 +101,7 @@ class Shelf:
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
-        await self.run(make_incoming, self.root)
+        await self.run(keep_room, self.root)
         async with self._locks.hold(key, self.run):
             yield
 
@@ -97,11 +118,7 @@ class Shelf:
 
     def deleted(self, project: NormalizedName) -> frozenset[str]:
         """Names of the project's files that were deleted."""
-        try:
-            with open(self.home(project) / DELETED, "rb") as source:
-                return frozenset(source.read(_MAX_DELETED).decode("ascii", "replace").split("\n"))
-        except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
+        return frozenset(self._deleted(project).decode("ascii", "replace").split("\n"))
 
     def add(self, stage: Stage, project: NormalizedName, filename: str) -> None:
         """Publish a new file that lies in the stage with what belongs to it.
@@ -127,7 +144,13 @@ class Shelf:
             home /= f"+{secrets.token_hex(4)}"
         self._settle(stage, home)
 
-    def replace(self, stage: Stage, project: NormalizedName, files: Mapping[str, Path]) -> None:
+    def replace(
+        self,
+        stage: Stage,
+        project: NormalizedName,
+        files: Mapping[str, Path],
+        by: Change | None = None,
+    ) -> None:
         """Put staged files in the places of others, all in one change.
 
         Readers of the old ones keep them. A record comes before its file and speaks of the old
@@ -137,24 +160,34 @@ class Shelf:
         for filename, path in files.items():
             _keep_noted(stage, filename, path)
             steps += self._steps_in(stage, filename, path)
-        carry_out(stage, self.root, project, steps)
+        carry_out(stage, self.root, project, steps, by=by, files=files)
 
-    def write_records(self, project: NormalizedName, found: Mapping[Path, Record]) -> None:
+    def write_records(
+        self, project: NormalizedName, found: Mapping[Path, Record], by: Change | None = None
+    ) -> None:
         """Replace what is noted of these files, all in one change."""
-        with staged(self.root) as stage:
+        with with_room(self.root), self.staged() as stage:
             steps = []
             for path, record in found.items():
                 name = record_path(path).name
                 stage.put(name, records.encode(record))
                 steps.append(Step(self._place(record_path(path)), name))
-            carry_out(stage, self.root, project, steps)
+            files = [path.name for path in found]
+            carry_out(stage, self.root, project, steps, by=by, files=files)
 
-    def remove(self, project: NormalizedName, paths: Sequence[Path]) -> None:
+    def remove(
+        self, project: NormalizedName, paths: Sequence[Path], by: Change | None = None
+    ) -> None:
         """Delete files, all in one change; their names and the project's stay taken."""
-        self._note_deleted(project, [path.name for path in paths])
-        gone = [_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS)]
-        with staged(self.root) as stage:
-            carry_out(stage, self.root, project, [Step(self._place(path)) for path in gone])
+        files = list(dict.fromkeys(path.name for path in paths))
+        named = (_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS))
+        gone = [path for path in named if os.path.lexists(path)]
+        noted = self._deleted(project) + "".join(f"\n{name}" for name in files).encode()
+        with with_room(self.root), self.staged() as stage:
+            stage.put(DELETED, noted)
+            steps = [Step(self._place(self.home(project) / DELETED), DELETED)]
+            steps += [Step(self._place(path)) for path in gone]
+            carry_out(stage, self.root, project, steps, by=by, files=files)
 
     def _steps_in(self, stage: Stage, filename: str, path: Path) -> Iterator[Step]:
         def moved(*suffixes: str) -> Iterator[Step]:
@@ -171,23 +204,21 @@ class Shelf:
     def _place(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def _note_deleted(self, project: NormalizedName, names: Iterable[str]) -> None:
-        home = self.home(project)
-        if not home.is_dir():
-            home.mkdir()
-            hand_over(home)
-            sync_folder(self.root)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(home / DELETED, flags, 0o666)
-        hand_over(home / DELETED)
+    def _deleted(self, project: NormalizedName) -> bytes:
+        """What is noted. A link, a pipe or a folder in its place is refused, for then nobody knows
+        which names are taken."""
+        path = self.home(project) / DELETED
         try:
-            noted = "".join(f"\n{name}" for name in names).encode()
-            while noted:  # a disk that is nearly full takes a part, and refuses the next
-                noted = noted[os.write(fd, noted) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        sync_folder(home)
+            with open(path, "rb", opener=no_link) as source:
+                is_regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+                noted = source.read(_MAX_DELETED + 1) if is_regular else b""
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        if not is_regular:
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        if len(noted) > _MAX_DELETED:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return noted
 
     def _settle(self, stage: Stage, home: Path) -> None:
         """The stage becomes a folder of the index."""
@@ -219,9 +250,9 @@ class Shelves:
         return self._shelves.setdefault(path, Shelf(path, next(twins, None)))
 
     def sweep(self) -> None:
-        """Remove what killed processes have left in them. Blocks."""
-        for root in list(self._shelves):
-            sweep(root)
+        """Finish or remove what killed processes have left in them. Blocks."""
+        for shelf in list(self._shelves.values()):
+            shelf.sweep()
 
 
 def _link(source: Path, place: Path) -> None:

@@ -1,12 +1,13 @@
 """Where files lie until they are published: hidden folders beside what they will become.
 
 Below the folder of the index, so that publishing is a rename or a link within one file system. A
-stage is locked while its process lives; whatever is not locked was left behind.
+stage is locked while its process lives, by its name; whatever is not locked was left behind. The
+locks are those of projects, in one file: file systems of other machines keep locks of files apart
+for all of their clients, and of folders for none (Linux's NFS).
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -17,11 +18,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxyindex.disk import hand_over
+from proxyindex import disk
+from proxyindex.disk import hand_over, sync_folder
+from proxyindex.store.locks import Locks
 
 INCOMING = ".incoming"  # the scanner enters no hidden folder
 LOCKS = "locks"
+RESERVE = "reserve"
 _CONTENT = ".content"
+_RESERVED = 256 * 1024  # bytes: the steps of a deletion of a thousand files
 _SYNC_EVERY = 16 * 1024**2  # bytes: what is left to be written out at the end is little
 
 
@@ -79,10 +84,21 @@ class Content:
 
 
 class Stage:
-    """A hidden folder of one change; `path` is where it lies. Its methods block."""
+    """A hidden folder of one change; `path` is where it lies. Its methods block.
 
-    def __init__(self, root: Path) -> None:
-        self.path, self._fd = _locked_folder(make_incoming(root))
+    `locks` are those of the index's folder `root`.
+    """
+
+    def __init__(self, root: Path, locks: Locks) -> None:
+        self._locks = locks
+        self.path = make_incoming(root) / secrets.token_hex(8)
+        locks.try_acquire(self.path.name)  # nobody else knows the name
+        try:
+            self.path.mkdir()
+        except OSError:
+            locks.release(self.path.name)
+            raise
+        hand_over(self.path)
 
     @property
     def content(self) -> Path:
@@ -99,18 +115,18 @@ class Stage:
 
     def sync(self) -> None:
         """The names in it are on the disk when this returns."""
-        os.fsync(self._fd)
+        sync_folder(self.path)
 
     def discard(self) -> None:
         """Remove what is still there; nothing if all of it became a project's folder."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._fd)
+        self._locks.release(self.path.name)
 
 
 @contextmanager
-def staged(root: Path) -> Iterator[Stage]:
+def staged(root: Path, locks: Locks) -> Iterator[Stage]:
     """A stage below the index's folder `root`, gone at the end, published or not. Blocks."""
-    stage = Stage(root)
+    stage = Stage(root, locks)
     try:
         yield stage
     finally:
@@ -127,20 +143,46 @@ def stages(root: Path) -> list[Path]:
 
 
 def make_incoming(root: Path) -> Path:
-    """The folder of stages below the index's folder `root`, which must be there."""
+    """The folder of stages below the index's folder `root`, which must be there, and in it the
+    file of locks. Each is shared as `root` is, also where only one of them was lost."""
     incoming = root / INCOMING
-    try:
-        incoming.mkdir(mode=0o700)
-    except FileExistsError:
-        hand_over(incoming)  # root may have made it before
-        return incoming
-    _share(incoming, 0o777, root)
     locks = incoming / LOCKS
-    locks.touch(mode=0o600)
-    _share(locks, 0o666, root)
-    for path in (incoming, locks):
-        hand_over(path)
+    with suppress(FileExistsError):
+        incoming.mkdir(mode=0o700)
+        _share(incoming, 0o777, root)
+    hand_over(incoming)  # root may have made it before
+    with suppress(FileExistsError):
+        locks.touch(mode=0o600, exist_ok=False)
+        _share(locks, 0o666, root)
+    hand_over(locks)
     return incoming
+
+
+def keep_room(root: Path) -> None:
+    """Have the folder of stages below `root`, and some room in it for when the disk is full."""
+    path = make_incoming(root) / RESERVE
+    if path.exists():
+        return
+    try:
+        with open(path, "xb") as target:
+            target.write(os.urandom(_RESERVED))  # file systems that compress keep room for it, too
+    except FileExistsError:  # another was faster
+        return
+    except OSError:  # there is none
+        disk.remove(path)
+        return
+    hand_over(path)
+
+
+@contextmanager
+def with_room(root: Path) -> Iterator[None]:
+    """Use that room, for what takes none in the end. Blocks."""
+    disk.remove(root / INCOMING / RESERVE)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            keep_room(root)
 
 
 def _share(path: Path, most: int, root: Path) -> None:
@@ -152,20 +194,8 @@ def _share(path: Path, most: int, root: Path) -> None:
 
 def is_changeable(root: Path) -> bool:
     """Whether this process may put files into the index's folder `root`. Blocks."""
-    needed = [path for path in (root, root / INCOMING) if os.path.exists(path)]
-    return bool(needed) and all(os.access(path, os.W_OK | os.X_OK) for path in needed)
-
-
-def _locked_folder(incoming: Path) -> tuple[Path, int]:
-    while True:
-        path = incoming / secrets.token_hex(8)
-        path.mkdir()
-        hand_over(path)
-        with suppress(FileNotFoundError):  # a sweep may come between any two of these steps
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            try:
-                if os.path.samestat(os.stat(path), os.fstat(fd)):
-                    return path, fd
-            except FileNotFoundError:
-                os.close(fd)
+    incoming = root / INCOMING
+    usable = os.W_OK | os.X_OK
+    needed = {root: usable, incoming: usable, incoming / LOCKS: os.R_OK | os.W_OK}
+    there = {path: mode for path, mode in needed.items() if os.path.exists(path)}
+    return bool(there) and all(os.access(path, mode) for path, mode in there.items())

@@ -1,4 +1,4 @@
-"""What all endpoints share that change something: who asks, from where, and the line about it."""
+"""What all endpoints share that change something: who asks, from where, and what is noted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from packaging.utils import NormalizedName
 from starlette.requests import Request
 from starlette.responses import Response
 
-from proxyindex import audit
 from proxyindex.access import Identity
+from proxyindex.audit import Action, Change
 from proxyindex.names import InvalidName, normalize
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected, bad, no_folder
 from proxyindex.uploads.service import Publisher
@@ -92,10 +92,15 @@ def tell_refused(request: Request, problem: FolderRefused) -> None:
     log.error("index %s: %s (%s, %s)", index.name, problem, folder, problem.__cause__)
 
 
-def note(
-    request: Request, index: str, identity: Identity, action: str, *names: str, **subject: str
-) -> None:
-    """One line for one change of files of these names."""
+def changing(
+    request: Request,
+    index: str,
+    identity: Identity,
+    action: Action,
+    *,
+    sha256: str | None = None,
+    source: str | None = None,
+) -> Change:
+    """Who is about to change files of this index, and how, for the audit log."""
     client = request.client.host if request.client else "-"
-    about = {"index": index, "files": " ".join(names), **subject}
-    audit.note(action, "done", user=identity.user, client=client, **about)
+    return Change(action, identity.user, client, index, sha256=sha256, source=source)

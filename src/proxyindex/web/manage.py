@@ -14,7 +14,7 @@ from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_other_index
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import json_body
-from proxyindex.web.changes import changed_index, done, note, project_of, refuse_foreign
+from proxyindex.web.changes import changed_index, changing, done, project_of, refuse_foreign
 from proxyindex.web.simple import PAGE_SECONDS, index_of
 
 
@@ -35,8 +35,9 @@ async def delete(request: Request) -> Response:
     project = _project(request, index.name)
     identity = await index.admission.admit(request, Action.DELETE, project)
     version, filename = (request.path_params.get(key) for key in ("version", "filename"))
-    gone = await changes.delete(publisher, project, version, filename)
-    note(request, index.name, identity, "delete", *gone)
+    by = changing(request, index.name, identity, "delete")
+    gone = await changes.delete(publisher, project, version, filename, by=by)
+    by.note(gone)
     return done(JSONResponse({"project": project, "deleted": gone}), request)
 
 
@@ -48,14 +49,16 @@ async def yank(request: Request) -> Response:
     identity = await index.admission.admit(request, Action.YANK, project)
     wanted = await json_body(request, _Yank)
     is_yank = request.method == "POST"
+    by = changing(request, index.name, identity, "yank" if is_yank else "unyank")
     names = await changes.yank(
         publisher,
         project,
         request.path_params["version"],
         wanted.filename,
         wanted.reason if is_yank else None,
+        by=by,
     )
-    note(request, index.name, identity, "yank" if is_yank else "unyank", *names)
+    by.note(names)
     key = "yanked" if is_yank else "unyanked"
     return done(JSONResponse({"project": project, key: names}), request)
 
@@ -73,9 +76,10 @@ async def push(request: Request) -> Response:
     identity = await (target or index).admission.admit(request, Action.UPLOAD, project)
     if target is None or target.publisher is None or target is index:
         raise no_other_index(wanted.to)
-    names = await promotion.push(publisher.own, target.publisher, project, wanted.version)
+    by = changing(request, wanted.to, identity, "push", source=index.name)
+    names = await promotion.push(publisher.own, target.publisher, project, wanted.version, by=by)
     if names:
-        note(request, wanted.to, identity, "push", *names, source=index.name)
+        by.note(names)
     return done(JSONResponse({"project": project, "pushed": names}), request)
 
 

@@ -14,7 +14,7 @@ from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import Publisher, Receiving, too_large
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
-from proxyindex.web.changes import changed_index, done, note
+from proxyindex.web.changes import changed_index, changing, done
 
 
 async def upload(request: Request) -> Response:
@@ -36,9 +36,10 @@ async def upload(request: Request) -> Response:
         found = await publisher.finish(receiving)
         exchange.project, exchange.filename = found.project, found.filename
         identity = await index.admission.admit(request, Action.UPLOAD, found.project)
-        is_new = await publisher.publish(receiving, found, identity.user)
+        by = changing(request, index.name, identity, "upload", sha256=found.sha256)
+        is_new = await publisher.publish(receiving, found, identity.user, by=by)
     if is_new:
-        note(request, index.name, identity, "upload", found.filename, sha256=found.sha256)
+        by.note([found.filename])
     return done(PlainTextResponse(f"{found.filename} is published.\n"), request)
 
 
