@@ -231,13 +231,14 @@ def test_who_began_a_change_is_in_the_line_about_its_end(
 
 
 STRANGER = """
-    import os, sys
+    import asyncio, os, sys
     from pathlib import Path
     from proxyindex.uploads.shelf import Shelf
     from proxyindex.uploads.steps import Step, carry_out
-    os.setuid(54321)
     root = Path(sys.argv[1])
-    with Shelf(root).staged() as stage:
+    shelf = Shelf(root)
+    os.setuid(54321)  # who may not read our Python any more
+    with shelf.staged() as stage:
         try:
             carry_out(stage, root, "demo", [Step("demo/own"), Step("demo/old")])
         except PermissionError as problem:
