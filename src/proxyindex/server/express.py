@@ -112,6 +112,7 @@ class ExpressProtocol(BoundedProtocol):
         express = self._source.express
         if express is not self._express:  # another one: it may read log-ins otherwise
             self._express, self._latest = express, (b"", None)
+            self._asker.verified = None  # and give users other groups
         return express
 
     def _see(self, data: bytes, question: Question) -> None:
