@@ -210,20 +210,9 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._phase is _Phase.BODY and self._is_coming():
             self._arm()
         elif self._phase is _Phase.IDLE:
-            self._hang_up()
+            self.transport.close()
         else:
             self._refuse(408, "The request did not arrive in time.")
-
-    def timeout_keep_alive_handler(self) -> None:
-        if self._lines.get_write_buffer_size():
-            super().timeout_keep_alive_handler()  # a slow reader: let it have the end
-        else:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        """Close, and not wait long for a peer that does not say farewell, as TLS would have it."""
-        self.transport.close()
-        self.loop.call_later(LINGER_SECONDS, self._lines.abort)
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -270,7 +259,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
         # lose the answer; so keep reading (and dropping) for a moment.
         if not self.transport.can_write_eof():
-            self._hang_up()
+            self.transport.close()
             return
         self.transport.write_eof()
         self.loop.call_later(seconds, self.transport.close)
