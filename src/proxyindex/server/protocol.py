@@ -9,8 +9,8 @@ Used of its protocol, here and in `server/express.py`, besides what `asyncio.Pro
 callbacks, `on_response_complete`, `send_400_response`, `timeout_keep_alive_handler`,
 `_unset_keepalive_if_required` and `_unsupported_upgrade_warning`; of a cycle `disconnected`,
 `keep_alive`, `message_event`, `response_complete` and `response_started`; and of the flow
-`drain`, `pause_reading`, `read_paused` and `write_paused`. `tests/faults/test_server_protocol.py`
-notices if they change.
+`drain`, `pause_reading`, `read_paused`, `resume_reading` and `write_paused`.
+`tests/faults/test_server_protocol.py` notices if they change.
 """
 
 import asyncio
@@ -228,18 +228,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, problem: str) -> None:
         """Answer the request being read with an error and end the connection.
 
-        An answer under way is finished first: an error must not land inside a file's bytes.
+        Answers under way are finished first: an error must not land inside a file's bytes.
         """
         self._is_deaf = True
         self._disarm()
+        # what is not read makes the end a reset, by which a client loses what it was sent last
+        self.flow.resume_reading()
         is_own = self._phase is _Phase.BODY  # the newest cycle answers the refused request
-        if is_own and (self.pipeline or not self._is_answering()):
-            self._end_after(UNWANTED_SECONDS)  # answered already, or never will be
+        if is_own and self.pipeline:
+            self._tell_in_turn(status, problem)
+        elif is_own and not self._is_answering():
+            self._end_after(UNWANTED_SECONDS)  # answered already
         elif self._is_answering() and (not is_own or self.cycle.response_started):
             self.cycle.keep_alive = False
-            self.flow.pause_reading()
         else:
             self._tell(status, problem)
+
+    def _tell_in_turn(self, status: int, problem: str) -> None:
+        """Tell it in place of the answer for which the newest request waits."""
+        cycle, _ = self.pipeline.popleft()
+
+        async def tell(*_: object) -> None:
+            self._tell(status, problem)
+
+        self.pipeline.appendleft((cycle, tell))
 
     def _tell(self, status: int, problem: str) -> None:
         if self._is_answering():
