@@ -486,6 +486,15 @@ def test_pipelined_requests_of_a_client_that_left_are_forgotten(hasty: Running) 
     assert hasty.app.calls == ["/wait"]
 
 
+def test_connection_that_was_reset_is_forgotten(hasty: Running) -> None:
+    for _ in range(5):
+        with hasty.connect() as sock:
+            sock.sendall(GET)
+            read_until(sock, b"\r\n\r\n/")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    wait_until(lambda: not protocols(), "the end of the connections")
+
+
 def queued() -> list[object]:
     """What waits in any connection, or is only kept."""
     return [waiting for one in protocols() for waiting in one.pipeline]

@@ -99,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._unset_keepalive_if_required()  # uvicorn leaves it, and us with it, after a reset
         self.app = self._application  # ends a reference cycle: no waiting for the collector
         super().connection_lost(exc)
         if self._running is not None:  # uvicorn tells the newest only: others were pipelined
