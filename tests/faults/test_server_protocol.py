@@ -231,12 +231,31 @@ def test_contradictory_lengths_are_a_fault_whatever_the_parser_says() -> None:
     assert head_fault([host, length, chunked], "1.1")
 
 
-def test_body_of_an_upgrade_request_is_no_request(server: Running) -> None:
-    upgrade = b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-    answer = server.ask(upgrade + b"Content-Length: 100\r\n\r\n", LAST)
+UPGRADE = b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("fields", [b"", b"Content-Length: 0\r\n"])
+def test_what_follows_an_upgrade_request_is_no_request(server: Running, fields: bytes) -> None:
+    answer = server.ask(UPGRADE + fields + b"\r\n" + LAST)
     assert answer.startswith(OK)
     assert b"connection: close" in answer
     assert server.app.calls == ["/up"]
+
+
+@pytest.mark.parametrize("field", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_upgrade_request_with_a_body_is_told_that_it_must_not(
+    server: Running, field: bytes
+) -> None:
+    answer = server.ask(UPGRADE + field + b"\r\n\r\n" + LAST)
+    assert answer.startswith(b"HTTP/1.1 501 ")
+    assert b"Upgrade" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+    assert server.app.calls == []
+
+
+def test_body_of_an_upgrade_that_the_connection_does_not_name_is_read(server: Running) -> None:
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\n"
+    assert server.ask(head + b"abc", LAST).count(OK) == 2
 
 
 def test_trailer_fields_do_not_become_headers(server: Running) -> None:

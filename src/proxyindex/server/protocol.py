@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxyindex.access import UNIX_PEER
-from proxyindex.server.heads import head_fault, reason_phrase, with_path
+from proxyindex.server.heads import has_body, head_fault, reason_phrase, with_path
 from proxyindex.server.statuslines import StatusLines
 from proxyindex.web.accesslog import LEFT_KEY, PEER_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
@@ -147,6 +147,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if fault := head_fault(self.headers, self.parser.get_http_version()):
             self._stop(400, fault)
+        if self.parser.should_upgrade() and has_body(self.headers):
+            self._stop(501, "No Upgrade of a request with a body; send it without.")
         if len(self.pipeline) >= QUEUE_LIMIT:
             self._stop(400, "Too many requests wait for their answers.")
         self.url = with_path(self.url)
@@ -180,7 +182,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         # The parser takes what follows an Upgrade for another protocol, even the body of this
-        # very request. Clients that offer h2c are answered in HTTP/1.1, once.
+        # very request, which is refused for it. Others are answered in HTTP/1.1, once.
         self.cycle.keep_alive = False
         self._is_deaf = True
 
