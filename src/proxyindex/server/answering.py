@@ -4,17 +4,19 @@ It gives an ASGI application no say in the reason phrase, and tells only the new
 requests that the client has left. Written against uvicorn 0.54.
 
 Used of its protocol, here, in `server/protocol.py` and in `server/express.py`, besides what
-`asyncio.Protocol` has: `app`, `app_state`, `client`, `config`, `cycle`, `flow`,
-`headers`, `loop`, `parser`, `pipeline`, `scope`, `server_state`,
+`asyncio.Protocol` has: `app`, `app_state`, `client`, `config`, `connections`, `cycle`, `flow`,
+`headers`, `limit_concurrency`, `loop`, `parser`, `pipeline`, `scope`, `server_state`, `tasks`,
 `timeout_keep_alive`, `timeout_keep_alive_task`, `transport`, `url`; the parser's callbacks,
 `on_response_complete`, `send_400_response`, `timeout_keep_alive_handler`,
 `_unset_keepalive_if_required` and `_unsupported_upgrade_warning`; of a cycle `disconnected`,
-`keep_alive`, `message_event`, `response_complete` and `response_started`; and of the flow
+`keep_alive`, `message_event`, `response_complete`, `response_started` and `scope`; and of the flow
 `drain`, `pause_reading`, `read_paused`, `resume_reading` and `write_paused`.
 `tests/faults/test_server_protocol.py` notices if they change.
 """
 
 import asyncio
+import math
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from proxyindex.access import UNIX_PEER
 from proxyindex.server.heads import reason_phrase
 from proxyindex.server.statuslines import StatusLines
-from proxyindex.web.accesslog import LEFT_KEY, PEER_KEY
+from proxyindex.web.accesslog import CROWDED_KEY, LEFT_KEY, PEER_KEY
 from proxyindex.web.responses import REASON_HEADER
 
 if TYPE_CHECKING:
@@ -42,13 +44,16 @@ class AnsweringProtocol(HttpToolsProtocol):
 
     `x-proxyindex-reason` in an `http.response.start` becomes the reason phrase: for a refused
     file installers show only that (measured with pip and uv). The scope has the peer, whatever a
-    front forwarded, and what tells that the client has left.
+    front forwarded, what tells that the client has left, and whether more are connected than
+    `limit_concurrency`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._application = self.app
         self.app = self._answer
+        # uvicorn would answer by itself, behind the back of the access log
+        self._most, self.limit_concurrency = self.limit_concurrency or math.inf, None
         self._running: Any = None  # the cycle being answered; `cycle` is the newest one read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -71,14 +76,20 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _tell_more(self, scope: MutableMapping[str, Any], cycle: Any) -> None:
+        # before a front's X-Forwarded-For takes its place
+        scope[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
+        scope[LEFT_KEY] = lambda: cycle.disconnected
+        if max(len(self.connections), len(self.tasks)) > self._most:
+            scope[CROWDED_KEY] = True
+            cycle.keep_alive = False
+
     async def _answer(
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
         is_begun = is_ended = False
-        # before a front's X-Forwarded-For takes its place
-        cast(Any, scope)[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
         own = self._running = cast(Any, send).__self__
-        cast(Any, scope)[LEFT_KEY] = lambda: own.disconnected
+        self._tell_more(cast(Any, scope), own)
 
         async def send_with_reason(message: "ASGISendEvent") -> None:
             nonlocal is_begun, is_ended

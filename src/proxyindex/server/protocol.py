@@ -6,10 +6,12 @@ uvicorn waits for ever for the end of a request's head, and keeps any number of 
 import asyncio
 import enum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+from proxyindex.access import UNIX_PEER
 from proxyindex.server.answering import AnsweringProtocol
 from proxyindex.server.heads import has_body, head_fault, with_path
+from proxyindex.web.accesslog import REFUSALS_KEY, TOLD_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
 
 HEAD_LIMIT = 32 * 1024
@@ -207,14 +209,18 @@ class BoundedProtocol(AnsweringProtocol):
         cycle, _ = self.pipeline.popleft()
 
         async def tell(*_: object) -> None:
+            cycle.disconnected = cycle.response_complete = True
             self._tell(status, problem)
 
         self.pipeline.appendleft((cycle, tell))
 
     def _tell(self, status: int, problem: str) -> None:
         if self._is_answering():
+            cast(Any, self.cycle.scope)[TOLD_KEY] = status
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        elif note := self.app_state.get(REFUSALS_KEY):
+            note(*self._asked(), status, len(problem) + 1)
         lines = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             *(f"{k.decode()}: {v.decode()}" for k, v in self.server_state.default_headers),
@@ -224,6 +230,14 @@ class BoundedProtocol(AnsweringProtocol):
         ]
         self.transport.write("\r\n".join([*lines, "", problem + "\n"]).encode())
         self._end_after(LINGER_SECONDS)
+
+    def _asked(self) -> tuple[str, str, str]:
+        """Client, method and path of the request being read, as far as it came."""
+        client = self.client[0] if self.client else UNIX_PEER
+        if self._phase is _Phase.IDLE or not self.url:
+            return client, "-", "-"
+        path = self.url.partition(b"?")[0]
+        return client, self.parser.get_method().decode(), path.decode("latin-1")
 
     def _end_after(self, seconds: float) -> None:
         # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxyindex.errors import LoopDetected
+from proxyindex.web.accesslog import CROWDED_KEY
 
 MAX_TARGET = 2048
 _SLASHES = re.compile(r"/{2,}")
@@ -18,8 +19,9 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]|%2[EeFf]
 
 
 class PathGuard:
-    """ASGI middleware: 400 for hostile targets, 508 for our own requests coming back, and the
-    prefix (`base_path`) moved from the path into `root_path`."""
+    """ASGI middleware: 400 for hostile targets, 508 for our own requests coming back, 503 where
+    the server says that it is crowded, and the prefix (`base_path`) moved from the path into
+    `root_path`."""
 
     def __init__(self, app: ASGIApp, *, base_path: str, via: str) -> None:
         self._app = app
@@ -45,6 +47,8 @@ class PathGuard:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        if scope.get(CROWDED_KEY):
+            return 503, "Too many clients are connected."
         if any(name == b"via" and self._via in value for name, value in scope["headers"]):
             return 508, str(LoopDetected())
         raw = scope.get("raw_path") or scope["path"].encode()
