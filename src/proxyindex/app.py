@@ -42,7 +42,13 @@ from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.client import Transport
 from proxyindex.upstream.index import Upstream
 from proxyindex.web import changes, health, landing, manage, simple, upload
-from proxyindex.web.accesslog import OUTCOME_HEADER, AccessLog, exchange_of
+from proxyindex.web.accesslog import (
+    OUTCOME_HEADER,
+    REFUSALS_KEY,
+    AccessLog,
+    exchange_of,
+    note_refusal,
+)
 from proxyindex.web.admission import Admission
 from proxyindex.web.express import EXPRESS_KEY, Express
 from proxyindex.web.house import HOUSES_KEY, House, Reception
@@ -95,7 +101,12 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
                 metrics.gauge("transfers_running", "Downloads under way", open_now.transfers)
                 site.tasks.start_soon(_keep_house, site, open_now)
                 site.tasks.start_soon(_keep_shelves, site)
-                yield {HOUSES_KEY: open_now, EXPRESS_KEY: open_now, RENEW_KEY: open_now.renew}
+                yield {
+                    HOUSES_KEY: open_now,
+                    EXPRESS_KEY: open_now,
+                    RENEW_KEY: open_now.renew,
+                    REFUSALS_KEY: partial(note_refusal, metrics),
+                }
 
     made = Starlette(
         routes=[

@@ -356,6 +356,30 @@ def test_groups_and_rights_are_read_again_at_sighup(
         wait_until(lambda: statuses() == (200, 200), "an index for all")
 
 
+def test_whoever_left_a_group_is_refused_on_the_connection_he_kept(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    made = Place(tmp_path / "home", upstream)
+    config = made.home / "proxyindex.toml"
+    staff = config.read_text().replace('read = ["@users"]', 'read = ["@staff"]')
+    config.write_text(staff.replace('staff = ["alice"]', 'staff = ["alice", "bob"]'))
+    wait_until(made.accounts.is_settled, "log-ins that are remembered")
+    with made.server as server, server.connect() as kept:
+
+        def status() -> int:
+            answer = kept.request("/mirror/simple/demo/", BOB)
+            answer.read()
+            return answer.status
+
+        assert [status() for _ in range(4)] == [200] * 4, "known by the connection"
+        config.write_text(staff)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in server.logs, "a reload")
+        for _ in range(3):  # what alice is given is remembered
+            assert made.status("/mirror/simple/demo/", ALICE) == 200
+        assert [status() for _ in range(2)] == [403] * 2
+
+
 FRONT = """
 remote-user-header = "Remote-User"
 remote-user-from = [{peers}]

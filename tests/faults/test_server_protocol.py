@@ -34,7 +34,7 @@ class Hasty(BoundedProtocol):
 
 
 class App:
-    """Answers with its path; `/big` is slow to read, `/wait` waits to be released."""
+    """Answers with its path; `/big` and `/pieces` are slow to read, `/wait` waits for release."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -55,11 +55,15 @@ class App:
         if path == "/body":
             while (await receive()).get("more_body"):
                 pass
-        size = BIG if path == "/big" else len(path)
+        size = BIG if path in ("/big", "/pieces") else len(path)
         headers.append((b"content-length", str(size).encode()))
         status = 403 if path in ("/denied", "/crlf") else 200
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        body = b"x" * BIG if path == "/big" else path.encode()
+        if path == "/pieces":
+            for _ in range(64):
+                piece = {"type": "http.response.body", "body": bytes(BIG // 64), "more_body": True}
+                await send(piece)
+        body = {"/big": b"x" * BIG, "/pieces": b""}.get(path, path.encode())
         await send({"type": "http.response.body", "body": body})
 
 
@@ -227,12 +231,31 @@ def test_contradictory_lengths_are_a_fault_whatever_the_parser_says() -> None:
     assert head_fault([host, length, chunked], "1.1")
 
 
-def test_body_of_an_upgrade_request_is_no_request(server: Running) -> None:
-    upgrade = b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-    answer = server.ask(upgrade + b"Content-Length: 100\r\n\r\n", LAST)
+UPGRADE = b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("fields", [b"", b"Content-Length: 0\r\n"])
+def test_what_follows_an_upgrade_request_is_no_request(server: Running, fields: bytes) -> None:
+    answer = server.ask(UPGRADE + fields + b"\r\n" + LAST)
     assert answer.startswith(OK)
     assert b"connection: close" in answer
     assert server.app.calls == ["/up"]
+
+
+@pytest.mark.parametrize("field", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_upgrade_request_with_a_body_is_told_that_it_must_not(
+    server: Running, field: bytes
+) -> None:
+    answer = server.ask(UPGRADE + field + b"\r\n\r\n" + LAST)
+    assert answer.startswith(b"HTTP/1.1 501 ")
+    assert b"Upgrade" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+    assert server.app.calls == []
+
+
+def test_body_of_an_upgrade_that_the_connection_does_not_name_is_read(server: Running) -> None:
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\n"
+    assert server.ask(head + b"abc", LAST).count(OK) == 2
 
 
 def test_trailer_fields_do_not_become_headers(server: Running) -> None:
@@ -435,6 +458,30 @@ def test_partial_next_request_does_not_cut_the_answer_under_way(hasty: Running) 
     assert b"\r\n\r\n/waitHTTP/1.1 408 " in answer
 
 
+def test_broken_body_behind_an_answer_under_way_does_not_cut_it(server: Running) -> None:
+    server.app.entered.clear()
+    server.app.release.clear()
+    with server.connect() as sock:
+        broken = b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"
+        sock.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n" + GET + broken)
+        assert server.app.entered.wait(10)
+        assert server.ask(LAST).startswith(OK)
+        server.app.release.set()
+        answer = read_all(sock)
+    assert answer.count(OK) == 2
+    assert b"\r\n\r\n/waitHTTP/1.1 200 " in answer
+    assert b"\r\n\r\n/HTTP/1.1 400 " in answer
+    assert "/body" not in server.app.calls
+
+
+def test_answer_under_way_is_not_reset_by_what_nobody_reads(server: Running) -> None:
+    with server.connect() as sock:
+        sock.sendall(b"GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n")
+        read = len(read_until(sock, b"\r\n\r\n").partition(b"\r\n\r\n")[2])
+        sock.sendall(b"NONSENSE\r\n" * 100_000)
+        assert read + len(read_all(sock)) == BIG
+
+
 # Pipelined requests
 
 
@@ -458,7 +505,20 @@ def test_pipelined_requests_of_a_client_that_left_are_forgotten(hasty: Running) 
     assert hasty.app.calls == ["/wait"]
 
 
+def test_connection_that_was_reset_is_forgotten(hasty: Running) -> None:
+    for _ in range(5):
+        with hasty.connect() as sock:
+            sock.sendall(GET)
+            read_until(sock, b"\r\n\r\n/")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    wait_until(lambda: not protocols(), "the end of the connections")
+
+
 def queued() -> list[object]:
     """What waits in any connection, or is only kept."""
-    protocols = [one for one in gc.get_objects() if isinstance(one, Hasty)]
-    return [waiting for one in protocols for waiting in one.pipeline]
+    return [waiting for one in protocols() for waiting in one.pipeline]
+
+
+def protocols() -> list[Hasty]:
+    """All connections that are in memory."""
+    return [one for one in gc.get_objects() if isinstance(one, Hasty)]

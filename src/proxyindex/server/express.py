@@ -24,6 +24,9 @@ _JOINED = 16 * 1024  # bytes: longer bodies are not copied to join their head
 _BUFFERED = 64 * 1024  # bytes: the transport sends more at once
 # Bytes of a part that is read on the loop, for TLS: ranges of 64 KiB in 70 µs instead of 550
 _READ = 128 * 1024
+# Heads in one read after which the others get a turn. One socket may have 32 reads of 256 KiB in a
+# turn: beside a client that pipelined without end a page took 3.5 s instead of 0.1.
+_HEADS = 64
 _STATUS_LINES = {
     200: b"HTTP/1.1 200 OK\r\n",
     206: b"HTTP/1.1 206 Partial Content\r\n",
@@ -76,21 +79,33 @@ class ExpressProtocol(BoundedProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._pay()
-        if self._source is None or not self._is_between():
-            super().data_received(data)
-            return
-        question = self._seen(data)
-        if question is not None and self._is_free() and self._look(question):
-            # the parser is where it was when it took these bytes
-            self._disarm()
-            self._unset_keepalive_if_required()
-            self.headers = list(question.headers)
-            self._end()
-            return
+        is_between = self._source is not None and self._is_between()
+        if is_between:
+            question = self._seen(data)
+            if question is not None and self._is_free() and self._look(question):
+                # the parser is where it was when it took these bytes
+                self._disarm()
+                self._unset_keepalive_if_required()
+                self.headers = list(question.headers)
+                self._end()
+                return
         self._heads = 0
         super().data_received(data)
-        if self._question and self._heads == 1 and self._is_between():
+        if self._heads > _HEADS:
+            self._rest()
+        elif is_between and self._question and self._heads == 1 and self._is_between():
             self._see(data, self._question)
+
+    def _rest(self) -> None:
+        """Read on in the next turn of the loop, unless that waits for something else already."""
+        if not self.flow.read_paused and not self._is_deaf:
+            self.flow.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        # at the end of an answer under way uvicorn reads on
+        if not self._is_answering() and not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _seen(self, data: bytes) -> Question | None:
         """What these bytes ask for, if they are to the letter a request that was parsed before, or
@@ -113,6 +128,7 @@ class ExpressProtocol(BoundedProtocol):
         express = self._source.express
         if express is not self._express:  # another one: it may read log-ins otherwise
             self._express, self._latest = express, (b"", None)
+            self._asker.verified = None  # and give users other groups
         return express
 
     def _see(self, data: bytes, question: Question) -> None:

@@ -30,6 +30,14 @@ def head_fault(headers: Sequence[Header], version: str) -> str | None:
     return None
 
 
+def has_body(headers: Sequence[Header]) -> bool:
+    """Whether a sound head with these fields has a body behind it (RFC 9112 §6.3)."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in headers
+    )
+
+
 def reason_phrase(text: bytes) -> bytes:
     """`text` fit for a status line: printable ASCII, at most `REASON_LIMIT` bytes, maybe empty.
 

@@ -1,42 +1,19 @@
-"""uvicorn's HTTP/1.1 protocol with what it lacks: bounds, deadlines, reason phrases.
+"""uvicorn's HTTP/1.1 protocol with what it lacks towards clients: bounds and deadlines.
 
-uvicorn waits for ever for the end of a request's head, keeps any number of header bytes, and
-gives an ASGI application no say in the reason phrase. Written against uvicorn 0.54.
-
-Used of its protocol, here and in `server/express.py`, besides what `asyncio.Protocol` has: `app`,
-`app_state`, `client`, `config`, `cycle`, `flow`, `headers`, `loop`, `parser`, `pipeline`, `scope`,
-`server_state`, `timeout_keep_alive`, `timeout_keep_alive_task`, `transport`, `url`; the parser's
-callbacks, `on_response_complete`, `send_400_response`, `timeout_keep_alive_handler`,
-`_unset_keepalive_if_required` and `_unsupported_upgrade_warning`; of a cycle `disconnected`,
-`keep_alive`, `message_event`, `response_complete` and `response_started`; and of the flow
-`drain`, `pause_reading`, `read_paused` and `write_paused`. `tests/faults/test_server_protocol.py`
-notices if they change.
+uvicorn waits for ever for the end of a request's head, and keeps any number of header bytes.
 """
 
 import asyncio
 import enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any, cast
 
 from proxyindex.access import UNIX_PEER
-from proxyindex.server.heads import head_fault, reason_phrase, with_path
-from proxyindex.server.statuslines import StatusLines
-from proxyindex.web.accesslog import LEFT_KEY, PEER_KEY
+from proxyindex.server.answering import AnsweringProtocol
+from proxyindex.server.heads import has_body, head_fault, with_path
+from proxyindex.web.accesslog import REFUSALS_KEY, TOLD_KEY
 from proxyindex.web.body import BODY_KEY, BodyTerms
-from proxyindex.web.responses import REASON_HEADER
 
-if TYPE_CHECKING:
-    from uvicorn._types import (
-        ASGIReceiveCallable,
-        ASGISendCallable,
-        ASGISendEvent,
-        HTTPResponseStartEvent,
-        Scope,
-    )
-
-_REASON = REASON_HEADER.encode()
 HEAD_LIMIT = 32 * 1024
 TARGET_LIMIT = 8 * 1024
 # Requests that wait for earlier answers. One read brings up to 256 KiB, 9,000 requests of 2 KiB of
@@ -59,8 +36,8 @@ class _Refused(Exception):
     """Stops the parser; the protocol has noted what to answer."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """One client connection: uvicorn's, with bounds on all that a client may send.
+class BoundedProtocol(AnsweringProtocol):
+    """One client connection, with bounds on all that a client may send.
 
     A request whose head is not complete within `head_seconds` of its first byte (or of the
     connection) is answered 408, a head over `HEAD_LIMIT` bytes 400, a target over `TARGET_LIMIT`
@@ -68,9 +45,6 @@ class BoundedProtocol(HttpToolsProtocol):
     (RFC 9112 §3.2, §6.1, §6.3). Of pipelined requests `QUEUE_LIMIT` may wait: they are answered,
     and then the connection ends, so that the client sends the others anew (RFC 9112 §9.3.2).
     None of this touches a client that reads its response slowly.
-
-    `x-proxyindex-reason` in an `http.response.start` becomes the reason phrase: for a refused
-    file installers show only that (measured with pip and uv).
     """
 
     head_seconds = 10.0
@@ -78,8 +52,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._application = self.app
-        self.app = self._answer
         self._phase = _Phase.IDLE
         self._received = 0  # bytes since the phase began, without the read it began in
         self._head_size = 0
@@ -88,25 +60,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._counted = 0  # bytes of its body at the last deadline
         self._refusal: tuple[int, str] | None = None
         self._is_deaf = False
-        self._running: Any = None  # the cycle being answered; `cycle` is the newest one read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._lines = StatusLines(transport)
-        self.transport = self._lines
-        self.client = _client_address(self.client)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        self.app = self._application  # ends a reference cycle: no waiting for the collector
         super().connection_lost(exc)
-        if self._running is not None:  # uvicorn tells the newest only: others were pipelined
-            self._running.disconnected = True
-            self._running.message_event.set()
-        if self.pipeline:  # its requests, the newest included, have cycles that refer to us
-            self.pipeline.clear()
-            self.cycle = self._running
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -146,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if fault := head_fault(self.headers, self.parser.get_http_version()):
             self._stop(400, fault)
+        if self.parser.should_upgrade() and has_body(self.headers):
+            self._stop(501, "No Upgrade of a request with a body; send it without.")
         if len(self.pipeline) >= QUEUE_LIMIT:
             self._stop(400, "Too many requests wait for their answers.")
         self.url = with_path(self.url)
@@ -179,7 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         # The parser takes what follows an Upgrade for another protocol, even the body of this
-        # very request. Clients that offer h2c are answered in HTTP/1.1, once.
+        # very request, which is refused for it. Others are answered in HTTP/1.1, once.
         self.cycle.keep_alive = False
         self._is_deaf = True
 
@@ -210,23 +173,9 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._phase is _Phase.BODY and self._is_coming():
             self._arm()
         elif self._phase is _Phase.IDLE:
-            self._hang_up()
+            self.transport.close()
         else:
             self._refuse(408, "The request did not arrive in time.")
-
-    def timeout_keep_alive_handler(self) -> None:
-        if self._lines.get_write_buffer_size():
-            super().timeout_keep_alive_handler()  # a slow reader: let it have the end
-        else:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        """Close, and not wait long for a peer that does not say farewell, as TLS would have it."""
-        self.transport.close()
-        self.loop.call_later(LINGER_SECONDS, self._lines.abort)
-
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
 
     def _is_coming(self) -> bool:
         """Whether a body that is waited for came at a pace worth waiting for, or at ours."""
@@ -239,23 +188,39 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, problem: str) -> None:
         """Answer the request being read with an error and end the connection.
 
-        An answer under way is finished first: an error must not land inside a file's bytes.
+        Answers under way are finished first: an error must not land inside a file's bytes.
         """
         self._is_deaf = True
         self._disarm()
+        # what is not read makes the end a reset, by which a client loses what it was sent last
+        self.flow.resume_reading()
         is_own = self._phase is _Phase.BODY  # the newest cycle answers the refused request
-        if is_own and (self.pipeline or not self._is_answering()):
-            self._end_after(UNWANTED_SECONDS)  # answered already, or never will be
+        if is_own and self.pipeline:
+            self._tell_in_turn(status, problem)
+        elif is_own and not self._is_answering():
+            self._end_after(UNWANTED_SECONDS)  # answered already
         elif self._is_answering() and (not is_own or self.cycle.response_started):
             self.cycle.keep_alive = False
-            self.flow.pause_reading()
         else:
             self._tell(status, problem)
 
+    def _tell_in_turn(self, status: int, problem: str) -> None:
+        """Tell it in place of the answer for which the newest request waits."""
+        cycle, _ = self.pipeline.popleft()
+
+        async def tell(*_: object) -> None:
+            cycle.disconnected = cycle.response_complete = True
+            self._tell(status, problem)
+
+        self.pipeline.appendleft((cycle, tell))
+
     def _tell(self, status: int, problem: str) -> None:
         if self._is_answering():
+            cast(Any, self.cycle.scope)[TOLD_KEY] = status
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        elif note := self.app_state.get(REFUSALS_KEY):
+            note(*self._asked(), status, len(problem) + 1)
         lines = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             *(f"{k.decode()}: {v.decode()}" for k, v in self.server_state.default_headers),
@@ -266,68 +231,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write("\r\n".join([*lines, "", problem + "\n"]).encode())
         self._end_after(LINGER_SECONDS)
 
+    def _asked(self) -> tuple[str, str, str]:
+        """Client, method and path of the request being read, as far as it came."""
+        client = self.client[0] if self.client else UNIX_PEER
+        if self._phase is _Phase.IDLE or not self.url:
+            return client, "-", "-"
+        path = self.url.partition(b"?")[0]
+        return client, self.parser.get_method().decode(), path.decode("latin-1")
+
     def _end_after(self, seconds: float) -> None:
         # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may
         # lose the answer; so keep reading (and dropping) for a moment.
         if not self.transport.can_write_eof():
-            self._hang_up()
+            self.transport.close()
             return
         self.transport.write_eof()
         self.loop.call_later(seconds, self.transport.close)
-
-    # Reason phrases
-
-    async def _answer(
-        self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
-    ) -> None:
-        is_begun = is_ended = False
-        # before a front's X-Forwarded-For takes its place
-        cast(Any, scope)[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
-        own = self._running = cast(Any, send).__self__
-        cast(Any, scope)[LEFT_KEY] = lambda: own.disconnected
-
-        async def send_with_reason(message: "ASGISendEvent") -> None:
-            nonlocal is_begun, is_ended
-            own.disconnected |= self.transport.is_closing()
-            if message["type"] == "http.response.start":
-                is_begun = True
-                message = self._with_reason(message)
-            elif message["type"] == "http.response.body":
-                is_ended = not message.get("more_body", False)
-            await send(message)
-            if not is_ended and self.flow.write_paused:
-                # uvicorn would wait before the next write: with a second piece at hand
-                await self.flow.drain()
-
-        try:
-            await self._application(scope, receive, send_with_reason)
-        except asyncio.CancelledError:  # the grace period of a stop is over
-            is_begun = True
-        finally:
-            if self._running is own:  # the next of the pipeline may have begun
-                self._running = None
-        if is_begun and not is_ended:
-            # Left unfinished on purpose, and logged where that was decided: uvicorn would log a
-            # fault of the program. `self.cycle` is another one if a request was pipelined.
-            own.disconnected = True
-            self.transport.close()
-
-    def _with_reason(self, message: "HTTPResponseStartEvent") -> "HTTPResponseStartEvent":
-        """The reason phrase goes where it belongs, and is no header any more."""
-        headers = list(message.get("headers", ()))
-        reasons = [v for k, v in headers if k.lower() == _REASON]
-        if not reasons:
-            return message
-        self._lines.announce(message["status"], reason_phrase(reasons[0]))
-        return {**message, "headers": [(k, v) for k, v in headers if k.lower() != _REASON]}
-
-
-def _client_address(client: tuple[str, int] | None) -> tuple[str, int]:
-    """The peer as logs and the list of trusted proxies name it.
-
-    A dual-stack socket shows IPv4 peers as `::ffff:192.0.2.1`; a Unix socket's peer has no
-    address at all and is called `UNIX_PEER`.
-    """
-    if client is None:
-        return (UNIX_PEER, 0)
-    return (client[0].removeprefix("::ffff:"), client[1])

@@ -11,6 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SCOPE_KEY = "proxyindex"
 PEER_KEY = "proxyindex.peer"  # where the scope has the socket's peer, whatever was forwarded
 LEFT_KEY = "proxyindex.left"  # where it has what tells, when called, that the client has left
+TOLD_KEY = "proxyindex.told"  # where it has the status that the server told instead, if it did
+CROWDED_KEY = "proxyindex.crowded"  # where it is said that more are connected than may be
+REFUSALS_KEY = "refusals"  # where the application's state has `note_refusal` with its metrics
 OUTCOME_HEADER = "x-proxyindex"
 PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
@@ -75,10 +78,20 @@ class AccessLog:
             self._note(scope, exchange, answer, time.perf_counter() - started)
 
     def _note(self, scope: Scope, exchange: Exchange, answer: "_Answer", seconds: float) -> None:
-        outcome = exchange.outcome or "-"
-        self._metrics.request(exchange.kind, answer.status, outcome, seconds, answer.size)
-        fields = line_fields(scope, exchange, answer.status, answer.size)
+        outcome, status = exchange.outcome or "-", scope.get(TOLD_KEY, answer.status)
+        self._metrics.request(exchange.kind, status, outcome, seconds, answer.size)
+        fields = line_fields(scope, exchange, status, answer.size)
         write_line(fields, seconds, is_complete=answer.is_complete)
+
+
+def note_refusal(
+    metrics: RequestCounter, client: str, method: str, path: str, status: int, size: int
+) -> None:
+    """Count and log what the server refused by itself, before the application was asked."""
+    exchange = Exchange(outcome="refused")
+    metrics.request(exchange.kind, status, "refused", 0.0, size)
+    scope = {"client": (client, 0), "method": method, "path": path}
+    write_line(line_fields(scope, exchange, status, size), 0.0, is_complete=True)
 
 
 def write_line(fields: dict[str, object], seconds: float, *, is_complete: bool) -> None:

@@ -9,6 +9,8 @@ import re
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from proxyindex.web.accesslog import CROWDED_KEY
+
 MAX_TARGET = 2048
 _SLASHES = re.compile(r"/{2,}")
 # %00, controls, encoded separators, encoded dots, and percent signs that encode nothing
@@ -16,8 +18,9 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]|%2[EeFf]
 
 
 class PathGuard:
-    """ASGI middleware: 400 for hostile targets, 508 for our own requests coming back, and the
-    prefix (`base_path`) moved from the path into `root_path`."""
+    """ASGI middleware: 400 for hostile targets, 508 for our own requests coming back, 503 where
+    the server says that it is crowded, and the prefix (`base_path`) moved from the path into
+    `root_path`."""
 
     def __init__(self, app: ASGIApp, *, base_path: str, via: str) -> None:
         self._app = app
@@ -43,6 +46,8 @@ class PathGuard:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        if scope.get(CROWDED_KEY):
+            return 503, "Too many clients are connected."
         if any(name == b"via" and self._via in value for name, value in scope["headers"]):
             return 508, "The upstreams of this index lead back to itself."
         raw = scope.get("raw_path") or scope["path"].encode()
