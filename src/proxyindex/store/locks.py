@@ -42,8 +42,8 @@ async def _here(call: Callable[[str], T], key: str, /) -> T:
 class Locks:
     """Locks named by text. Without a writable file (read-only cache) they hold per process only.
 
-    The file is opened for the first lock. With `is_strict` it is made by others, and where it cannot
-    be locked nobody gets a lock: `OSError` is raised instead.
+    The file is opened for the first lock. With `is_strict` it is made by others, and where it
+    cannot be locked nobody gets a lock: `OSError` is raised instead.
     """
 
     def __init__(self, path: Path, *, is_strict: bool = False) -> None:

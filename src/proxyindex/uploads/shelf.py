@@ -63,14 +63,9 @@ class Shelf:
     def __init__(self, root: Path, twin: Shelf | None = None) -> None:
         self.root = Path(os.path.abspath(root))
         # a twin is the same folder under another path
-        self._locks: Locks = (
-            twin._locks if twin else Locks(self.root / INCOMING / LOCKS, is_strict=True)
-        )
+        here = self.root / INCOMING / LOCKS
+        self._locks: Locks = twin._locks if twin else Locks(here, is_strict=True)
         self._threads = CapacityLimiter(_THREADS)
-
-    async def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run what blocks on the folder. Raises `FolderRefused` for its `OSError`."""
-        return await on_disk(call, *args, limiter=self._threads)
 
     def stage(self) -> Stage:
         """A new one, to be discarded in the end."""
@@ -83,6 +78,10 @@ class Shelf:
     def sweep(self) -> int:
         """Finish or remove what killed processes have left; the number of changes."""
         return sweep(self.root, self._locks)
+
+    async def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run what blocks on the folder. Raises `FolderRefused` for its `OSError`."""
+        return await on_disk(call, *args, limiter=self._threads)
 
     @asynccontextmanager
     async def locked(self, project: NormalizedName) -> AsyncIterator[None]:
