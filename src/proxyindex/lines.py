@@ -30,6 +30,7 @@ class AccessLines:
     def __init__(self, log_format: Literal["text", "json"]) -> None:
         self._is_json = log_format == "json"
         self._waiting: list[str] = []
+        self._client = self._shown = ""  # of the last line, and as it stands there
         self._second = 0
         self._clock = ""
 
@@ -43,13 +44,17 @@ class AccessLines:
         return json.dumps(middle)[1:-1], json.dumps(known)[1:-1]
 
     def write(self, prepared: Prepared, client: str, user: str, seconds: float) -> None:
-        """One line, with the present time. `user` is the name, or `-`."""
+        """One line, with the present time. `client` is whom a front named, so that anybody may have
+        chosen it; `user` is the name, or `-`."""
         if not logger.isEnabledFor(logging.INFO):
             return
         moment, spent = self._now(), f"{seconds * 1000:.1f}"
         middle, known = prepared
         if user != "-":
-            user = _in_line(user, self._is_json)
+            user = _spelled_user(user, self._is_json)
+        if client != self._client:
+            self._client, self._shown = client, _spelled(client, self._is_json)
+        client = self._shown
         if self._is_json:
             line = (
                 f'{{"time": "{moment}", "level": "info", "logger": "{logger.name}", "message": '
@@ -83,9 +88,11 @@ class AccessLines:
         return f"{self._clock}.{int((now - second) * 1000):03d}Z"
 
 
-@lru_cache(1024)
-def _in_line(user: str, is_json: bool) -> str:
-    return json.dumps(mask(user))[1:-1] if is_json else escape(mask(user))
+def _spelled(name: str, is_json: bool) -> str:
+    return json.dumps(mask(name))[1:-1] if is_json else escape(mask(name))
+
+
+_spelled_user = lru_cache(1024)(_spelled)  # those that were admitted: few, and short
 
 
 def _masked(value: object) -> object:

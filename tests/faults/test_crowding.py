@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 
 import pytest
 
 from tests.support import http
 from tests.support.fixtures import ServerFactory
-from tests.support.pages import wheel_spec
+from tests.support.hermetic import wait_until
+from tests.support.pages import FileSpec, wheel_spec
+from tests.support.reply import Generated
+from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
 PAGE = "/simple/demo/"
+BIG = Generated(20 * 1024**2)  # more than all buffers of a connection
+FILE = "/simple/big/big-1.0.tar.gz"
 READ = 256 * 1024  # bytes that arrive at most in one read of the server
 
 
@@ -70,3 +76,45 @@ def test_one_that_pipelines_without_end_lets_others_in_between(
     steps = [after - before for before, after in pairwise(counts)]
     assert max(steps) > 1000, "it was one that pipelines"
     assert min(steps) < 8 * READ // len(request), "one read in each of a few turns"
+
+
+def with_descriptors(most: int, server: ServerFactory, upstream: FakeUpstream) -> ProxyIndex:
+    """A server that may have few of them open, and has the file."""
+    hashes = {"sha256": BIG.sha256()}
+    upstream.project("big", FileSpec(filename="big-1.0.tar.gz", body=BIG, hashes=hashes))
+    running = server(is_started=False, upstream=upstream)
+    running.wrapper = ["sh", "-c", f'ulimit -n {most}; exec "$@"', "sh"]
+    running.start()
+    for _ in range(3):
+        assert running.get(FILE).body == BIG.read(0, BIG.size)
+    return running
+
+
+def test_readers_of_files_are_refused_before_the_descriptors_run_out(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = with_descriptors(160, server, upstream)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(running.connect()) for _ in range(30)]
+        statuses = [reader.request(FILE).status for reader in readers]
+        for _ in range(20):
+            readers.append(stack.enter_context(running.connect()))
+            statuses.append(readers[-1].request(FILE).status)
+        assert Counter(statuses) == {200: 40, 503: 10}
+    assert "Error" not in running.logs
+
+
+def test_an_answer_without_a_descriptor_left_for_it_has_its_line(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = with_descriptors(60, server, upstream)
+    before = running.logs.count(f"GET {FILE} ")
+    with ExitStack() as stack:
+        readers = [stack.enter_context(running.connect()) for _ in range(14)]
+        for reader in readers:
+            reader.start(FILE)
+        ended = [reader for reader in readers if not reader.receive(1)]
+        assert ended
+    wait_until(lambda: running.logs.count(f"GET {FILE} ") >= before + 14, "their lines")
+    assert running.logs.count(f"GET {FILE} ") == before + 14
+    assert running.logs.count(" 0B ") >= len(ended)

@@ -220,9 +220,11 @@ def test_a_client_of_http_1_0_is_answered_to_the_end_of_the_connection(
 
 
 def test_the_name_of_the_client_is_told_by_a_trusted_front(warm: ProxyIndex) -> None:
-    asked = [("Range", "bytes=0-99"), ("X-Forwarded-For", '203.0.113.7, "x')]
-    warm.get(TARGET, asked)
-    wait_until(lambda: '"x - GET' in warm.logs or None, "its line")
+    named = [("X-Forwarded-For", '203.0.113.7, "\\\xe4')]
+    with warm.connect() as connection:
+        for more in ([], PLAIN):
+            connection.request(TARGET, [("Range", "bytes=0-99"), *named, *more]).read()
+    wait_until(lambda: warm.logs.count('access: "\\\xe4 - GET') == 2, "their lines")
 
 
 def test_a_part_of_which_only_the_end_was_read_lately_is_waited_for_elsewhere(

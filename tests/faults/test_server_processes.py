@@ -289,6 +289,52 @@ def test_replacements_that_never_get_ready_end_the_server(tmp_path: Path) -> Non
     assert ended.stdout == "started\n" * (1 + GIVE_UP_AFTER)
 
 
+CRAMPED = """
+import logging, os, resource, signal, sys
+from proxyindex.server.reload import take_hangups
+from proxyindex.server.workers import Supervisor
+
+logging.basicConfig()
+if os.getuid() == 0:
+    os.setuid(65534)  # no limit holds for root
+_, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+
+def work(lifeline):
+    lifeline.announce()
+    take_hangups()
+    os.write(1, b"%d\\n" % os.getpid())
+    signal.pause()
+
+def allow(most):
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, hard))
+
+ready = lambda: (allow(1), os.write(1, b"ready\\n"))
+sys.exit(Supervisor(work, 2, [], 1.0, ready, first_delay=0.01, renew=lambda: allow(hard)).run())
+"""
+
+
+def test_a_worker_that_cannot_be_replaced_yet_costs_no_other() -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", CRAMPED]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        lines = {out(process).readline() for _ in range(3)}
+        first, second = map(int, lines - {"ready\n"})
+        os.kill(first, signal.SIGKILL)
+        assert process.stderr
+        said = ""
+        while "no worker can be started: " not in said:
+            said = process.stderr.readline()
+            assert said, "it has ended"
+        os.kill(second, 0)
+        process.send_signal(signal.SIGHUP)  # makes room
+        third = int(out(process).readline())
+        assert third not in (first, second)
+        os.kill(second, 0)
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
 STUCK = """
 import logging, os, signal
 from proxyindex.server.reload import take_hangups

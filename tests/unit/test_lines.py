@@ -17,8 +17,8 @@ from proxyindex.web.accesslog import LINE, Exchange, line_fields, logger
 PATHS = ["/simple/demo/", "/simple/demo/demo-1.0+a.b.tar.gz", '/odd "quoted"\\ \x1b[31m\u2028é/']
 
 
-def fields(path: str, user: str | None = None) -> dict[str, object]:
-    scope: dict[str, Any] = {"client": ("192.0.2.1", 1), "method": "GET", "path": path}
+def fields(path: str, user: str | None = None, client: str = "") -> dict[str, object]:
+    scope: dict[str, Any] = {"client": (client, 1), "method": "GET", "path": path}
     exchange = Exchange("file", "root", "demo", "demo-1.0.tar.gz", "hit", user)
     return line_fields(scope, exchange, 200, 12345)
 
@@ -34,16 +34,18 @@ def by_logging(known: dict[str, object], log_format: str) -> str:
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("user", [None, "alice", 'a\u00e4"\\\x85'])
+@pytest.mark.parametrize("client", ["192.0.2.1", 'a\u00e4"\\\x1b[31m pxi_00000000'])
 async def test_the_lines_are_those_of_logging(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     log_format: Literal["text", "json"],
     path: str,
     user: str | None,
+    client: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    lines, known = AccessLines(log_format), fields(path, user)
-    lines.write(lines.prepare(fields(path)), "192.0.2.1", user or "-", 0.00128)
+    lines, known = AccessLines(log_format), fields(path, user, client)
+    lines.write(lines.prepare(fields(path)), client, user or "-", 0.00128)
     lines.flush()
     written, expected = capsys.readouterr().err, by_logging(known, log_format)
     if log_format == "json":

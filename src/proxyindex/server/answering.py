@@ -76,11 +76,15 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _is_crowded(self) -> bool:
+        """Whether more are connected, or answered, than descriptors are reckoned for."""
+        return max(len(self.connections), len(self.tasks)) > self._most
+
     def _tell_more(self, scope: MutableMapping[str, Any], cycle: Any) -> None:
         # before a front's X-Forwarded-For takes its place
         scope[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
         scope[LEFT_KEY] = lambda: cycle.disconnected
-        if max(len(self.connections), len(self.tasks)) > self._most:
+        if self._is_crowded():
             scope[CROWDED_KEY] = True
             cycle.keep_alive = False
 

@@ -57,7 +57,9 @@ HANDSHAKE_SECONDS = 5.0  # with the 10 s for a head, nobody holds a connection f
 # uvloop's 30 s a slow reader lost the end of its file (measured: 1 MiB of it).
 FAREWELL_SECONDS = 600.0
 DESCRIPTORS_WANTED = 65_536
-DESCRIPTORS_PER_CONNECTION = 3  # the client's socket, the file, a share of upstream and store
+# The client's socket, its duplicate for the kernel's sending, the file; and a share of upstreams,
+# stores and files that are kept open.
+DESCRIPTORS_PER_CONNECTION = 4
 
 
 Build = Callable[[Settings], ASGIApp]

@@ -128,7 +128,6 @@ class Sending:
             return
         self.response_complete = True
         self._unwatch()
-        self._connection.close()
         os.close(self._fd)
         self._on_end(self._position - self._start)
 

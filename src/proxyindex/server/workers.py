@@ -128,8 +128,22 @@ class Supervisor:
         due = [moment for moment in self._start_at if moment <= now]
         self._start_at = [moment for moment in self._start_at if moment > now]
         for _ in due:
-            pid = _fork(lambda: self.work(lifeline), ours)
-            self._workers[pid] = _Worker(time.monotonic())
+            try:
+                pid = _fork(lambda: self.work(lifeline), ours)
+            except OSError as problem:  # no process or memory to be had
+                if not self._was_ready:
+                    raise StartError(f"The worker processes cannot start: {problem}.") from problem
+                self._deaths += 1
+                delay = self._start_later()
+                logger.error("no worker can be started: %s; next try in %.1f s", problem, delay)
+            else:
+                self._workers[pid] = _Worker(time.monotonic())
+
+    def _start_later(self) -> float:
+        """Have another one started, the later the more did not live long; in how many seconds."""
+        delay = min(LONGEST_DELAY, self.first_delay * 2.0 ** min(64, self._deaths // self.count))
+        self._start_at.append(time.monotonic() + delay)
+        return delay
 
     def _pause(self) -> float | None:
         """Seconds until a worker is to be started or given up; `None`: until something happens."""
@@ -200,9 +214,8 @@ class Supervisor:
                 raise StartError("The worker processes cannot start; the lines above tell why.")
         lived = time.monotonic() - worker.started
         self._deaths = 0 if lived > STABLE_SECONDS else self._deaths + 1
-        delay = min(LONGEST_DELAY, self.first_delay * 2.0 ** (self._deaths // self.count))
+        delay = self._start_later()
         logger.error("worker %d ended with status %d; next one in %.1f s", pid, code, delay)
-        self._start_at.append(time.monotonic() + delay)
 
     def _stop(self, signals_fd: int) -> int:
         close_all(self.sockets)
@@ -237,13 +250,17 @@ class Supervisor:
 
 
 def _fork(work: Callable[[], int], parents_fds: Sequence[int]) -> int:
-    """Run `work` in a child and end it there; the child's process id.
+    """Run `work` in a child and end it there; the child's process id. Raises `OSError`.
 
     Signals wait while the child still has its parent's handlers.
     """
     blocked = {*STOP_SIGNALS, signal.SIGCHLD, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
