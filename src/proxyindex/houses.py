@@ -4,6 +4,7 @@ The stores, the metrics and the log lines stay; everything else is opened anew b
 which is left when its last request has ended. See docs/decisions/0028.
 """
 
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -71,6 +72,13 @@ class Houses:
             house.retire()
 
     async def _keep(self, settings: Settings, *, task_status: TaskStatus[None]) -> None:
+        await self._live_in(settings, task_status)
+        if not self._is_closing.is_set():
+            # Houses refer to themselves, and have pages and certificates in memory. The collector
+            # looks so seldom (`server/run.py`) that they would stay.
+            gc.collect()
+
+    async def _live_in(self, settings: Settings, task_status: TaskStatus[None]) -> None:
         async with self._open(settings) as house:
             self._houses.append(house)
             task_status.started()
