@@ -143,8 +143,10 @@ def _read(body: bytes, *, most_links: int) -> _Document:
 
 
 def _base(href: str | None, base_url: str) -> str:
+    """That of the page where its own is none, as browsers have it (HTML, 4.2.3); below one of
+    another scheme there is nothing that may be asked."""
     base = join(base_url, href) if href is not None else ""
-    return base if base.startswith(("http://", "https://")) else base_url
+    return base_url if not base or base.startswith(("data:", "javascript:")) else base
 
 
 def _entry(link: Mapping[str, str]) -> Entry:

@@ -225,12 +225,19 @@ def test_link_attributes(attributes, name, expected):
         ('<base target="_top"><base href="//y.example">', WHEEL, f"https://y.example/{WHEEL}"),
         ('<base href="https://z.example/a/b">', WHEEL, f"https://z.example/a/{WHEEL}"),
         ('<base href="javascript:x">', WHEEL, f"{BASE}{WHEEL}"),
+        ('<base href="data:text/html,">', WHEEL, f"{BASE}{WHEEL}"),
         ('<base href="//[">', WHEEL, f"{BASE}{WHEEL}"),
         ('<base href="">', WHEEL, f"{BASE}{WHEEL}"),
     ],
 )
 def test_links_are_resolved_against_the_first_base_and_the_page(base, href, expected):
     assert urls(parse(f'{TITLE}{base}<a href="{href}">x</a>')) == [expected]
+
+
+@pytest.mark.parametrize("base", ["file:///etc/", "ftp://ftp.example/", "other:/x/"])
+def test_below_a_base_that_may_not_be_asked_is_nothing(base):
+    page = parse(f'{TITLE}<base href="{base}"><a href="{WHEEL}">x</a><a href="{BASE}{WHEEL}">x</a>')
+    assert urls(page) == [BASE + WHEEL]
 
 
 @pytest.mark.parametrize(
