@@ -266,10 +266,10 @@ class Asking(Generic[T]):
         if not self._redirect_is_told:
             self._redirect_is_told = True
             log.warning(
-                "%s: upstream %r redirects to another server instead of answering; that is taken "
-                "for 'no such project', with this name and any other not stored",
-                key,
+                "upstream %r redirects to another server instead of answering for %s; that is "
+                "taken for 'no such project', with any name that is not stored",
                 self._upstream.name,
+                key,
             )
 
     def _is_worth_keeping(self, copy: Copy[T] | None) -> bool:
