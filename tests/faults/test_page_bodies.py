@@ -144,7 +144,7 @@ def test_an_answer_that_is_no_page_leaves_the_copy_or_an_error(place: Place, nam
         assert invalid(server) - counted == (1 if case.status == 404 else 3)
         assert len(lines(server, "WARNING", f"{known}: ")) == 1, server.logs
         assert len(lines(server, "WARNING", f"{unknown}: ")) == (case.status != 404), server.logs
-    assert peak_memory(server) - peak < 6 * LIMIT
+    assert peak_memory(server) - peak < 8 * LIMIT
     for project in (known, unknown):
         upstream.project(project, wheel_spec(project), etag=None)
     assert len(filenames(page(server, unknown))) == 1, "nothing of it was kept"

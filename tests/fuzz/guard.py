@@ -40,9 +40,9 @@ class Excess(AssertionError):
 @contextmanager
 def bounded() -> Iterator[None]:
     """Raises `Excess` when the block takes over a second or grows the process by over 64 MiB."""
-    started, peak = time.process_time(), _peak()
+    started, before = time.process_time(), peak()
     yield
-    seconds, growth = time.process_time() - started, _peak() - peak
+    seconds, growth = time.process_time() - started, peak() - before
     if seconds > MAX_SECONDS:
         raise Excess(f"took {seconds:.1f} s")
     if growth > MAX_GROWTH:
@@ -83,7 +83,8 @@ def _is_import_folder(event: str, arguments: tuple[object, ...]) -> bool:
     return event == "os.listdir" or any(_is_import(argument) for argument in arguments)
 
 
-def _peak() -> int:
+def peak() -> int:
+    """The most memory that this process has had, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.clients import pip_reads, uv_reads_html, uv_reads_json
-from tests.fuzz.guard import MAX_GROWTH, Excess, bounded, confined
+from tests.fuzz.guard import MAX_GROWTH, Excess, bounded, confined, peak
 from tests.fuzz.targets import CORPUS, TARGETS
 
 INPUTS = [path for name in TARGETS for path in sorted((CORPUS / name).iterdir())]
@@ -50,7 +50,7 @@ def _busy() -> None:
 
 
 def _hoard() -> None:
-    held = bytearray(400 * 1024**2)
+    held = bytearray(peak() + 2 * MAX_GROWTH)  # more than this process ever had
     held[::4096] = b"x" * len(held[::4096])  # pages that are not touched are not there
 
 
