@@ -111,6 +111,8 @@ def test_an_answer_without_a_descriptor_left_for_it_has_its_line(
     before = running.logs.count(f"GET {FILE} ")
     with ExitStack() as stack:
         readers = [stack.enter_context(running.connect()) for _ in range(14)]
+        for reader in readers:  # one that cannot be accepted any more would leave no line
+            assert reader.request("/health").body == b"alive\n"
         for reader in readers:
             reader.start(FILE)
         ended = [reader for reader in readers if not reader.receive(1)]
