@@ -8,6 +8,7 @@ looked up. Everything unusual (conditions other than one entity tag, cache direc
 are not known yet, our own requests coming back) takes the plain way, which works without this one.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ _NEXT = {
     Outcome.FETCHED: Outcome.HIT,
     Outcome.JOINED: Outcome.HIT,
 }
+_AT_HAND = frozenset({Outcome.HIT, Outcome.LOCAL})
 _OUTCOME = OUTCOME_HEADER.encode()
 
 # fields of a 304: RFC 9110, 15.4.5, and our own
@@ -179,9 +181,12 @@ class Express:
     ) -> None:
         """Give this answer to the same question from now on, if it is one that may be, and to all
         whom the gate admits. What was just fetched may be when it is stored."""
-        inquiry.ground.when_known(
-            partial(self._remember, scope, inquiry, response, body, exchange, gate)
-        )
+        known = inquiry.ground.when_known
+        remember = partial(self._remember, scope, inquiry, response, body, exchange, gate)
+        if inquiry.outcome in _AT_HAND:
+            known(remember)
+        else:  # behind the answer: its client has waited for an upstream already
+            asyncio.get_running_loop().call_soon(known, remember)
 
     def _remember(
         self,
