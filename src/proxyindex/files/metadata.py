@@ -118,12 +118,8 @@ class MetadataFinder:
         filename = wheel.filename + METADATA_SUFFIX
         sidecar = File(filename, wheel.origin, hashes=wheel.core_metadata or {})
         async with upstream.download(url, filename=filename) as reply:
-            return await small(
-                *(reply, sidecar),
-                upstream=upstream.name,
-                spool=self._shop.spool,
-                limit=MAX_METADATA,
-            )
+            name, spool = upstream.name, self._shop.spool
+            return await small(reply, sidecar, upstream=name, spool=spool, limit=MAX_METADATA)
 
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
         try:

@@ -188,9 +188,8 @@ class FileService:
         assert isinstance(signed.origin, UpstreamOrigin)
         url = signed.origin.sibling(SIGNATURE_SUFFIX)
         async with upstream.download(url, filename=file.filename) as reply:
-            return await small(
-                *(reply, file), upstream=upstream.name, spool=self._spool, limit=_MAX_SIGNATURE
-            )
+            name, spool = upstream.name, self._spool
+            return await small(reply, file, upstream=name, spool=spool, limit=_MAX_SIGNATURE)
 
 
 async def _open_own(file: File, path: str, inquiry: Inquiry) -> Stored:

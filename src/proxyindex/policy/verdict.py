@@ -72,8 +72,12 @@ class Policy:
         """The verdict on what is not there yet, by rules that go by version."""
         if (verdict := self.judge_name(project)) != ALLOW:
             return verdict
-        file = File(f"{project}-{version}", LocalOrigin(""), version=version)
-        return self.judge_file(file, Subject(project, ACTIVE))
+        return self.judge_file(stand_in(version), Subject(project, ACTIVE))
+
+
+def stand_in(version: str) -> File:
+    """A file for the rules to judge of a version that has none: by name, it is nobody's."""
+    return File(filename=version, origin=LocalOrigin(""), version=version)
 
 
 def _first(rules: Iterable[NameRule], name: NormalizedName) -> Verdict:

@@ -9,9 +9,9 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import Denied, ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import ACTIVE, File, LocalOrigin, ProjectList, ProjectPage
+from proxyindex.model import ACTIVE, File, ProjectList, ProjectPage
 from proxyindex.names import version_key
-from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict
+from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict, stand_in
 from proxyindex.repository.base import Repository
 from proxyindex.repository.lists import MadeList
 from proxyindex.repository.remembered import Remembered, remembered
@@ -81,7 +81,7 @@ class Filtered:
             bare = set(page.versions).difference([file.version for file in page.files])
             # what is under quarantine are the files
             subject = Subject(page.name, ACTIVE)
-            verdicts = self._file_verdicts([_nothing_of(version) for version in bare], subject)
+            verdicts = self._file_verdicts([stand_in(version) for version in bare], subject)
             bare = {version for version in bare if not isinstance(verdicts[version], Allow)}
         if not lost and not bare:
             return page.versions
@@ -127,11 +127,6 @@ class Filtered:
         except Exception:  # fail closed: a rule that raises denies
             log.exception("a file rule failed on %s", file.filename)
             return Deny("error", "a rule of this index failed")
-
-
-def _nothing_of(version: str) -> File:
-    """Stands for the version where there is no file of it."""
-    return File(filename=version, origin=LocalOrigin(""), version=version)
 
 
 def _versions(files: Iterable[File]) -> set[object]:

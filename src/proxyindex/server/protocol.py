@@ -5,6 +5,7 @@ uvicorn waits for ever for the end of a request's head, and keeps any number of 
 
 import asyncio
 import enum
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -201,6 +202,8 @@ class BoundedProtocol(AnsweringProtocol):
             self._end_after(UNWANTED_SECONDS)  # answered already
         elif self._is_answering() and (not is_own or self.cycle.response_started):
             self.cycle.keep_alive = False
+            # behind the answer, and behind what the client may still be sending
+            self._lines.on_close = partial(self._end_after, LINGER_SECONDS)
         else:
             self._tell(status, problem)
 

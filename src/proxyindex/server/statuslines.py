@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import termios
+from collections.abc import Callable
 from typing import Any
 
 # TLS ends with a farewell of both sides, for which nobody needs to wait (RFC 8446, 6.1), and which
@@ -21,6 +22,8 @@ class StatusLines(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
         self.wire = transport
+        # what the next close does instead; once
+        self.on_close: Callable[[], None] | None = None
         self._line: tuple[bytes, bytes] | None = None
 
     def announce(self, status: int, reason: bytes) -> None:
@@ -39,6 +42,10 @@ class StatusLines(asyncio.Transport):
     def close(self) -> None:
         """Close when all is sent; under TLS without waiting for the client's farewell."""
         if self.wire.is_closing():
+            return
+        if self.on_close is not None:
+            act, self.on_close = self.on_close, None
+            act()
             return
         self.wire.close()
         if self.wire.get_extra_info("sslcontext") is not None:

@@ -146,7 +146,7 @@ class Facts:
             finally:
                 os.close(fd)
         except OSError as problem:
-            raise StoreError("note a fact", problem.strerror or str(problem)) from problem
+            raise StoreError("note a fact", problem) from problem
 
     def broken(self, upstream: str, project: str) -> list[Line]:
         """The lines that are no facts."""
@@ -163,7 +163,7 @@ class Facts:
                 with open(path, "r+b", buffering=0) as stream:
                     os.pwrite(stream.fileno(), b" " * len(text), offset)
         except OSError as problem:
-            raise StoreError("mend its facts", problem.strerror or str(problem)) from problem
+            raise StoreError("mend its facts", problem) from problem
 
     def forget(self, upstream: str, project: str, filenames: Collection[str]) -> None:
         """Forget what is known of these files. Raises `StoreError`."""

@@ -4,12 +4,18 @@ import asyncio
 import os
 import time
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from starlette.responses import Response
+
 from proxyindex.access import Identity
-from proxyindex.inquiry import Ground
-from proxyindex.web.accesslog import Exchange
+from proxyindex.inquiry import Ground, Inquiry, Outcome
+from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange
+
+_AT_HAND = frozenset({Outcome.HIT, Outcome.LOCAL})
+_JUST_FETCHED = frozenset({Outcome.FETCHED, Outcome.JOINED})
+_OUTCOME = OUTCOME_HEADER.encode()
 
 Header = tuple[bytes, bytes]
 Prepared = tuple[str, str]  # all of an access line that does not change between requests
@@ -81,6 +87,38 @@ class Given(NamedTuple):
     exchange: Exchange
     line: Prepared
     part: Part | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of the plain way: the request, what was learned for it, what was sent and noted,
+    and who may have it besides (`None`: everybody)."""
+
+    scope: MutableMapping[str, Any]
+    inquiry: Inquiry
+    response: Response
+    exchange: Exchange
+    gate: Gate | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether an upstream was asked for it."""
+        return self.inquiry.outcome in _JUST_FETCHED
+
+    @property
+    def may_recur(self) -> bool:
+        """Whether the same request may have the same answer: not if that is stale."""
+        is_plain = self.scope["method"] == "GET" and not self.scope["query_string"]
+        return is_plain and (self.is_fetched or self.inquiry.outcome in _AT_HAND)
+
+    def again(self) -> tuple[list[Header], Exchange]:
+        """Its fields and what is noted when it is given again: nobody is asked for it then."""
+        fields = self.response.raw_headers
+        if not self.is_fetched:
+            return fields, self.exchange
+        told = Outcome.HIT.value
+        fields = [(name, told.encode() if name == _OUTCOME else value) for name, value in fields]
+        return fields, replace(self.exchange, outcome=told)
 
 
 def wire_fields(headers: Sequence[Header]) -> bytes:

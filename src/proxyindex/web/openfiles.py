@@ -7,12 +7,10 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import Response
-
 from proxyindex.inquiry import Ground
 from proxyindex.web.accesslog import Exchange, line_fields
 from proxyindex.web.conditional import Unsatisfiable, span_of
-from proxyindex.web.given import AccessLines, Gate, Given, Part, Prepared, wire_fields
+from proxyindex.web.given import AccessLines, Answered, Gate, Given, Part, Prepared, wire_fields
 
 _MOST_OPEN = 256
 _MOST_LINES = 16  # of a file: few lengths are asked for again and again
@@ -61,22 +59,16 @@ class OpenFiles:
         part = Part(file.fd, start, stop, file.scope["path"])
         return Given(status, fields, b"", file.exchange, line, part)
 
-    def keep(
-        self,
-        scope: MutableMapping[str, Any],
-        ground: Ground,
-        response: Response,
-        fd: int,
-        exchange: Exchange,
-        gate: Gate | None,
-    ) -> None:
-        """Take over `fd`."""
-        self.drop(scope["raw_path"])
-        fields = wire_fields([h for h in response.raw_headers if h[0] not in _LENGTHS])
-        known = {"method": "GET", "path": scope["path"]}
+    def keep(self, answered: Answered, fd: int) -> None:
+        """Take over `fd`, of the file that was sent."""
+        target = answered.scope["raw_path"]
+        self.drop(target)
+        headers, exchange = answered.again()
+        fields = wire_fields([header for header in headers if header[0] not in _LENGTHS])
+        known = {"method": "GET", "path": answered.scope["path"]}
         size = os.fstat(fd).st_size
-        self._files[scope["raw_path"]] = OpenFile(
-            fd, size, fields, ground, exchange, gate, known, {}
+        self._files[target] = OpenFile(
+            fd, size, fields, answered.inquiry.ground, exchange, answered.gate, known, {}
         )
         while len(self._files) > _MOST_OPEN:
             self.drop(next(iter(self._files)))

@@ -34,6 +34,7 @@ from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
+from proxyindex.web.given import Answered
 from proxyindex.web.rendered import Document, Renderer
 from proxyindex.web.responses import REVALIDATE, file_response, make_private
 
@@ -123,7 +124,8 @@ async def project_file(request: Request) -> Response:
     _stamp(request, response, inquiry, exchange)
     _confine(response, index, name)
     gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
-    index.express.remember_file(request.scope, inquiry, response, content, exchange, gate)
+    answered = Answered(request.scope, inquiry, response, exchange, gate)
+    index.express.remember_file(answered, content)
     return response
 
 
@@ -199,7 +201,8 @@ async def _document_response(
     if name is not None:
         # also for who has it already: many clients ask for nothing but whether it changed
         gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
-        index.express.remember(request.scope, inquiry, response, rendered.body, exchange, gate)
+        answered = Answered(request.scope, inquiry, response, exchange, gate)
+        index.express.remember(answered, rendered.body)
     if is_not_modified(request.headers, rendered.etag):
         response = Response(status_code=304, headers=short)
         _stamp(request, response, inquiry, exchange)
