@@ -139,6 +139,33 @@ def test_095_a_client_can_have_a_page_revalidated_but_not_hammer(index: Index, w
     assert index.upstream.count(path) == 2
 
 
+@pytest.mark.parametrize(
+    ("agent", "is_wish"),
+    [
+        ('pip/23.2.1 {"cpu":"x86_64"}', False),
+        ('pip/26.2 {"cpu":"x86_64"}', True),
+    ],
+)
+def test_095_what_a_pip_says_with_every_page_is_no_wish(
+    index: Index, agent: str, is_wish: bool
+) -> None:
+    name = index.project(wheel_spec("any"), name=index.new_name())
+    path = f"/simple/{name}/"
+
+    def asked(word: str) -> int:
+        page(index, name, Cache_Control=word, User_Agent=agent)
+        return index.upstream.count(path)
+
+    page(index, name)
+    wait_until(lambda: asked("no-cache") == 2, "that it may be asked again")
+    if is_wish:
+        wait_until(lambda: asked("max-age=0") == 3, "that it is asked")
+    else:
+        # by then the two seconds of the last time are over
+        wait_until(lambda: (asked("max-age=0"), asked("no-cache"))[1] == 3, "that it may be")
+        assert [asked("max-age=0") for _ in range(5)] == [3] * 5
+
+
 def test_095_a_forced_page_shows_what_is_new_at_once(index: Index) -> None:
     name = index.new_name()
     old, new = wheel_spec(name, "1.0"), wheel_spec(name, "2.0")

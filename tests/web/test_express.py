@@ -161,6 +161,17 @@ async def test_what_is_unusual_takes_the_plain_way(
             assert given is None
 
 
+async def test_what_old_pips_say_with_every_page_does_not(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    asking = {"accept": JSON, "cache-control": "max-age=0", "user-agent": 'pip/23.2.1 {"ci":null}'}
+    plain, given = await asked(house, client, PAGE, asking)
+    assert same(plain, given)
+    for changed in ({"user-agent": "pip/26.2"}, {"cache-control": "no-cache"}):
+        _, given = await asked(house, client, PAGE, asking | changed)
+        assert given is None
+
+
 async def test_a_field_given_twice_takes_the_plain_way(
     house: House, client: httpx.AsyncClient
 ) -> None:

@@ -6,18 +6,19 @@ from typing import NamedTuple
 
 from proxyindex.web.given import Header
 
-# fields that make part of the question, by their place in it
-_ASKED = {
+# fields that tell what is asked for, by their place below
+_READ = {
     b"accept": 0,
     b"accept-encoding": 1,
     b"if-none-match": 2,
     b"range": 3,
     b"authorization": 4,
+    b"cache-control": 5,
+    b"user-agent": 6,
 }
 # fields that need the plain way
 _SPECIAL = frozenset(
     {
-        b"cache-control",
         b"content-length",
         b"expect",
         b"if-match",
@@ -32,6 +33,8 @@ _SPECIAL = frozenset(
 )
 _LONGEST = 512  # bytes of Accept and Accept-Encoding: uv's and pip's have some 150
 _RANGE = re.compile(rb"\r\n[Rr]ange: bytes=([0-9]{0,18}-[0-9]{0,18})\r\n")
+
+_PIP = re.compile(rb"pip/([0-9]{1,4})\.([0-9]{1,4})(?![0-9])")
 
 Key = tuple[bytes, bytes, bytes]
 
@@ -53,6 +56,14 @@ class Question(NamedTuple):
         )
 
 
+def is_habit(control: bytes, agent: bytes) -> bool:
+    """Whether a `Cache-Control` is what this client says with every page, and so no wish of anybody
+    to have an upstream asked: pip before 26.2, which has `--refresh-package` instead (measured).
+    Each of its installs would ask for every page anew, however fresh ours are."""
+    pip = _PIP.match(agent) if control == b"max-age=0" else None
+    return pip is not None and (int(pip[1]), int(pip[2])) < (26, 2)
+
+
 def without_range(request: bytes) -> tuple[bytes, bytes]:
     """A request's bytes without the one plain range it asks for, and that range, `first-last`;
     empty if there is none.
@@ -71,15 +82,17 @@ def without_range(request: bytes) -> tuple[bytes, bytes]:
 def asked(target: bytes, headers: Sequence[Header]) -> Question | None:
     """What a GET of `target` with these fields, names in lower case, asks for; `None` if not so
     simply."""
-    values = [b"", b"", b"", b"", b""]
+    values = [b"" for _ in _READ]
     for name, value in headers:
-        if (place := _ASKED.get(name)) is not None:
+        if (place := _READ.get(name)) is not None:
             if values[place] or not value:  # twice, or nothing
                 return None
             values[place] = value
         elif name in _SPECIAL:
             return None
-    accept, encoding, condition, span, authorization = values
+    accept, encoding, condition, span, authorization, control, agent = values
+    if control and not is_habit(control, agent):
+        return None
     if len(accept) + len(encoding) > _LONGEST:
         return None
     return Question((target, accept, encoding), condition, span, authorization, headers)

@@ -35,6 +35,7 @@ from proxyindex.web.admission import Admission
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
+from proxyindex.web.questions import is_habit
 from proxyindex.web.rendered import Document, Renderer
 from proxyindex.web.responses import REVALIDATE, file_response, make_private
 
@@ -259,9 +260,10 @@ def _negotiated(request: Request) -> MediaType:
 
 
 def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
-    control = request.headers.get("cache-control", "")
+    control, agent = (request.headers.get(name, "") for name in ("cache-control", "user-agent"))
+    is_habitual = is_habit(control.encode("latin-1"), agent.encode("latin-1"))
     return Inquiry(
-        revalidate=bool(control and _FORCES.search(control)),
+        revalidate=bool(control and _FORCES.search(control)) and not is_habitual,
         may_fetch=may_fetch,
         deadline=time.monotonic() + PAGE_SECONDS,
         via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
