@@ -146,6 +146,13 @@ class UpstreamInvalid(UpstreamError):
     """An answer that cannot be used: malformed, of a foreign origin, or older than what we have."""
 
 
+class RangesIgnored(UpstreamInvalid):
+    """A part of a file was asked for, and something else came."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream, "does not answer ranged requests")
+
+
 class LoopDetected(UpstreamInvalid):
     """An upstream says that our request came back to a server that had sent it."""
 

@@ -116,12 +116,14 @@ def test_089_a_wrong_advertised_hash_is_corrected_once_it_is_known(index: Index)
     assert after.status == 200, "a client that holds the wrong hash has to learn the right one"
 
 
-def test_a_sidecar_that_nobody_advertised_is_found(
-    server: ServerFactory, upstream: FakeUpstream
+@pytest.mark.parametrize("ranges", ["honour", "ignore", "none"])
+def test_metadata_that_nobody_advertised_is_found(
+    server: ServerFactory, upstream: FakeUpstream, ranges: Any
 ) -> None:
-    # of its own: upstreams that lately had no sidecars are not asked for unadvertised ones
-    spec = wheel_spec("silent", payload=100_000, core_metadata=False)
+    # of its own: upstreams that lately had no ranges or sidecars are not asked for them
+    spec = wheel_spec("silent", payload=3_000_000, core_metadata=False)
     upstream.project("silent", spec)
+    upstream.file(spec, ranges=ranges)
     running = server(upstream=upstream)
 
     def advertised() -> object:
@@ -131,8 +133,24 @@ def test_a_sidecar_that_nobody_advertised_is_found(
     assert advertised() is True
     answer = running.get(f"/simple/silent/{spec.filename}.metadata")
     assert (answer.status, answer.body) == (200, spec.metadata)
-    assert upstream.count(spec.path) == 0
+    # the tail is at hand wherever there are ranges; a sidecar may be made only when asked for
+    assert upstream.count(spec.path + ".metadata") == (0 if ranges == "honour" else 1)
+    assert all(seen.sent < len(spec.body) for seen in upstream.requests(spec.path))
     assert advertised() == {"sha256": sha256_of(answer.body)}
+
+
+def test_an_upstream_without_ranges_is_not_asked_for_one_per_wheel(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    specs = [wheel_spec("silent", f"{n}.0", core_metadata=False) for n in range(8)]
+    upstream.project("silent", *specs)
+    for spec in specs:
+        upstream.file(spec, ranges="ignore")
+    running = server(upstream=upstream)
+    for spec in specs:
+        answer = running.get(f"/simple/silent/{spec.filename}.metadata")
+        assert (answer.status, answer.body) == (200, spec.metadata)
+    assert [upstream.count(spec.path) for spec in specs] == [1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_a_sidecar_encoded_against_our_will_is_decoded(index: Index) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import anyio
 
-from proxyindex.errors import StoreError, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import RangesIgnored, StoreError, UpstreamUnavailable
 from proxyindex.files.coding import is_encoded
 from proxyindex.files.content import ByteStream
 from proxyindex.files.downloads import Downloads
@@ -186,10 +186,10 @@ async def probe_size(file: File, upstream: Upstream) -> int | None:
 
 
 async def read_range(file: File, upstream: Upstream, start: int, stop: int) -> bytes:
-    """Those bytes in memory. Raises `UpstreamError` or `FileGone`; ranges must be supported."""
+    """Those bytes in memory. Raises `UpstreamError` (`RangesIgnored` of them) and `FileGone`."""
     relay = await open_range(file, upstream, start, stop, file.size)
     if relay is None:
-        raise UpstreamInvalid(upstream.name, "does not answer ranged requests")
+        raise RangesIgnored(upstream.name)
     try:
         return b"".join([chunk async for chunk in relay])
     finally:

@@ -3,24 +3,25 @@
 import io
 from collections.abc import Callable
 
-_FIRST_TAIL = 32 * 1024  # holds directory and METADATA of most wheels: they are written last
+TAIL = 32 * 1024  # holds directory and METADATA of most wheels: they are written last
 _MIN_READ = 16 * 1024
 _MAX_REQUESTS = 16
 _MAX_BYTES = 32 * 1024**2
 
 
 class RangedFile:
-    """Reads `size` bytes of a file through `fetch(start, stop)`; keeps what it has read.
+    """Reads `size` bytes of a file, of which the `tail` is there already, through
+    `fetch(start, stop)`; keeps what it has read.
 
     Raises `OSError` when a reader wants more than a tail look-up may cost.
     """
 
-    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+    def __init__(self, size: int, tail: bytes, fetch: Callable[[int, int], bytes]) -> None:
         self._size = size
         self._fetch = fetch
         self._position = 0
-        self._pieces: list[tuple[int, bytes]] = []
-        self._fetched = 0
+        self._pieces = [(size - len(tail), tail)]
+        self._fetched = len(tail)
 
     def tell(self) -> int:
         return self._position
@@ -50,11 +51,7 @@ class RangedFile:
         return None
 
     def _fill(self, start: int, stop: int) -> None:
-        if not self._pieces:
-            start = min(start, max(0, self._size - _FIRST_TAIL))
-            stop = self._size
-        else:
-            stop = min(max(stop, start + _MIN_READ), self._size)
+        stop = min(max(stop, start + _MIN_READ), self._size)
         self._fetched += stop - start
         if len(self._pieces) >= _MAX_REQUESTS or self._fetched > _MAX_BYTES:
             raise OSError("the archive's directory is too large to be read remotely")
