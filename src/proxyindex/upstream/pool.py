@@ -18,9 +18,7 @@ import anyio.lowlevel
 import h11
 import httpcore
 
-# bytes of one read: larger ones where the kernel has more. Each piece of a file goes to a thread
-# and wakes all who wait for it; measured, fifty clients of 200 MB: 4 s of the processor, not 6.4 s
-_FIRST_READ, _LARGEST_READ = 64 * 1024, 256 * 1024
+_LARGEST_READ = 256 * 1024  # bytes
 # in one piece: a single read holds 40,000 chunks of a byte each, a second's work
 _MOST_CHUNKS = 256
 _MAX_HEAD = 100 * 1024  # bytes of an answer's head, or of any line between its chunks
@@ -141,7 +139,7 @@ class _Connection:
         self.key = key
         self._stream = stream
         self._since = 0.0
-        self._size = _FIRST_READ
+        self._tls: ssl.SSLObject | None = stream.get_extra_info("ssl_object")
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
 
     async def ask(
@@ -188,16 +186,15 @@ class _Connection:
             self._state.start_next_cycle()
         except h11.ProtocolError:
             return False
-        self._since, self._size = time.monotonic(), _FIRST_READ
+        self._since = time.monotonic()
         return True
 
     def _holds_more(self) -> bool:
         """Whether TLS has more for us than was read: whole records that came with the answer wait
         in memory, where no look at the socket finds them. The end of the stream is such a record;
         a session ticket (TLS 1.3) is read here and tells nothing."""
-        tls = self._stream.get_extra_info("ssl_object")
         try:
-            return tls is not None and tls.read(1) is not None
+            return self._tls is not None and self._tls.read(1) is not None
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError:
@@ -216,13 +213,21 @@ class _Connection:
 
     async def _event(self, timeout: float | None) -> Any:
         while (event := self._parsed()) is h11.NEED_DATA:
-            data = await self._stream.read(self._size, timeout)
-            if len(data) == self._size:
-                self._size = min(2 * self._size, _LARGEST_READ)
+            data = await self._stream.read(_LARGEST_READ, timeout)
+            if self._tls is not None and data:
+                data = self._with_other_records(data, self._tls)
             if not data and self._state.their_state is h11.SEND_RESPONSE:
                 raise httpcore.RemoteProtocolError("closed without an answer")
             self._state.receive_data(data)
         return event
+
+    def _with_other_records(self, data: bytes, tls: ssl.SSLObject) -> bytes:
+        """A read gives one TLS record, of 16 KiB at most: here are all that have arrived, too."""
+        parts = [data]
+        with suppress(ssl.SSLError):  # it wants more, or breaks: the next read will tell
+            while part := tls.read(_LARGEST_READ):
+                parts.append(part)
+        return b"".join(parts)
 
     def _parsed(self) -> Any:
         """The next event of what has been read."""
