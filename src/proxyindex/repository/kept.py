@@ -118,14 +118,15 @@ class Kept(Generic[T]):
             self._speak_for(key, copy, inquiry)
             return self._served(key, copy, inquiry, Outcome.HIT)
         known = inquiry.ground.comes_to_know()
-        absent_since = None if copy else await self._asking.absent_since(key)
-        if absent_since is not None and self._still_absent(absent_since, forced=forced):
-            inquiry.outcome = Outcome.HIT
-            self._events.page(self._upstream.name, "absent")
-            raise ProjectNotFound(key)
+        problem = self._reason_not_to_ask(key, copy)
+        absent_since = None
+        if copy is None and (forced or problem or not inquiry.may_fetch):  # else the flight looks
+            absent_since = await self._asking.absent_since(key)
+            if absent_since is not None and self._still_absent(absent_since, forced=forced):
+                raise self._absent(key, inquiry)
         if not inquiry.may_fetch:
             raise NotHeld(key)
-        if problem := self._reason_not_to_ask(key, copy):
+        if problem:
             return self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
         flight, led = self._flights.join(
@@ -160,6 +161,8 @@ class Kept(Generic[T]):
             return self._fallback(key, copy, state, inquiry, late)
         except UpstreamError as problem:
             return self._fallback(key, copy, state, inquiry, problem)
+        if landing.document is None and not landing.was_ours:
+            raise self._absent(key, inquiry)
         inquiry.outcome = Outcome.FETCHED if led and landing.was_ours else Outcome.JOINED
         self._events.page(self._upstream.name, inquiry.outcome.value)
         if landing.document is None:
@@ -171,6 +174,12 @@ class Kept(Generic[T]):
 
         landing.when_stored(speak)
         return landing.document
+
+    def _absent(self, key: str, inquiry: Inquiry) -> ProjectNotFound:
+        """Upstream was not asked for this: it said so before."""
+        inquiry.outcome = Outcome.HIT
+        self._events.page(self._upstream.name, "absent")
+        return ProjectNotFound(key)
 
     def _served(self, key: str, copy: Copy[T], inquiry: Inquiry, outcome: Outcome) -> T:
         inquiry.outcome = outcome
