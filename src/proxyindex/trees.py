@@ -14,7 +14,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex.names import first_match, matches_pattern
 from proxyindex.policy import rules
-from proxyindex.policy.verdict import FileRule, NameRule, Policy
+from proxyindex.policy.verdict import NameRule, Policy
 from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.priority import Joined, Priority
@@ -153,17 +153,12 @@ def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:
     """The rules as configured; those of reserved names, which are for upstreams, on demand."""
     allow = _patterns(settings.allow)
     deny = _patterns(settings.deny)
-    # every version on every page is judged: rules that cannot object took a tenth of a page's time
-    file_rules: list[FileRule] = [rules.quarantined]
-    if deny:
-        file_rules.append(rules.deny_files(deny))
-    if allow:
-        file_rules.append(rules.allow_files(allow))
+    file_rules = (rules.quarantined, rules.deny_files(deny), rules.allow_files(allow))
     name_rules: list[NameRule] = [rules.reserved(settings.reserved)] if reserved else []
     name_rules += [rules.deny_names(deny), rules.allow_names(allow)]
     return Policy(
         tuple(name_rules),
-        tuple(file_rules),
+        file_rules,
         elsewhere_rules=(rules.versions_elsewhere(deny, allow),),
         goes_by_version=True,
     )

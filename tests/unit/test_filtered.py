@@ -3,6 +3,7 @@
 import logging
 import threading
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from proxyindex.policy.verdict import (
     ALLOW,
     HIDE,
     Deny,
+    FileJudge,
     FileRule,
     NameRule,
     Policy,
@@ -55,7 +57,7 @@ def by_name(**verdicts: object) -> NameRule:
 
 
 def by_file(**verdicts: object) -> FileRule:
-    return lambda file, subject: verdicts.get(file.origin.path, ALLOW)  # type: ignore[return-value, union-attr]
+    return lambda subject: lambda file: verdicts.get(file.origin.path, ALLOW)  # type: ignore[return-value, union-attr]
 
 
 async def ask(filtered: Filtered, name: str = "demo") -> ProjectPage:
@@ -159,10 +161,10 @@ async def test_versions_go_with_the_last_of_their_files() -> None:
 
 
 async def test_refused_versions_without_files_go_too_where_rules_go_by_the_version() -> None:
-    def rule(file: File, subject: Subject) -> Verdict:
+    def rule(subject: Subject) -> FileJudge:
         if subject.status.status == "quarantined":
-            return BAD
-        return {"1": BAD, "2": HIDE}.get(file.version or "", ALLOW)
+            return lambda file: BAD
+        return lambda file: {"1": BAD, "2": HIDE}.get(file.version or "", ALLOW)
 
     policy = Policy(file_rules=(rule,), goes_by_version=True)
     page = ProjectPage(DEMO, (file("a").but(version="4"),), versions=("1", "2", "3", "4"))
@@ -186,29 +188,29 @@ async def test_a_page_without_files_left_is_empty_not_absent() -> None:
 
 
 async def test_rules_that_raise_deny(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(*_: object) -> object:
+    def broken(*_: object) -> Any:
         raise RuntimeError("a bug")
 
     source = Pages(ProjectPage(DEMO, (file("a"),)))
     with caplog.at_level(logging.ERROR):
         with pytest.raises(Denied, match="a rule of this index failed"):
-            await ask(Filtered(source, Policy(name_rules=(broken,))))  # type: ignore[arg-type]
-        by_files = Filtered(source, Policy(file_rules=(broken,)))  # type: ignore[arg-type]
-        shown = await ask(by_files)
-    assert shown.files == ()
-    assert set(shown.denied) == {"demo-a.tar.gz"}
-    assert len(caplog.records) == 2
+            await ask(Filtered(source, Policy(name_rules=(broken,))))
+        for rule in (broken, lambda subject: broken):
+            shown = await ask(Filtered(source, Policy(file_rules=(rule,))))
+            assert shown.files == ()
+            assert set(shown.denied) == {"demo-a.tar.gz"}
+    assert len(caplog.records) == 3
 
 
 async def test_the_rules_are_asked_once_per_page() -> None:
     asked: list[str] = []
 
-    def rule(file: File, subject: object) -> Deny:
+    def rule(file: File) -> Deny:
         asked.append(file.filename)
         return BAD
 
     source = Pages(ProjectPage(DEMO, (file("a"),)))
-    filtered = Filtered(source, Policy(file_rules=(rule,)))
+    filtered = Filtered(source, Policy(file_rules=(lambda subject: rule,)))
     assert await ask(filtered) is await ask(filtered)
     assert len(asked) == 1
     source.pages[DEMO] = ProjectPage(DEMO, (file("b"),))
@@ -219,7 +221,7 @@ async def test_the_rules_are_asked_once_per_page() -> None:
 async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
     asked: list[str | None] = []
 
-    def rule(file: File, subject: object) -> Verdict:
+    def judge(file: File) -> Verdict:
         asked.append(file.version)
         return {"2": BAD, "3": HIDE}.get(file.version or "", ALLOW)
 
@@ -229,9 +231,10 @@ async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
         for version in ("1", "2", "3", None)
     ]
     source = Pages(ProjectPage(DEMO, tuple(files)))
-    quick = await ask(Filtered(source, Policy(file_rules=(rule,), goes_by_version=True)))
+    rules = (lambda subject: judge,)
+    quick = await ask(Filtered(source, Policy(file_rules=rules, goes_by_version=True)))
     assert sorted(asked, key=str) == ["1", "2", "3", None]
-    slow = await ask(Filtered(source, Policy(file_rules=(rule,))))
+    slow = await ask(Filtered(source, Policy(file_rules=rules)))
     assert quick.files == slow.files
     assert [file.filename for file in quick.files] == [
         file.filename for file in files if file.version in {"1", None}

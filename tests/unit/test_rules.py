@@ -5,7 +5,16 @@ from packaging.utils import NormalizedName
 
 from proxyindex.model import File, LocalOrigin, Status
 from proxyindex.policy import rules
-from proxyindex.policy.verdict import ALLOW, HIDE, Allow, Deny, Policy, Subject, Verdict
+from proxyindex.policy.verdict import (
+    ALLOW,
+    HIDE,
+    Allow,
+    Deny,
+    FileRule,
+    Policy,
+    Subject,
+    Verdict,
+)
 
 DEMO = Subject(NormalizedName("demo"), Status())
 
@@ -16,6 +25,10 @@ def file(version: str | None) -> File:
 
 def patterns(*texts: str) -> list[rules.Pattern]:
     return [rules.Pattern.parse(text) for text in texts]
+
+
+def judged(rule: FileRule, version: str | None, subject: Subject = DEMO) -> Verdict:
+    return Policy(file_rules=(rule,)).judge_file(file(version), subject)
 
 
 def kind(verdict: Verdict) -> str:
@@ -111,7 +124,7 @@ def test_a_denial_names_the_rule_and_the_project() -> None:
     ],
 )
 def test_denied_versions(texts: list[str], version: str | None, expected: str) -> None:
-    assert kind(rules.deny_files(patterns(*texts))(file(version), DEMO)) == expected
+    assert kind(judged(rules.deny_files(patterns(*texts)), version)) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,9 +145,9 @@ def test_denied_versions(texts: list[str], version: str | None, expected: str) -
 def test_a_denied_interval_goes_by_the_order_of_versions(
     rule: str, denied: list[str], allowed: list[str]
 ) -> None:
-    judge = rules.deny_files(patterns(rule))
-    assert [v for v in denied if kind(judge(file(v), DEMO)) == "Allow"] == []
-    assert [v for v in allowed if kind(judge(file(v), DEMO)) == "Deny"] == []
+    denial = rules.deny_files(patterns(rule))
+    assert [v for v in denied if kind(judged(denial, v)) == "Allow"] == []
+    assert [v for v in allowed if kind(judged(denial, v)) == "Deny"] == []
 
 
 @pytest.mark.parametrize(
@@ -157,13 +170,13 @@ def test_allowed_names(texts: list[str], expected: str) -> None:
     ],
 )
 def test_allowed_versions(texts: list[str], version: str | None, expected: str) -> None:
-    assert kind(rules.allow_files(patterns(*texts))(file(version), DEMO)) == expected
+    assert kind(judged(rules.allow_files(patterns(*texts)), version)) == expected
 
 
 @pytest.mark.parametrize("status", ["active", "archived", "deprecated", "unheard-of"])
 def test_only_quarantine_takes_files_away(status: str) -> None:
     subject = Subject(DEMO.project, Status(status))
-    assert rules.quarantined(file("1.0"), subject) == ALLOW
+    assert rules.quarantined(subject) is None
 
 
 @pytest.mark.parametrize(
@@ -171,14 +184,18 @@ def test_only_quarantine_takes_files_away(status: str) -> None:
 )
 def test_quarantine_tells_why(reason: str | None, told: str) -> None:
     subject = Subject(DEMO.project, Status("quarantined", reason))
-    assert rules.quarantined(file("1.0"), subject) == Deny("quarantined", told)
+    assert judged(rules.quarantined, "1.0", subject) == Deny("quarantined", told)
 
 
 def test_the_first_objection_decides() -> None:
     first, second = Deny("first", ""), Deny("second", "")
     policy = Policy(
         name_rules=(lambda name: ALLOW, lambda name: first, lambda name: second),
-        file_rules=(lambda file, subject: Allow(), lambda file, subject: HIDE),
+        file_rules=(
+            lambda subject: None,
+            lambda subject: lambda file: Allow(),
+            lambda subject: lambda file: HIDE,
+        ),
     )
     assert policy.judge_name(DEMO.project) == first
     assert policy.judge_file(file("1"), DEMO) == HIDE

@@ -10,7 +10,16 @@ from packaging.version import InvalidVersion, Version
 
 from proxyindex.model import File
 from proxyindex.names import first_match, is_reserved, matches_pattern
-from proxyindex.policy.verdict import ALLOW, HIDE, Deny, FileRule, NameRule, Subject, Verdict
+from proxyindex.policy.verdict import (
+    ALLOW,
+    HIDE,
+    Deny,
+    FileJudge,
+    FileRule,
+    NameRule,
+    Subject,
+    Verdict,
+)
 
 # a glob over names, and the text of a specifier, which may be empty; greedy, because `.*?` and
 # blanks behind it take time that grows with the square of the blanks
@@ -105,12 +114,15 @@ def deny_files(patterns: Sequence[Pattern]) -> FileRule:
     """Versions refused by patterns with a specifier. An unreadable version is refused, too."""
     narrow = [pattern for pattern in patterns if pattern.specifier is not None]
 
-    def rule(file: File, subject: Subject) -> Verdict:
-        for pattern in narrow:
-            if pattern.covers_name(subject.project) and pattern.is_against(file.version):
-                version = file.version or "an unreadable version"
-                return Deny(f"deny {pattern.text}", f"{version} is not allowed here")
-        return ALLOW
+    def rule(subject: Subject) -> FileJudge | None:
+        covering = [p for p in narrow if p.covers_name(subject.project)]
+
+        def judge(file: File) -> Verdict:
+            hit = next((p for p in covering if p.is_against(file.version)), None)
+            version = file.version or "an unreadable version"
+            return Deny(f"deny {hit.text}", f"{version} is not allowed here") if hit else ALLOW
+
+        return judge if covering else None
 
     return rule
 
@@ -129,11 +141,15 @@ def allow_names(patterns: Sequence[Pattern]) -> NameRule:
 def allow_files(patterns: Sequence[Pattern]) -> FileRule:
     """If there are patterns, only versions that one covering the project includes."""
 
-    def rule(file: File, subject: Subject) -> Verdict:
+    def rule(subject: Subject) -> FileJudge | None:
         covering = [p for p in patterns if p.covers_name(subject.project)]
-        if not covering or any(p.covers_version(file.version) for p in covering):
-            return ALLOW
-        return Deny("allow", f"{file.version} is not among the allowed versions")
+
+        def judge(file: File) -> Verdict:
+            if any(p.covers_version(file.version) for p in covering):
+                return ALLOW
+            return Deny("allow", f"{file.version} is not among the allowed versions")
+
+        return judge if covering else None
 
     return rule
 
@@ -157,11 +173,12 @@ def versions_elsewhere(deny: Sequence[Pattern], allow: Sequence[Pattern]) -> Nam
     return rule
 
 
-def quarantined(file: File, subject: Subject) -> Verdict:
+def quarantined(subject: Subject) -> FileJudge | None:
     """Files of a project under quarantine are neither shown nor served (PEP 792).
 
     No installer enforces the status (measured), so the index has to.
     """
     if subject.status.status != "quarantined":
-        return ALLOW
-    return Deny("quarantined", subject.status.reason or f"{subject.project} is under quarantine")
+        return None
+    denial = Deny("quarantined", subject.status.reason or f"{subject.project} is under quarantine")
+    return lambda file: denial

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from packaging.utils import NormalizedName
 
 from proxyindex.model import ACTIVE, File, LocalOrigin, Status
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Subject:
 
 
 NameRule = Callable[[NormalizedName], Verdict]  # asked before the source is
-FileRule = Callable[[File, Subject], Verdict]  # asked for every file of a page
+FileJudge = Callable[[File], Verdict]  # asked for every file of a page, or every version
+FileRule = Callable[[Subject], FileJudge | None]  # asked for a page; `None`: it cannot object
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,15 @@ class Policy:
         """The verdict on sending a client away for a project that may be asked for."""
         return _first(self.elsewhere_rules, name)
 
+    def judge_of(self, subject: Subject) -> FileJudge | None:
+        """Who gives the verdict on showing and serving a file; `None` if all are allowed."""
+        judges = [judge for rule in self.file_rules if (judge := rule(subject)) is not None]
+        return partial(_first, judges) if judges else None
+
     def judge_file(self, file: File, subject: Subject) -> Verdict:
-        """The verdict on showing and serving a file."""
-        return next((v for rule in self.file_rules if (v := rule(file, subject)) != ALLOW), ALLOW)
+        """The verdict on showing and serving one file."""
+        judge = self.judge_of(subject)
+        return ALLOW if judge is None else judge(file)
 
     def judge_release(self, project: NormalizedName, version: str) -> Verdict:
         """The verdict on what is not there yet, by rules that go by version."""
@@ -80,5 +91,8 @@ def stand_in(version: str) -> File:
     return File(filename=version, origin=LocalOrigin(""), version=version)
 
 
-def _first(rules: Iterable[NameRule], name: NormalizedName) -> Verdict:
-    return next((v for rule in rules if (v := rule(name)) != ALLOW), ALLOW)
+def _first(rules: Iterable[Callable[[T], Verdict]], what: T) -> Verdict:
+    for rule in rules:
+        if (verdict := rule(what)) is not ALLOW and verdict != ALLOW:
+            return verdict
+    return ALLOW

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from typing import assert_never
 
 from packaging.utils import NormalizedName
@@ -11,12 +13,23 @@ from proxyindex.errors import Denied, ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import ACTIVE, File, ProjectList, ProjectPage
 from proxyindex.names import version_key
-from proxyindex.policy.verdict import Allow, Deny, Hide, Policy, Subject, Verdict, stand_in
+from proxyindex.policy.verdict import (
+    Allow,
+    Deny,
+    FileJudge,
+    Hide,
+    Policy,
+    Subject,
+    Verdict,
+    stand_in,
+)
 from proxyindex.repository.base import Repository
 from proxyindex.repository.lists import MadeList
 from proxyindex.repository.remembered import Remembered, remembered
 
 log = logging.getLogger(__name__)
+
+_FAILED = Deny("error", "a rule of this index failed")
 
 
 class Filtered:
@@ -31,6 +44,9 @@ class Filtered:
     def __init__(self, source: Repository, policy: Policy) -> None:
         self._source = source
         self._policy = policy
+        # what the rules go by, each asked as seldom as may be (a page of 12,000 files has 300
+        # versions, and judging all files took 20 ms)
+        self._judged_by = attrgetter("version" if policy.goes_by_version else "filename")
         # the rules are pure and pages immutable: the same page gives the same result
         self._memo: Remembered[ProjectPage] = remembered()
         self._listed = MadeList(self._list)
@@ -63,34 +79,38 @@ class Filtered:
         return filtered
 
     def _filter(self, page: ProjectPage) -> ProjectPage:
-        subject = Subject(page.name, page.status)
+        judge = self._file_judge(Subject(page.name, page.status))
         denied = dict(page.denied)
-        files = self._allowed(page.files, subject, denied)
-        withdrawn = self._allowed(page.withdrawn, subject, denied)
-        versions = self._still_there(page, files)
+        files = self._allowed(page.files, judge, denied)
+        withdrawn = self._allowed(page.withdrawn, judge, denied)
+        if page.status != ACTIVE:  # what is under quarantine are the files
+            judge = self._file_judge(Subject(page.name, ACTIVE))
+        versions = self._still_there(page, files, judge)
         if (files, withdrawn, versions) == (page.files, page.withdrawn, page.versions):
             return page
         return replace(page, files=files, versions=versions, withdrawn=withdrawn, denied=denied)
 
-    def _still_there(self, page: ProjectPage, files: tuple[File, ...]) -> tuple[str, ...]:
+    def _still_there(
+        self, page: ProjectPage, files: tuple[File, ...], judge: FileJudge | None
+    ) -> tuple[str, ...]:
         """The page's versions without those refused: all their files were filtered away, or they
         have none, and the rules go by the version."""
         lost = set() if files is page.files else _versions(page.files) - _versions(files)
         bare: set[str] = set()
-        if self._policy.goes_by_version:
+        if judge is not None and self._policy.goes_by_version:
             bare = set(page.versions).difference([file.version for file in page.files])
-            # what is under quarantine are the files
-            subject = Subject(page.name, ACTIVE)
-            verdicts = self._file_verdicts([stand_in(version) for version in bare], subject)
-            bare = {version for version in bare if not isinstance(verdicts[version], Allow)}
+            bare = {v for v in bare if not isinstance(judge(stand_in(v)), Allow)}
         if not lost and not bare:
             return page.versions
         return tuple(v for v in page.versions if v not in bare and _identity(v) not in lost)
 
     def _allowed(
-        self, files: tuple[File, ...], subject: Subject, denied: dict[str, Denied]
+        self, files: tuple[File, ...], judge: FileJudge | None, denied: dict[str, Denied]
     ) -> tuple[File, ...]:
-        verdicts = self._file_verdicts(files, subject)
+        if judge is None:
+            return files
+        judged = dict(zip(map(self._judged_by, files), files, strict=True))
+        verdicts = {key: judge(file) for key, file in judged.items()}
         if all(isinstance(verdict, Allow) for verdict in verdicts.values()):
             return files
         kept = []
@@ -102,15 +122,6 @@ class Filtered:
                 denied[file.filename] = Denied(file.filename, verdict.rule, verdict.reason)
         return tuple(kept)
 
-    def _file_verdicts(self, files: Iterable[File], subject: Subject) -> dict[str | None, Verdict]:
-        """What the rules say, each asked as seldom as may be (a page of 12,000 files has 300
-        versions, and judging all files took 20 ms)."""
-        judged = {self._judged_by(file): file for file in files}
-        return {key: self._file_verdict(file, subject) for key, file in judged.items()}
-
-    def _judged_by(self, file: File) -> str | None:
-        return file.version if self._policy.goes_by_version else file.filename
-
     def _name_verdict(self, name: NormalizedName) -> Verdict:
         return self._verdict(self._policy.judge_name, name)
 
@@ -119,14 +130,24 @@ class Filtered:
             return judge(name)
         except Exception:  # fail closed: a rule that raises denies
             log.exception("a name rule failed on %s", name)
-            return Deny("error", "a rule of this index failed")
+            return _FAILED
 
-    def _file_verdict(self, file: File, subject: Subject) -> Verdict:
+    def _file_judge(self, subject: Subject) -> FileJudge | None:
         try:
-            return self._policy.judge_file(file, subject)
+            judge = self._policy.judge_of(subject)
         except Exception:  # fail closed: a rule that raises denies
-            log.exception("a file rule failed on %s", file.filename)
-            return Deny("error", "a rule of this index failed")
+            log.exception("a file rule failed on %s", subject.project)
+            return lambda file: _FAILED
+        return partial(_closed, judge) if judge else None
+
+
+def _closed(judge: FileJudge, file: File) -> Verdict:
+    """The verdict, whatever comes."""
+    try:
+        return judge(file)
+    except Exception:  # fail closed: a rule that raises denies
+        log.exception("a file rule failed on %s", file.filename)
+        return _FAILED
 
 
 def _versions(files: Iterable[File]) -> set[object]:
