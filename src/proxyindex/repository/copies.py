@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MEMO_WEIGHT = 60_000  # parsed files held in memory, about 1 KB each
-THREAD_SIZE = 32 * 1024  # smaller bodies are parsed and digested faster than a thread hop
+THREAD_SIZE = 64 * 1024  # smaller bodies are parsed and digested faster than a thread hop
 
 
 @dataclass(frozen=True, slots=True)
