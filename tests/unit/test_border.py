@@ -68,10 +68,14 @@ def test_everything_else_is_objected_to(url: str, objection: str) -> None:
         ("https://other.example/x", False),
         ("https://files.corp.example/x", False),  # listed hosts replace the family
         ("https://pypi.corp.example/x", True),
+        ("https://[2001:db8::1]/x", True),
+        ("https://[2001:db8::1]:8443/x", False),
+        ("https://[2001:db8::2]:8443/x", True),
     ],
 )
 def test_listed_hosts_replace_the_family(url: str, allowed: bool) -> None:
-    border = Border(INDEX, ("Files.example", "other.example:8443"))
+    addresses = ("[2001:DB8::1]", "[2001:db8::2]:8443")
+    border = Border(INDEX, ("Files.example", "other.example:8443", *addresses))
     assert (border.objection(url) is None) is allowed
 
 

@@ -562,3 +562,18 @@ async def test_offline_serves_stored_files_and_makes_their_metadata(house: House
     assert (await client.get(URL + ".metadata")).content == DEMO.metadata
     assert (await client.get(f"/simple/demo/{SDIST.filename}")).status_code == 404
     assert len(house.router.calls) == asked
+
+
+@pytest.mark.parametrize("forbids", [{"offline": True}, {"fetch": ()}], ids=["offline", "rights"])
+async def test_metadata_of_a_damaged_wheel_is_asked_for_by_those_only_who_may(
+    house: House, forbids: dict[str, object]
+) -> None:
+    spec = replace(DEMO, core_metadata=False, metadata=None)
+    house.project("demo", spec)
+    await (await house.client()).get(URL)
+    (stored,) = (house.root / "cache").rglob(sha256_of(BODY))
+    stored.write_bytes(bytes(len(BODY)))
+    client = await house.client(**forbids)
+    asked = len(house.router.calls)
+    assert (await client.get(URL + ".metadata")).status_code in {404, 503}
+    assert len(house.router.calls) == asked

@@ -20,7 +20,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from proxyindex.errors import FileGone, RangesIgnored, StoreError, UpstreamError
+from proxyindex.errors import FileGone, NotHeld, RangesIgnored, StoreError, UpstreamError
 from proxyindex.files.coding import small
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
@@ -57,22 +57,26 @@ class MetadataFinder:
         self._ranges = _Patience()
         self._tail_threads = PerUpstream(_TAIL_THREADS)
 
-    async def find(self, wheel: File, upstream: Upstream, patience: float) -> tuple[bytes, bool]:
+    async def find(
+        self, wheel: File, upstream: Upstream, patience: float, *, may_ask: bool
+    ) -> tuple[bytes, bool]:
         """The metadata, and whether this call led the search; it goes on when `patience` seconds
         are over.
 
         Raises `FileGone` when the wheel has none to be read, `UpstreamError` when it cannot be
-        told now.
+        told now, and `NotHeld` when upstream would have to be asked and not `may_ask`.
         """
-        flight, led = self._flights.join(_search_key(wheel), lambda: self._search(wheel, upstream))
+        flight, led = self._flights.join(
+            f"{_search_key(wheel)} {may_ask}", lambda: self._search(wheel, upstream, may_ask)
+        )
         self._shop.events.flight("metadata", "led" if led else "joined")
         return await in_time(flight.result, upstream, patience), led
 
-    async def _search(self, wheel: File, upstream: Upstream) -> bytes:
+    async def _search(self, wheel: File, upstream: Upstream, may_ask: bool) -> bytes:
         async with self._shop.locks.hold(f"metadata {_search_key(wheel)}"):
             if (held := await anyio.to_thread.run_sync(self._held, wheel)) is not None:
                 return held
-            for way in self._ways(wheel):
+            for way in (self._from_stored_wheel, *(self._ways(wheel) if may_ask else ())):
                 try:
                     found = await way(wheel, upstream)
                 except InvalidArchive as problem:
@@ -82,18 +86,17 @@ class MetadataFinder:
                 if found is not None:
                     await anyio.to_thread.run_sync(self._keep, wheel, found)
                     return found
-        raise FileGone(wheel.filename + METADATA_SUFFIX)
+        name = wheel.filename + METADATA_SUFFIX
+        raise FileGone(name) if may_ask else NotHeld(name)
 
     def _ways(self, wheel: File) -> tuple[_Way, ...]:
-        """Neither a tail nor a sidecar without a digest is proven, and each is one request. But a
+        """How upstream may be asked.
+
+        Neither a tail nor a sidecar without a digest is proven, and each is one request. But a
         tail any server has at hand, while a sidecar that is not advertised is mostly missing, or
         made when it is asked for (by PyPI's mirror: 2 against 130 ms)."""
         looks = (self._from_tail, self._from_sidecar)
-        return (
-            self._from_stored_wheel,
-            *(reversed(looks) if _promised(wheel) else looks),
-            self._from_whole_wheel,
-        )
+        return *(reversed(looks) if _promised(wheel) else looks), self._from_whole_wheel
 
     async def _from_stored_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         return await anyio.to_thread.run_sync(

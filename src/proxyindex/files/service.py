@@ -154,10 +154,17 @@ class FileService:
                 inquiry.outcome = Outcome.HIT
                 inquiry.ground.uses.append(partial(self._blobs.touch, sha256, len(held)))
                 return _in_memory(held)
-        # from a wheel on disk METADATA is extracted
+        # from a wheel on disk METADATA is extracted, unless it turns out to be damaged
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
-        data, led = await self._metadata.find(wheel, upstream, inquiry.remaining())
+        may_ask = inquiry.may_fetch and not self._is_offline
+        try:
+            data, led = await self._metadata.find(
+                wheel, upstream, inquiry.remaining(), may_ask=may_ask
+            )
+        except NotHeld:
+            self._upstream(wheel, inquiry)  # tells why
+            raise
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         path = str(self._blobs.path(hashlib.sha256(data).hexdigest()))
         if stamp := disk.signature(path):

@@ -165,8 +165,11 @@ def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def _split_host(entry: str) -> tuple[str, int | None]:
+    """Host and port as `UrlOrigin` has them: an IPv6 address without its brackets."""
     host, _, port = entry.lower().rpartition(":")
-    return (host, int(port)) if host and port.isdigit() else (entry.lower(), None)
+    if host and port.isdigit():
+        return host.strip("[]"), int(port)
+    return entry.lower().strip("[]"), None
 
 
 def _parent_domain(host: str) -> str | None:
