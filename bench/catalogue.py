@@ -6,9 +6,10 @@
 | `mid-<any>`   | 300 files |
 | `huge-<any>`  | 12,000 files |
 | `big-<any>`   | one file of 200 MB |
+| `tree-<any>`  | one wheel that requires others: `tree.py` |
 
-Any number of each, so that something cold is always left. Only the bytes of small and big ones can
-be downloaded; the digests of the others are made up.
+Any number of each, so that something cold is always left. The bytes of mid and huge ones cannot be
+downloaded; their digests are made up.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-COUNTS = {"small": 4, "mid": 300, "huge": 12_000, "big": 1}
+from bench import tree
+
+COUNTS = {"small": 4, "mid": 300, "huge": 12_000, "big": 1, "tree": 1}
 SMALL_BYTES = 10_000
 BIG_BYTES = 200_000_000
 TAIL_BYTES = 64 * 1024  # the end of a big file, its own; what is before is the same in all
@@ -61,6 +64,9 @@ def files(project: str) -> Iterator[Listed]:
             yield Listed(project, filename, SMALL_BYTES, _sha256(small_body(project, filename)))
         elif kind == "big":
             yield Listed(project, filename, BIG_BYTES, _big_digest(project))
+        elif kind == "tree":
+            body = tree.wheel(project)
+            yield Listed(project, filename, len(body), _sha256(body))
         else:
             yield Listed(project, filename, 1_234_567 + number, _sha256(filename.encode()))
 
@@ -100,6 +106,8 @@ def page(project: str, base_url: str, form: str, *, has_metadata: bool = True) -
 
 def metadata(filename: str) -> bytes:
     """The core metadata of a wheel."""
+    if filename.startswith("tree_"):
+        return tree.metadata(filename.partition("-")[0].replace("_", "-"))
     return f"Metadata-Version: 2.1\nName: example\nVersion: 1.0\nSummary: {filename}\n".encode()
 
 
@@ -110,7 +118,7 @@ def filenames(project: str) -> list[str]:
 
 def _filename(project: str, kind: str, number: int) -> str:
     name = project.replace("-", "_")
-    if kind in ("small", "big"):
+    if kind in ("small", "big", "tree"):
         return f"{name}-1.{number}-py3-none-any.whl"
     return f"{name}-1.{number // 40}.0-{_TAGS.format(n=number % 40)}.whl"
 

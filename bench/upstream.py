@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import uvloop
 
-from bench import catalogue
+from bench import catalogue, tree
 
 _CHUNK = 256 * 1024
 _PAGES_KEPT = 256
@@ -152,6 +152,9 @@ class Upstream:
         if kind == "big":
             size = catalogue.BIG_BYTES
             reply = Reply(200, headers, project=project, stop=size)
+        elif kind == "tree":
+            reply = Reply(200, headers, tree.wheel(project))
+            size = reply.size
         else:
             size = catalogue.SMALL_BYTES
             reply = Reply(200, headers, catalogue.small_body(project, filename))

@@ -50,6 +50,7 @@ from proxyindex.web.accesslog import (
     note_refusal,
 )
 from proxyindex.web.admission import Admission
+from proxyindex.web.ahead import LookAhead
 from proxyindex.web.express import EXPRESS_KEY, Express
 from proxyindex.web.house import HOUSES_KEY, House, Reception
 from proxyindex.web.identity import CHALLENGE
@@ -209,6 +210,7 @@ async def open_house(
             indexes[index.name] = simple.IndexService(
                 *(index.name, tree.whole, files, renderer, express, admission),
                 publishers.publisher(settings, index, own.get(index.name), tree, site.shelves),
+                LookAhead(tree.whole, files, tasks, metrics) if settings.look_ahead else None,
             )
         yield House(
             indexes=indexes,

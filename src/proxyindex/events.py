@@ -14,7 +14,8 @@ class Events(Protocol):
         ...
 
     def flight(self, kind: str, role: str) -> None:
-        """Shared work (`page`, `file`, `metadata`) was `led` by, or `joined` by, a request."""
+        """Shared work (`page`, `file`, `metadata`) was `led` by, or `joined` by, a request, or a
+        look `ahead` of its client."""
         ...
 
     def transfer(self, upstream: str, result: str, size: int) -> None:

@@ -159,6 +159,7 @@ class Settings(IndexKeys):
     cache_size: int = 50 * GIGABYTE
     page_cache_size: int = 2 * GIGABYTE
     offline: bool = False
+    look_ahead: bool = True
     page_ttl: float = 600.0
     stale_while_revalidate: float = 300.0
     # whatever installed before the network went away shall install again

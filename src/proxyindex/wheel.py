@@ -13,10 +13,14 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from typing import BinaryIO
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
 from proxyindex.names import InvalidName, normalize, parse_filename, version_key
@@ -84,17 +88,34 @@ def parse_headers(metadata: bytes) -> CoreMetadata:
 
     Undecodable bytes are replaced, and control characters, which no page may carry, are blanks.
     """
-    end = _HEAD_END.search(metadata)
-    head = metadata[: end.start()] if end else metadata
-    if len(head) > MAX_HEAD or head.count(b"\n") + head.count(b"\r") > MAX_HEAD_LINES:
-        return CoreMetadata(None, None, None)
-    message = HeaderParser().parsestr(head.decode("utf-8", "replace"), headersonly=True)
+    message = _head(metadata)
 
     def field(name: str) -> str | None:
         value = one_line(str(message.get(name, "")))
         return value if 0 < len(value) <= MAX_HEADER_VALUE else None
 
     return CoreMetadata(field("Name"), field("Version"), field("Requires-Python"))
+
+
+def required_projects(metadata: bytes) -> list[NormalizedName]:
+    """The projects that are required wherever and however it is installed: of its Requires-Dist
+    those without a marker and without an address, each once. Never fails."""
+    found: dict[NormalizedName, None] = {}
+    for text in _head(metadata).get_all("Requires-Dist", []):
+        with suppress(InvalidRequirement, InvalidName):
+            requirement = Requirement(str(text))
+            if requirement.marker is None and requirement.url is None:
+                found[normalize(requirement.name)] = None
+    return list(found)
+
+
+def _head(metadata: bytes) -> Message:
+    """Its headers; none where they are out of all bounds."""
+    end = _HEAD_END.search(metadata)
+    head = metadata[: end.start()] if end else metadata
+    if len(head) > MAX_HEAD or head.count(b"\n") + head.count(b"\r") > MAX_HEAD_LINES:
+        return Message()
+    return HeaderParser().parsestr(head.decode("utf-8", "replace"), headersonly=True)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def test_metadata_that_nobody_advertised_is_found(
     server: ServerFactory, upstream: FakeUpstream, ranges: Any
 ) -> None:
     # of its own: upstreams that lately had no ranges or sidecars are not asked for them
-    spec = wheel_spec("silent", payload=3_000_000, core_metadata=False)
+    spec = wheel_spec("silent", payload=20_000_000, core_metadata=False)
     upstream.project("silent", spec)
     upstream.file(spec, ranges=ranges)
     running = server(upstream=upstream)

@@ -142,6 +142,24 @@ def test_many_installers_at_once_share_the_upstream_requests(
     assert twice(offer) == {}
 
 
+@pytest.mark.parametrize("install", [with_pip, with_uv])
+def test_what_is_fetched_ahead_is_what_is_installed(
+    offer: FakeUpstream,
+    server: ServerFactory,
+    fresh: Callable[..., Workbench],
+    install: Install,
+) -> None:
+    running = server("--look-ahead", upstream=offer)
+    for _ in range(2):  # cold and warm
+        bench = fresh()
+        install(bench, running.simple_url)
+        assert INSTALLED.items() <= bench.installed().items()
+    assert twice(offer) == {}
+    assert NEWER_LIB.path not in {seen.path for seen in offer.requests()}
+    looks = 'proxyindex_flights_total{kind="ahead",role="led"}'
+    assert any(line.startswith(looks) for line in running.get("/metrics").text.splitlines())
+
+
 def wipe(running: ProxyIndex) -> None:
     """Stop, lose the cache, start again on the same port."""
     running.stop()

@@ -48,7 +48,8 @@ class ProxyIndex:
         self.workdir = workdir
         self.cache_dir = workdir / "cache"
         self.wrapper: list[str] = []  # a command that runs its arguments: strace, for instance
-        self.env = environment(workdir / "home", env)
+        # tests count what upstream is asked; what is asked ahead has tests of its own
+        self.env = environment(workdir / "home", {"PROXYINDEX_LOOK_AHEAD": "false", **(env or {})})
         self.url = ""
         self._log = workdir / "proxyindex.log"
         self._process: subprocess.Popen[bytes] | None = None

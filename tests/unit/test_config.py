@@ -48,6 +48,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "cache_size": ("1GB", "2GiB"),
     "page_cache_size": ("1GB", "2GiB"),
     "offline": ("true", "true"),
+    "look_ahead": ("false", "true"),
     "page_ttl": ("1m", "2m"),
     "stale_while_revalidate": ("1m", "2m"),
     "stale_if_error": ("1d", "2d"),

@@ -42,6 +42,7 @@ class House:
             "folders": (self.folder,),
             "upstreams": (UpstreamSettings("up", UPSTREAM + "/simple", retries=0, **upstream),),
             "cache_dir": self.root / "cache",
+            "look_ahead": False,  # tests count what upstream is asked
         }
         made = app.build(
             Settings(**{**usual, **settings}),

@@ -163,6 +163,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("page_cache_size", kinds.SIZE, "Index pages kept at most, besides the files."),
     Option("offline", kinds.SWITCH, "Never ask an upstream; serve folders and cache."),
     Option(
+        "look_ahead",
+        kinds.SWITCH,
+        "Fetch what a client that asks for one thing at a time, as pip does, will want next.",
+    ),
+    Option(
         "page_ttl",
         kinds.DURATION,
         "How long a page counts as fresh at most, and when its upstream does not say.",

@@ -55,6 +55,10 @@ class House:
             self._guests -= 1
             self._look()
 
+    def has_one_guest(self) -> bool:
+        """Whether one request at most is being answered, but for those from memory."""
+        return self._guests <= 1
+
     def retire(self) -> None:
         """No request will enter any more."""
         self._is_retired = True

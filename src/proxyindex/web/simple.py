@@ -4,6 +4,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -25,19 +26,21 @@ from proxyindex.errors import (
 from proxyindex.files.content import Content
 from proxyindex.files.service import FileService
 from proxyindex.inquiry import Ground, Inquiry, Outcome
-from proxyindex.model import METADATA_SUFFIX, File, ProjectList, ProjectPage
+from proxyindex.model import METADATA_SUFFIX, File, MetadataOrigin, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange, exchange_of
 from proxyindex.web.admission import Admission
+from proxyindex.web.ahead import Asker, LookAhead
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
 from proxyindex.web.questions import is_habit
 from proxyindex.web.rendered import Document, Renderer
 from proxyindex.web.responses import REVALIDATE, file_response, make_private
+from proxyindex.wheel import MAX_METADATA
 
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _REDIRECT_AGE = 86400
@@ -64,6 +67,7 @@ class IndexService:
     express: Express
     admission: Admission
     publisher: Publisher | None
+    ahead: LookAhead | None = None
 
     @property
     def takes_uploads(self) -> bool:
@@ -102,7 +106,10 @@ async def project_page(request: Request) -> Response:
         raise _unfetched(problem, index, identity, name) from problem
     if page.is_gone:
         raise ProjectNotFound(name)
-    return await _document_response(request, index, page, form, inquiry, exchange)
+    response = await _document_response(request, index, page, form, inquiry, exchange)
+    if index.ahead:
+        index.ahead.after_page(page, inquiry.outcome, _asker(request, index, identity, inquiry))
+    return response
 
 
 async def project_file(request: Request) -> Response:
@@ -121,6 +128,11 @@ async def project_file(request: Request) -> Response:
         raise ProjectNotFound(name) from problem
     except NotHeld as problem:
         raise _unfetched(problem, index, identity, name) from problem
+    if index.ahead:
+        asker = _asker(request, index, identity, inquiry)
+        if isinstance(file.origin, MetadataOrigin) and (data := content.at_hand(MAX_METADATA)):
+            index.ahead.after_metadata(file.origin.wheel, data, inquiry.outcome, asker)
+        index.ahead.after_file(file, asker)
     response = await file_response(request, filename, content, file.upload_time)
     _stamp(request, response, inquiry, exchange)
     _confine(response, index, name)
@@ -268,6 +280,13 @@ def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
         deadline=time.monotonic() + PAGE_SECONDS,
         via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
     )
+
+
+def _asker(request: Request, index: IndexService, identity: Identity, inquiry: Inquiry) -> Asker:
+    may_fetch = partial(index.admission.may_fetch, identity)
+    host, agent = request.client.host if request.client else "", request.headers.get("user-agent")
+    is_alone = request.scope["state"]["house"].has_one_guest
+    return Asker(may_fetch, is_alone, inquiry.via, (host, agent or ""))
 
 
 def _accepts_gzip(header: str) -> bool:

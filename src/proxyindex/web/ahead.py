@@ -1,0 +1,224 @@
+"""What a client will most likely ask for next, asked of upstream while it still reads.
+
+pip asks for one thing at a time: a page, then the metadata of its newest wheel, then the pages of
+what that requires, and in the end for the wheels. With an upstream 50 ms away most of a cold
+install is waiting; here the next answers are on their way meanwhile. Clients that ask for many
+things at once, as uv does, are left alone: what they need they have asked for. See decision 37.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import ProxyindexError
+from proxyindex.events import Events
+from proxyindex.files.service import FileService
+from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.memo import Memo
+from proxyindex.model import File, ProjectPage, UpstreamOrigin
+from proxyindex.names import version_key
+from proxyindex.repository.base import Repository
+from proxyindex.wheel import MAX_METADATA, required_projects
+
+log = logging.getLogger(__name__)
+
+_MOST_AT_ONCE = 4  # requests to upstreams for all clients together
+_MOST_LOOKS = 8  # of clients, for each of which something is looked ahead
+_MOST_REQUIRED = 32  # projects for one metadata
+_MOST_KNOWN = 1000  # pages and metadata that were brought and not asked for yet
+_MOST_CLIENTS, _MOST_WANTED = 100, 1000  # wheels of which each has the metadata, and no bytes yet
+_LARGEST_WHEEL = 8 * 1024**2  # bytes
+_WANTED_SECONDS = 300.0  # pip may take that long to find versions that fit together
+_SECONDS = 10.0  # for all that one answer leads to
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """For whose sake: which projects may be fetched for it, whether nobody else is asking for
+    anything now, the servers it came through (`Inquiry.via`), and what tells it from others."""
+
+    may_fetch: Callable[[NormalizedName], bool]
+    is_alone: Callable[[], bool]
+    via: str
+    who: tuple[str, str]
+
+
+class LookAhead:
+    """Of one index, by its own rules. Nothing that it meets is anybody's answer."""
+
+    def __init__(
+        self, repository: Repository, files: FileService, tasks: TaskGroup, events: Events
+    ) -> None:
+        self._repository = repository
+        self._files = files
+        self._tasks = tasks
+        self._events = events
+        self._looks = 0
+        self._places = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._brought: Memo[str, bool] = Memo(_MOST_KNOWN)  # by project, or by name of the wheel
+        # by client and name of the wheel: the wheel, and when its metadata was asked for
+        self._wanted: Memo[tuple[str, str], dict[str, tuple[File, float]]] = Memo(_MOST_CLIENTS)
+
+    def after_page(self, page: ProjectPage, outcome: Outcome | None, asker: Asker) -> None:
+        """A page was answered. If it was fetched for that, or brought by us, its metadata comes
+        next, then the pages of what that requires, and their metadata."""
+        if self._is_new(page.name, outcome):
+            self._start(page.name, lambda: self._from_page(page, asker), asker)
+
+    def after_metadata(
+        self, wheel: File, data: bytes, outcome: Outcome | None, asker: Asker
+    ) -> None:
+        """Metadata was answered. If it was fetched for that, or brought by us, what it requires
+        comes next; the wheel only if this client installs something in the end."""
+        if self._is_new(wheel.filename, outcome) and isinstance(wheel.origin, UpstreamOrigin):
+            self._want(wheel, asker)
+            project = NormalizedName(wheel.origin.project)
+            self._start(project, lambda: self._from_metadata(data, asker), asker)
+
+    def after_file(self, file: File, asker: Asker) -> None:
+        """A file was answered. If it is a wheel whose metadata the same client had, it installs,
+        and the others come next."""
+        wanted = self._wanted.get(asker.who)
+        if wanted and wanted.pop(file.filename, None) and isinstance(file.origin, UpstreamOrigin):
+            project = NormalizedName(file.origin.project)
+            self._start(project, lambda: self._from_wheel(asker), asker)
+
+    def _want(self, wheel: File, asker: Asker) -> None:
+        """If it is small: a large one takes long enough, and from what is wanted now."""
+        if wheel.size is not None and wheel.size <= _LARGEST_WHEEL:
+            wanted = self._wanted.get(asker.who)
+            if wanted is None or len(wanted) >= _MOST_WANTED:
+                self._wanted.put(asker.who, wanted := {})
+            wanted[wheel.filename] = wheel, time.monotonic()
+
+    def _is_new(self, key: str, outcome: Outcome | None) -> bool:
+        is_brought = key in self._brought
+        self._brought.pop(key)
+        return is_brought or outcome in (Outcome.FETCHED, Outcome.JOINED)
+
+    def _start(
+        self, project: NormalizedName, look: Callable[[], Awaitable[None]], asker: Asker
+    ) -> None:
+        if self._looks < _MOST_LOOKS and asker.is_alone() and asker.may_fetch(project):
+            self._looks += 1
+            self._events.flight("ahead", "led")
+            self._tasks.start_soon(self._look, look)
+
+    async def _look(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with anyio.move_on_after(_SECONDS):
+                await look()
+        except Exception:  # let loose, it would end every download, too
+            log.exception("looking ahead failed")
+        finally:
+            self._looks -= 1
+
+    async def _from_page(self, page: ProjectPage, asker: Asker) -> None:
+        async with self._places:
+            data = await self._metadata(page, asker)
+        if data is not None:
+            await self._from_metadata(data, asker)
+
+    async def _from_metadata(self, data: bytes, asker: Asker) -> None:
+        names = await anyio.to_thread.run_sync(required_projects, data)
+        async with anyio.create_task_group() as tasks:
+            for name in names[:_MOST_REQUIRED]:
+                tasks.start_soon(self._page, name, asker)
+
+    async def _page(self, name: NormalizedName, asker: Asker) -> None:
+        async with self._places:
+            if not asker.is_alone() or not asker.may_fetch(name):
+                return
+            inquiry = _inquiry(asker)
+            try:
+                page = await self._repository.project(name, inquiry)
+            except ProxyindexError as problem:
+                log.debug("looking ahead for %s: %s", name, problem)
+                return
+            if inquiry.outcome is Outcome.FETCHED:
+                self._brought.put(name, True)
+                await self._metadata(page, asker)
+
+    async def _metadata(self, page: ProjectPage, asker: Asker) -> bytes | None:
+        """That of the wheel that the client will most likely choose, if it can be told."""
+        wheel = likely_wheel(page.files)
+        sibling = wheel.metadata() if wheel else None
+        if wheel is None or sibling is None or not asker.is_alone():
+            return None
+        if wheel.size is None and not wheel.core_metadata:
+            return None  # it takes more than one request
+        inquiry = _inquiry(asker)
+        try:
+            content = await self._files.open(sibling, inquiry, whole=True)
+        except ProxyindexError as problem:
+            log.debug("looking ahead for %s: %s", sibling.filename, problem)
+            return None
+        if inquiry.outcome is not Outcome.HIT:
+            self._brought.put(wheel.filename, True)
+        try:
+            return content.at_hand(MAX_METADATA)
+        finally:
+            await content.aclose()
+
+    async def _from_wheel(self, asker: Asker) -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(_MOST_AT_ONCE):
+                tasks.start_soon(self._wheels, asker)
+
+    async def _wheels(self, asker: Asker) -> None:
+        """One wheel after the other that this client will want."""
+        while asker.is_alone() and (wheel := self._next_wanted(asker)):
+            async with self._places:
+                await self._wheel(wheel, asker)
+
+    def _next_wanted(self, asker: Asker) -> File | None:
+        wanted = self._wanted.get(asker.who) or {}
+        while wanted:
+            wheel, seen = wanted.pop(next(iter(wanted)))
+            if time.monotonic() - seen < _WANTED_SECONDS:
+                return wheel
+        return None
+
+    async def _wheel(self, wheel: File, asker: Asker) -> None:
+        """Have it fetched; the download goes on by itself."""
+        inquiry = _inquiry(asker)
+        try:
+            content = await self._files.open(wheel, inquiry, whole=True)
+            try:
+                if inquiry.outcome is not Outcome.HIT:
+                    await (await content.stream()).aclose()
+            finally:
+                await content.aclose()
+        except ProxyindexError as problem:
+            log.debug("looking ahead for %s: %s", wheel.filename, problem)
+
+
+def likely_wheel(files: tuple[File, ...]) -> File | None:
+    """The only wheel of the newest release, from an upstream; `None` where there are several: which
+    one depends on the client's platform. `files` are ordered by version."""
+    newest, wheels = None, []
+    for file in reversed(files):
+        if newest is not None and file.version != newest:
+            break
+        if file.yanked is None and _is_release(file):
+            newest = file.version
+            wheels += [file] if file.is_wheel else []
+    if len(wheels) != 1 or not isinstance(wheels[0].origin, UpstreamOrigin):
+        return None
+    return wheels[0]
+
+
+def _is_release(file: File) -> bool:
+    rank, version, _ = version_key(file.version)
+    return rank == 1 and not version.is_prerelease
+
+
+def _inquiry(asker: Asker) -> Inquiry:
+    """A page of any age will do: it is renewed meanwhile."""
+    return Inquiry(accepts_stale=True, deadline=time.monotonic() + _SECONDS, via=asker.via)

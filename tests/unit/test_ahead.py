@@ -1,0 +1,282 @@
+"""What is asked ahead of a client, and for whom nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from packaging.utils import NormalizedName
+
+from proxyindex.errors import FileGone, ProjectNotFound
+from proxyindex.events import SILENT
+from proxyindex.files.content import ByteStream, InMemory
+from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.model import File, LocalOrigin, MetadataOrigin, ProjectPage, UpstreamOrigin
+from proxyindex.web.ahead import Asker, LookAhead, likely_wheel
+from proxyindex.wheel import required_projects
+
+ME = ("192.0.2.1", "pip")
+REQUIRES = {"app": ["lib", "tool"], "lib": ["base"], "tool": [], "base": []}
+
+
+def wheel(name: str, version: str = "1.0", tag: str = "py3-none-any", **fields: Any) -> File:
+    filename = f"{name}-{version}-{tag}.whl"
+    origin = UpstreamOrigin("up", f"https://files.example/{filename}", name)
+    usual: dict[str, Any] = {"version": version, "size": 1000, "core_metadata": {}}
+    return File(filename, **{"origin": origin, **usual, **fields})
+
+
+def page(name: str) -> ProjectPage:
+    return ProjectPage(NormalizedName(name), (wheel(name),))
+
+
+def metadata(*requirements: str) -> bytes:
+    lines = [f"Requires-Dist: {requirement}" for requirement in requirements]
+    return "\n".join(["Metadata-Version: 2.1", "Name: x", "Version: 1", *lines, "", ""]).encode()
+
+
+class _Flowing:
+    """A wheel that begins to arrive when it is streamed."""
+
+    def __init__(self, begun: Callable[[], None]) -> None:
+        self._begun = begun
+
+    async def stream(self) -> ByteStream:
+        self._begun()
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b""
+
+    async def aclose(self) -> None: ...
+
+
+class World:
+    """Repository and files at once; writes down what it was asked for, all of it new."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.alone = True
+        self.fetchable = set(REQUIRES)
+        self.outcome = Outcome.FETCHED
+        self.asker = Asker(lambda name: name in self.fetchable, lambda: self.alone, "via", ME)
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        self.asked.append(name)
+        assert inquiry.accepts_stale
+        assert inquiry.via == "via"
+        inquiry.outcome = self.outcome
+        if name not in REQUIRES:
+            raise ProjectNotFound(name)
+        return page(name)
+
+    async def open(self, file: File, inquiry: Inquiry, *, whole: bool) -> Any:
+        inquiry.outcome = self.outcome
+        if not isinstance(file.origin, MetadataOrigin):
+            return _Flowing(lambda: self.asked.append(file.filename))
+        name = file.filename.partition("-")[0]
+        self.asked.append(f"{name} metadata")
+        if name == "tool":
+            raise FileGone(file.filename)
+        data = metadata(*REQUIRES[name])
+        return InMemory(data, sha256=None, modified=None, is_immutable=True)
+
+
+async def after(world: World, *steps: Callable[[LookAhead], None]) -> list[str]:
+    """What is asked for because of each step, sorted; for the next one only when all is over."""
+    async with anyio.create_task_group() as tasks:
+        ahead = LookAhead(world, world, tasks, SILENT)  # type: ignore[arg-type]
+    for step in steps:
+        world.asked.clear()
+        async with anyio.create_task_group() as tasks:
+            ahead._tasks = tasks
+            step(ahead)
+    return sorted(world.asked)
+
+
+def page_answered(
+    world: World, name: str, outcome: Outcome = Outcome.FETCHED
+) -> Callable[[LookAhead], None]:
+    return lambda ahead: ahead.after_page(page(name), outcome, world.asker)
+
+
+def metadata_answered(
+    world: World, name: str, outcome: Outcome = Outcome.FETCHED, **fields: Any
+) -> Callable[[LookAhead], None]:
+    return lambda ahead: ahead.after_metadata(
+        wheel(name, **fields), metadata(*REQUIRES.get(name, [])), outcome, world.asker
+    )
+
+
+async def test_after_a_page_its_metadata_and_what_that_requires() -> None:
+    world = World()
+    expected = ["app metadata", "lib", "lib metadata", "tool", "tool metadata"]
+    assert await after(world, page_answered(world, "app")) == expected
+
+
+async def test_what_was_brought_leads_on_once_when_it_is_asked_for() -> None:
+    world = World()
+    first, lib = page_answered(world, "app"), page_answered(world, "lib", Outcome.HIT)
+    assert await after(world, first, lib) == ["base", "base metadata", "lib metadata"]
+    assert await after(world, first, lib, lib) == []
+
+
+async def test_after_metadata_what_it_requires() -> None:
+    world = World()
+    expected = ["base", "base metadata"]
+    assert await after(world, metadata_answered(world, "lib")) == expected
+    brought = metadata_answered(world, "lib", Outcome.HIT)
+    assert await after(world, page_answered(world, "app"), brought) == expected
+
+
+async def test_an_own_wheel_in_the_place_of_one_that_was_brought_leads_nowhere() -> None:
+    world = World()
+    own = metadata_answered(world, "lib", Outcome.LOCAL, origin=LocalOrigin("lib"))
+    assert await after(world, page_answered(world, "app"), own) == []
+
+
+def file_answered(world: World, name: str) -> Callable[[LookAhead], None]:
+    return lambda ahead: ahead.after_file(wheel(name), world.asker)
+
+
+async def test_after_the_first_wheel_the_others_whose_metadata_the_client_has() -> None:
+    world = World()
+    large = metadata_answered(world, "large", size=100 * 1024**2)
+    unknown = metadata_answered(world, "unknown", size=None)
+    seen = [metadata_answered(world, name) for name in ("app", "lib", "base")]
+    resolved = (*seen, large, unknown)
+    others = ["app-1.0-py3-none-any.whl", "base-1.0-py3-none-any.whl"]
+    assert await after(world, *resolved, file_answered(world, "lib")) == others
+    # each once, and nothing for who only resolves, or installs what he has resolved long ago
+    again = file_answered(world, "app")
+    assert await after(world, *resolved, file_answered(world, "lib"), again) == []
+    assert await after(world, *resolved, file_answered(world, "tool")) == []
+
+
+async def test_what_one_client_resolves_is_not_fetched_for_another() -> None:
+    world = World()
+    steps = [metadata_answered(world, name) for name in ("app", "lib", "base")]
+
+    def other(ahead: LookAhead) -> None:
+        asker = replace(world.asker, who=("192.0.2.9", "pip"))
+        ahead.after_metadata(wheel("tool"), metadata(), Outcome.FETCHED, asker)
+        ahead.after_file(wheel("tool"), asker)
+
+    assert await after(world, *steps, other) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"size": None}, []),
+        ({"size": None, "core_metadata": {"sha256": "0" * 64}}, ["app metadata"]),
+        ({"core_metadata": None}, []),
+    ],
+)
+async def test_metadata_is_looked_for_only_where_one_request_will_do(
+    fields: dict[str, Any], expected: list[str]
+) -> None:
+    world = World()
+    world.fetchable = {"app"}
+    shown = ProjectPage(NormalizedName("app"), (wheel("app", **fields),))
+
+    def answered(ahead: LookAhead) -> None:
+        ahead.after_page(shown, Outcome.FETCHED, world.asker)
+
+    assert await after(world, answered) == expected
+
+
+@pytest.mark.parametrize("outcome", [Outcome.HIT, Outcome.STALE, Outcome.LOCAL, None])
+async def test_after_what_was_there_nothing_is_asked(outcome: Outcome | None) -> None:
+    world = World()
+    for answered in (page_answered, metadata_answered):
+        assert await after(world, answered(world, "app", outcome)) == []  # type: ignore[arg-type]
+
+
+async def test_for_clients_that_ask_for_much_at_once_nothing_is_asked() -> None:
+    world = World()
+    world.alone = False
+    for answered in (page_answered, metadata_answered):
+        assert await after(world, answered(world, "app")) == []
+
+
+async def test_it_ends_when_others_come() -> None:
+    world = World()
+
+    def alone() -> bool:
+        return "app metadata" not in world.asked
+
+    world.asker = Asker(world.asker.may_fetch, alone, "via", ME)
+    assert await after(world, page_answered(world, "app")) == ["app metadata"]
+
+
+async def test_for_whom_nothing_is_fetched_nothing_is_asked() -> None:
+    world = World()
+    world.fetchable = {"app", "tool"}
+    assert await after(world, page_answered(world, "app")) == [
+        "app metadata",
+        "tool",
+        "tool metadata",
+    ]
+    # what others had brought is no way around it
+    steps = page_answered(world, "app"), page_answered(world, "tool", Outcome.HIT)
+    assert await after(world, *steps) == ["tool metadata"]
+    world.fetchable = {"app"}
+    assert await after(world, steps[0], page_answered(world, "tool", Outcome.HIT)) == []
+
+
+async def test_what_is_held_already_leads_nowhere() -> None:
+    world = World()
+    world.outcome = Outcome.HIT
+    assert await after(world, page_answered(world, "app")) == ["app metadata", "lib", "tool"]
+
+
+async def test_a_fault_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+
+    def broken(name: NormalizedName) -> bool:
+        if name == "lib":
+            raise RuntimeError("a bug")
+        return True
+
+    world.asker = Asker(broken, world.asker.is_alone, "via", ME)
+    await after(world, page_answered(world, "app"))
+    assert "looking ahead failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([], None),
+        ([wheel("a", "1.0"), wheel("a", "2.0")], "2.0"),
+        ([wheel("a", "1.0"), wheel("a", "2.0rc1")], "1.0"),
+        ([wheel("a", "1.0"), wheel("a", "2.0", yanked="")], "1.0"),
+        ([wheel("a", "1.0"), wheel("a", "2.0", "cp312-cp312-win32"), wheel("a", "2.0")], None),
+        ([wheel("a", "1.0").but(origin=LocalOrigin("a"))], None),
+        ([wheel("a", "1.0"), wheel("a", "2.0").but(filename="a-2.0.tar.gz")], None),
+        ([wheel("a", "odd!")], None),
+    ],
+)
+def test_the_likely_wheel(files: list[File], expected: str | None) -> None:
+    found = likely_wheel(tuple(files))
+    assert (found and found.version) == expected
+
+
+def test_required_projects_are_those_that_nothing_depends_on() -> None:
+    data = metadata(
+        "Lib_One>=1",
+        "lib.one<9",
+        "two[extra]",
+        "three; extra == 'x'",
+        "four; python_version < '3'",
+        "five @ https://files.example/five.whl",
+        "not a requirement!",
+        "six (>=1.0)",
+    )
+    assert required_projects(data) == ["lib-one", "two", "six"]
+    assert required_projects(b"") == []
+    assert required_projects(b"\xff" * 100) == []
+    assert required_projects(b"A:\n" * 60_000) == []
