@@ -156,6 +156,17 @@ async def test_after_the_first_wheel_the_others_whose_metadata_the_client_has() 
     assert await after(world, *resolved, file_answered(world, "tool")) == []
 
 
+async def test_wheels_that_may_not_be_fetched_for_who_asks_now_are_left() -> None:
+    world = World()
+    seen = [metadata_answered(world, name) for name in ("app", "lib", "base")]
+
+    def may_less(ahead: LookAhead) -> None:
+        world.fetchable = {"lib", "base"}
+        ahead.after_file(wheel("lib"), world.asker)
+
+    assert await after(world, *seen, may_less) == ["base-1.0-py3-none-any.whl"]
+
+
 async def test_what_one_client_resolves_is_not_fetched_for_another() -> None:
     world = World()
     steps = [metadata_answered(world, name) for name in ("app", "lib", "base")]

@@ -62,7 +62,7 @@ class LookAhead:
         self._looks = 0
         self._places = anyio.CapacityLimiter(_MOST_AT_ONCE)
         self._brought: Memo[str, bool] = Memo(_MOST_KNOWN)  # by project, or by name of the wheel
-        # by client and name of the wheel: the wheel, and when its metadata was asked for
+        # by client and name of the wheel: the wheel, and when its metadata was answered
         self._wanted: Memo[tuple[str, str], dict[str, tuple[File, float]]] = Memo(_MOST_CLIENTS)
 
     def after_page(self, page: ProjectPage, outcome: Outcome | None, asker: Asker) -> None:
@@ -187,6 +187,9 @@ class LookAhead:
 
     async def _wheel(self, wheel: File, asker: Asker) -> None:
         """Have it fetched; the download goes on by itself."""
+        assert isinstance(wheel.origin, UpstreamOrigin)
+        if not asker.may_fetch(NormalizedName(wheel.origin.project)):
+            return  # whoever had the metadata was somebody else at the same address
         inquiry = _inquiry(asker)
         try:
             content = await self._files.open(wheel, inquiry, whole=True)

@@ -47,6 +47,7 @@ _REDIRECT_AGE = 86400
 _HOP = re.compile(r"1\.1 proxyindex-[\w.-]{1,40}", re.ASCII)
 _MOST_LOOKS = 4  # at a file that is replaced again and again
 _MAX_HOPS = 20  # servers in a ring that is noticed
+_MOST_AGENT = 1000  # characters of a User-Agent, to tell clients apart
 _FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
 _HTML_HEADERS = {
     # without the exception Chromium refuses to save a file whose link is clicked (measured)
@@ -284,9 +285,10 @@ def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
 
 def _asker(request: Request, index: IndexService, identity: Identity, inquiry: Inquiry) -> Asker:
     may_fetch = partial(index.admission.may_fetch, identity)
-    host, agent = request.client.host if request.client else "", request.headers.get("user-agent")
     is_alone = request.scope["state"]["house"].has_one_guest
-    return Asker(may_fetch, is_alone, inquiry.via, (host, agent or ""))
+    host = request.client.host if request.client else ""
+    agent = request.headers.get("user-agent", "")[:_MOST_AGENT]
+    return Asker(may_fetch, is_alone, inquiry.via, (host, agent))
 
 
 def _accepts_gzip(header: str) -> bool:
