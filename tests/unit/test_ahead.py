@@ -291,3 +291,5 @@ def test_required_projects_are_those_that_nothing_depends_on() -> None:
     assert required_projects(b"") == []
     assert required_projects(b"\xff" * 100) == []
     assert required_projects(b"A:\n" * 60_000) == []
+    many = metadata(*(f"p{n}" for n in range(400)), "x" * 2000)
+    assert required_projects(many) == [f"p{n}" for n in range(300)]
