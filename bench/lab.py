@@ -60,11 +60,11 @@ class Upstream:
         while self._tell("counts")["active"] and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def gets(self, fragment: str) -> int:
-        """How often something with `fragment` in its path was asked for by GET."""
+    def gets(self, end: str) -> int:
+        """How often something whose path ends so was asked for by GET."""
         counts = self._tell("counts")
         gets = {key: count for key, count in counts.items() if key.startswith("GET ")}
-        return sum(count for key, count in gets.items() if fragment in key)
+        return sum(count for key, count in gets.items() if key.rstrip("/").endswith(end))
 
     def site(self) -> Site:
         """The upstream itself as a server under test: "direct"."""

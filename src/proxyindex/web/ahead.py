@@ -36,6 +36,9 @@ _MOST_CLIENTS, _MOST_WANTED = 100, 1000  # wheels of which each has the metadata
 _LARGEST_WHEEL = 8 * 1024**2  # bytes
 _WANTED_SECONDS = 300.0  # pip may take that long to find versions that fit together
 _SECONDS = 10.0  # for all that one answer leads to
+# in which a client that is quicker than pip, which reads for 20 ms, has asked by itself: what it
+# asks for goes first (measured: 1.3 ms to the first byte of a file)
+_PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class LookAhead:
     async def _look(self, look: Callable[[], Awaitable[None]]) -> None:
         try:
             with anyio.move_on_after(_SECONDS):
+                await anyio.sleep(_PAUSE)
                 await look()
         except Exception:  # let loose, it would end every download, too
             log.exception("looking ahead failed")
