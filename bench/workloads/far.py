@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import tree
+from bench import installing, tree
 from bench.errors import Unavailable
 from bench.lab import DIRECT, Lab
 from bench.servers.base import Site
@@ -46,27 +43,10 @@ class FarInstall(ColdWorkload):
 def _install(project: str, site: Site, folder: Path) -> float:
     index = site.page(project).removesuffix(f"{project}/")
     pip = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--quiet"]
-    command = [*pip, "--target", str(folder / "made"), "--index-url", index, project]
-    begun = time.perf_counter()
-    done = subprocess.run(
-        command,
-        env={
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(folder),
-            "TMPDIR": str(folder),
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    seconds = time.perf_counter() - begun
-    installed = len(list((folder / "made").glob("*.dist-info")))
-    if done.returncode or installed != tree.NODES:
-        raise Unavailable(f"pip failed: {done.stderr.strip()[-200:]}")
+    command = [*pip, "--target", folder / "made", "--index-url", index, project]
+    seconds = installing.timed(command, folder, limit=_SECONDS, extra={})
+    if len(list((folder / "made").glob("*.dist-info"))) != tree.NODES:
+        raise Unavailable("pip did not install all of them")
     return seconds
 
 

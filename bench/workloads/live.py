@@ -9,15 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import installing
 from bench.errors import Unavailable
 from bench.lab import Lab
 from bench.process import Child
@@ -82,21 +81,7 @@ class Client(Workload):
     def _seconds(self, folder: Path, index: str) -> float:
         folder.mkdir()
         command = self._command(folder, index)
-        begun = time.perf_counter()
-        done = subprocess.run(
-            [str(word) for word in command],
-            cwd=folder,
-            env=_environment(folder),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        seconds = time.perf_counter() - begun
-        if done.returncode:
-            raise Unavailable(f"{self.tool} failed: {done.stderr.strip()[-200:]}")
-        return seconds
+        return installing.timed(command, folder, limit=SECONDS, extra=_trust())
 
     def _command(self, folder: Path, index: str) -> Sequence[str | Path]:
         """What installs; the environment it installs into is made here, untimed."""
@@ -142,7 +127,13 @@ def _with_defaults(lab: Lab, folder: Path) -> Site:
     command = [sys.executable, "-m", "proxyindex", "serve", "--port", str(port)]
     log = folder / "server.log"
     command += ["--cache-dir", str(folder / "cache")]
-    child = Child(command, cores=lab.server_cores, log=log, cwd=folder, env=_environment(folder))
+    child = Child(
+        command,
+        cores=lab.server_cores,
+        log=log,
+        cwd=folder,
+        env=installing.environment(folder, _trust()),
+    )
     url = f"http://127.0.0.1:{port}"
     site = Site(OURS, url, child, folder)
     try:
@@ -158,20 +149,6 @@ def _trust() -> dict[str, str]:
     if "SSL_CERT_FILE" in trust:
         trust["PIP_CERT"] = trust["SSL_CERT_FILE"]
     return trust
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """Nothing of the user's settings but how to reach and trust the index."""
-    return {
-        **_trust(),
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "UV_NO_CONFIG": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
-    }
 
 
 def _metrics(cold: float | None, warm: float) -> tuple[Metric, ...]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -473,6 +474,34 @@ async def test_absence_is_asked_again_on_demand_but_not_at_once(tmp_path: Path) 
         place.clock.now += 3
         place.source.reply = lambda request: answer(200, b"born")
         assert await ask(pages, revalidate=True) == ("born", Outcome.FETCHED)
+
+
+async def test_who_does_not_believe_a_noted_absence_joins_nobody_who_does(tmp_path: Path) -> None:
+    async with workplace(tmp_path, always(404)) as place:
+        pages = kept(place)
+        with pytest.raises(ProjectNotFound):
+            await ask(pages)
+        place.clock.now += 3
+        place.source.reply = lambda request: answer(200, b"born")
+        before, results = len(place.events.flights), {}
+
+        async def one(*, revalidate: bool) -> None:
+            try:
+                results[revalidate] = (await ask(pages, revalidate=revalidate))[0]
+            except ProjectNotFound:
+                results[revalidate] = "absent"
+
+        async with (
+            anyio.create_task_group() as clients,
+            place.cache.locks.hold("page up-1 demo"),
+        ):
+            for number, revalidate in enumerate((False, True), start=before + 1):
+                clients.start_soon(partial(one, revalidate=revalidate))
+                await until(
+                    lambda most=number: len(place.events.flights) == most, "a flight for it"
+                )
+        assert results[True] == "born"
+        assert place.source.count == 2
 
 
 # -- on demand, offline, the breaker ---

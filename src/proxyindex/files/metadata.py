@@ -53,8 +53,8 @@ class MetadataFinder:
         self._shop = workshop
         self._downloads = downloads
         self._flights: Flights[bytes] = Flights(tasks)
-        self._sidecars = _Patience()
-        self._ranges = _Patience()
+        self._sidecars = _GivenUp()
+        self._ranges = _GivenUp()
         self._tail_threads = PerUpstream(_TAIL_THREADS)
 
     async def find(
@@ -105,7 +105,7 @@ class MetadataFinder:
 
     async def _from_sidecar(self, wheel: File, upstream: Upstream) -> bytes | None:
         is_promised = _promised(wheel) is not None
-        if not is_promised and self._sidecars.is_over(upstream.name):
+        if not is_promised and self._sidecars.has(upstream.name):
             return None
         assert isinstance(wheel.origin, UpstreamOrigin)
         url = wheel.origin.sibling(METADATA_SUFFIX)
@@ -133,7 +133,7 @@ class MetadataFinder:
             return await small(reply, sidecar, upstream=name, spool=spool, limit=MAX_METADATA)
 
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
-        if self._ranges.is_over(upstream.name):
+        if self._ranges.has(upstream.name):
             return None
         try:
             with whole_in_time(upstream):
@@ -215,14 +215,14 @@ class MetadataFinder:
             self._shop.learn(wheel, Fact(metadata=sha256), may_wait=may_wait)
 
 
-class _Patience:
-    """With which upstreams it is over: what they were asked for was missing five times in a row."""
+class _GivenUp:
+    """Upstreams that are not asked now: five times in a row they lacked what was asked for."""
 
     def __init__(self) -> None:
         self._misses: dict[str, int] = {}
         self._until: dict[str, float] = {}
 
-    def is_over(self, upstream: str) -> bool:
+    def has(self, upstream: str) -> bool:
         return time.monotonic() < self._until.get(upstream, 0.0)
 
     def missed(self, upstream: str) -> None:

@@ -130,7 +130,7 @@ class Kept(Generic[T]):
             return self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
         flight, led = self._flights.join(
-            self._flight(key), partial(self._refresh, key, path, seen, inquiry.via)
+            self._flight(key, seen), partial(self._refresh, key, path, seen, inquiry.via)
         )
         self._events.flight("page", "led" if led else "joined")
         is_stale = state is Freshness.STALE
@@ -256,23 +256,25 @@ class Kept(Generic[T]):
             landing = _Landing[T](None, was_ours=True)
             try:
                 document = await self._asking.ask(
-                    key, path, copy, via, partial(self._land, key, landing)
+                    key, path, copy, via, partial(self._land, key, seen, landing)
                 )
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise
-            self._land(key, landing, document)
+            self._land(key, seen, landing, document)
             landing.stored(self._copies.known(key))
         return landing
 
-    def _land(self, key: str, landing: _Landing[T], document: T | None) -> None:
+    def _land(self, key: str, seen: float, landing: _Landing[T], document: T | None) -> None:
         self._breaker.succeeded()
         self._resting.wake(key)
         landing.document = document
-        self._flights.land(self._flight(key), landing)
+        self._flights.land(self._flight(key, seen), landing)
 
-    def _flight(self, key: str) -> str:
-        return f"{self._id} {key}"
+    def _flight(self, key: str, seen: float) -> str:
+        """Of those who know the same: who wants more than a noted 404 must not join who does not.
+        The lock lets one of them ask, and the other have its answer."""
+        return f"{self._id} {key} {seen}"
 
     def _failed(self, key: str, problem: UpstreamError) -> None:
         if isinstance(problem, Disbelieved):

@@ -18,7 +18,8 @@ import anyio.lowlevel
 import h11
 import httpcore
 
-_LARGEST_READ = 256 * 1024  # bytes
+from proxyindex.upstream.wire import LARGEST_READ
+
 # in one piece: a single read holds 40,000 chunks of a byte each, a second's work
 _MOST_CHUNKS = 256
 _MAX_HEAD = 100 * 1024  # bytes of an answer's head, or of any line between its chunks
@@ -213,7 +214,7 @@ class _Connection:
 
     async def _event(self, timeout: float | None) -> Any:
         while (event := self._parsed()) is h11.NEED_DATA:
-            data = await self._stream.read(_LARGEST_READ, timeout)
+            data = await self._stream.read(LARGEST_READ, timeout)
             if self._tls is not None and data:
                 data = self._with_other_records(data, self._tls)
             if not data and self._state.their_state is h11.SEND_RESPONSE:
@@ -225,7 +226,7 @@ class _Connection:
         """A read gives one TLS record, of 16 KiB at most: here are all that have arrived, too."""
         parts = [data]
         with suppress(ssl.SSLError):  # it wants more, or breaks: the next read will tell
-            while part := tls.read(_LARGEST_READ):
+            while part := tls.read(LARGEST_READ):
                 parts.append(part)
         return b"".join(parts)
 

@@ -18,7 +18,7 @@ from httpcore._backends.anyio import AnyIOStream
 
 # bytes of one read: larger ones while the kernel has more. Each piece of a file goes to a thread
 # and wakes all who wait for it; measured, fifty clients of 200 MB: 4 s of the processor, not 6.4 s
-_FIRST_READ, _LARGEST_READ = 64 * 1024, 256 * 1024
+_FIRST_READ, LARGEST_READ = 64 * 1024, 256 * 1024
 _HEAD_START = 0.25  # seconds that one address of a host has before the next is tried as well
 
 
@@ -29,7 +29,7 @@ class Wire(ByteStream):
         self._socket = sock
         self._size = _FIRST_READ
 
-    async def receive(self, max_bytes: int = _LARGEST_READ) -> bytes:
+    async def receive(self, max_bytes: int = LARGEST_READ) -> bytes:
         self._check_open()
         size = min(self._size, max_bytes)
         try:
@@ -39,7 +39,7 @@ class Wire(ByteStream):
         if not data:
             raise anyio.EndOfStream
         is_full = len(data) == size
-        self._size = min(2 * size, _LARGEST_READ) if is_full else max(size // 2, _FIRST_READ)
+        self._size = min(2 * size, LARGEST_READ) if is_full else max(size // 2, _FIRST_READ)
         return data
 
     async def _read(self, size: int) -> bytes:
