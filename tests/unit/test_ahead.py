@@ -15,7 +15,7 @@ from proxyindex.events import SILENT
 from proxyindex.files.content import ByteStream, InMemory
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, LocalOrigin, MetadataOrigin, ProjectPage, UpstreamOrigin
-from proxyindex.web.ahead import Asker, LookAhead, likely_wheel
+from proxyindex.web.ahead import LookAhead, Reader, likely_wheel
 from proxyindex.wheel import required_projects
 
 ME = ("192.0.2.1", "pip")
@@ -62,7 +62,7 @@ class World:
         self.alone = True
         self.fetchable = set(REQUIRES)
         self.outcome = Outcome.FETCHED
-        self.asker = Asker(lambda name: name in self.fetchable, lambda: self.alone, "via", ME)
+        self.reader = Reader(lambda name: name in self.fetchable, lambda: self.alone, "via", ME)
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         self.asked.append(name)
@@ -100,14 +100,14 @@ async def after(world: World, *steps: Callable[[LookAhead], None]) -> list[str]:
 def page_answered(
     world: World, name: str, outcome: Outcome = Outcome.FETCHED
 ) -> Callable[[LookAhead], None]:
-    return lambda ahead: ahead.after_page(page(name), outcome, world.asker)
+    return lambda ahead: ahead.after_page(page(name), outcome, world.reader)
 
 
 def metadata_answered(
     world: World, name: str, outcome: Outcome = Outcome.FETCHED, **fields: Any
 ) -> Callable[[LookAhead], None]:
     return lambda ahead: ahead.after_metadata(
-        wheel(name, **fields), metadata(*REQUIRES.get(name, [])), outcome, world.asker
+        wheel(name, **fields), metadata(*REQUIRES.get(name, [])), outcome, world.reader
     )
 
 
@@ -139,7 +139,7 @@ async def test_an_own_wheel_in_the_place_of_one_that_was_brought_leads_nowhere()
 
 
 def file_answered(world: World, name: str) -> Callable[[LookAhead], None]:
-    return lambda ahead: ahead.after_file(wheel(name), world.asker)
+    return lambda ahead: ahead.after_file(wheel(name), world.reader)
 
 
 async def test_after_the_first_wheel_the_others_whose_metadata_the_client_has() -> None:
@@ -162,7 +162,7 @@ async def test_wheels_that_may_not_be_fetched_for_who_asks_now_are_left() -> Non
 
     def may_less(ahead: LookAhead) -> None:
         world.fetchable = {"lib", "base"}
-        ahead.after_file(wheel("lib"), world.asker)
+        ahead.after_file(wheel("lib"), world.reader)
 
     assert await after(world, *seen, may_less) == ["base-1.0-py3-none-any.whl"]
 
@@ -172,9 +172,9 @@ async def test_what_one_client_resolves_is_not_fetched_for_another() -> None:
     steps = [metadata_answered(world, name) for name in ("app", "lib", "base")]
 
     def other(ahead: LookAhead) -> None:
-        asker = replace(world.asker, who=("192.0.2.9", "pip"))
-        ahead.after_metadata(wheel("tool"), metadata(), Outcome.FETCHED, asker)
-        ahead.after_file(wheel("tool"), asker)
+        reader = replace(world.reader, who=("192.0.2.9", "pip"))
+        ahead.after_metadata(wheel("tool"), metadata(), Outcome.FETCHED, reader)
+        ahead.after_file(wheel("tool"), reader)
 
     assert await after(world, *steps, other) == []
 
@@ -195,7 +195,7 @@ async def test_metadata_is_looked_for_only_where_one_request_will_do(
     shown = ProjectPage(NormalizedName("app"), (wheel("app", **fields),))
 
     def answered(ahead: LookAhead) -> None:
-        ahead.after_page(shown, Outcome.FETCHED, world.asker)
+        ahead.after_page(shown, Outcome.FETCHED, world.reader)
 
     assert await after(world, answered) == expected
 
@@ -220,7 +220,7 @@ async def test_it_ends_when_others_come() -> None:
     def alone() -> bool:
         return "app metadata" not in world.asked
 
-    world.asker = Asker(world.asker.may_fetch, alone, "via", ME)
+    world.reader = Reader(world.reader.may_fetch, alone, "via", ME)
     assert await after(world, page_answered(world, "app")) == ["app metadata"]
 
 
@@ -253,7 +253,7 @@ async def test_a_fault_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> No
             raise RuntimeError("a bug")
         return True
 
-    world.asker = Asker(broken, world.asker.is_alone, "via", ME)
+    world.reader = Reader(broken, world.reader.is_alone, "via", ME)
     await after(world, page_answered(world, "app"))
     assert "looking ahead failed" in caplog.text
 

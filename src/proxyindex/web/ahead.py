@@ -42,7 +42,7 @@ _PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Reader:
     """For whose sake: which projects may be fetched for it, whether nobody else is asking for
     anything now, the servers it came through (`Inquiry.via`), and what tells it from others."""
 
@@ -68,36 +68,36 @@ class LookAhead:
         # by client and name of the wheel: the wheel, and when its metadata was answered
         self._wanted: Memo[tuple[str, str], dict[str, tuple[File, float]]] = Memo(_MOST_CLIENTS)
 
-    def after_page(self, page: ProjectPage, outcome: Outcome | None, asker: Asker) -> None:
+    def after_page(self, page: ProjectPage, outcome: Outcome | None, reader: Reader) -> None:
         """A page was answered. If it was fetched for that, or brought by us, its metadata comes
         next, then the pages of what that requires, and their metadata."""
         if self._is_new(page.name, outcome):
-            self._start(page.name, lambda: self._from_page(page, asker), asker)
+            self._start(page.name, lambda: self._from_page(page, reader), reader)
 
     def after_metadata(
-        self, wheel: File, data: bytes, outcome: Outcome | None, asker: Asker
+        self, wheel: File, data: bytes, outcome: Outcome | None, reader: Reader
     ) -> None:
         """Metadata was answered. If it was fetched for that, or brought by us, what it requires
         comes next; the wheel only if this client installs something in the end."""
         if self._is_new(wheel.filename, outcome) and isinstance(wheel.origin, UpstreamOrigin):
-            self._want(wheel, asker)
+            self._want(wheel, reader)
             project = NormalizedName(wheel.origin.project)
-            self._start(project, lambda: self._from_metadata(data, asker), asker)
+            self._start(project, lambda: self._from_metadata(data, reader), reader)
 
-    def after_file(self, file: File, asker: Asker) -> None:
+    def after_file(self, file: File, reader: Reader) -> None:
         """A file was answered. If it is a wheel whose metadata the same client had, it installs,
         and the others come next."""
-        wanted = self._wanted.get(asker.who)
+        wanted = self._wanted.get(reader.who)
         if wanted and wanted.pop(file.filename, None) and isinstance(file.origin, UpstreamOrigin):
             project = NormalizedName(file.origin.project)
-            self._start(project, lambda: self._from_wheel(asker), asker)
+            self._start(project, lambda: self._from_wheel(reader), reader)
 
-    def _want(self, wheel: File, asker: Asker) -> None:
+    def _want(self, wheel: File, reader: Reader) -> None:
         """If it is small: a large one takes long enough, and from what is wanted now."""
         if wheel.size is not None and wheel.size <= _LARGEST_WHEEL:
-            wanted = self._wanted.get(asker.who)
+            wanted = self._wanted.get(reader.who)
             if wanted is None or len(wanted) >= _MOST_WANTED:
-                self._wanted.put(asker.who, wanted := {})
+                self._wanted.put(reader.who, wanted := {})
             wanted[wheel.filename] = wheel, time.monotonic()
 
     def _is_new(self, key: str, outcome: Outcome | None) -> bool:
@@ -106,9 +106,9 @@ class LookAhead:
         return is_brought or outcome in (Outcome.FETCHED, Outcome.JOINED)
 
     def _start(
-        self, project: NormalizedName, look: Callable[[], Awaitable[None]], asker: Asker
+        self, project: NormalizedName, look: Callable[[], Awaitable[None]], reader: Reader
     ) -> None:
-        if self._looks < _MOST_LOOKS and asker.is_alone() and asker.may_fetch(project):
+        if self._looks < _MOST_LOOKS and reader.is_alone() and reader.may_fetch(project):
             self._looks += 1
             self._events.flight("ahead", "led")
             self._tasks.start_soon(self._look, look)
@@ -123,23 +123,23 @@ class LookAhead:
         finally:
             self._looks -= 1
 
-    async def _from_page(self, page: ProjectPage, asker: Asker) -> None:
+    async def _from_page(self, page: ProjectPage, reader: Reader) -> None:
         async with self._places:
-            data = await self._metadata(page, asker)
+            data = await self._metadata(page, reader)
         if data is not None:
-            await self._from_metadata(data, asker)
+            await self._from_metadata(data, reader)
 
-    async def _from_metadata(self, data: bytes, asker: Asker) -> None:
+    async def _from_metadata(self, data: bytes, reader: Reader) -> None:
         names = await anyio.to_thread.run_sync(required_projects, data)
         async with anyio.create_task_group() as tasks:
             for name in names[:_MOST_REQUIRED]:
-                tasks.start_soon(self._page, name, asker)
+                tasks.start_soon(self._page, name, reader)
 
-    async def _page(self, name: NormalizedName, asker: Asker) -> None:
+    async def _page(self, name: NormalizedName, reader: Reader) -> None:
         async with self._places:
-            if not asker.is_alone() or not asker.may_fetch(name):
+            if not reader.is_alone() or not reader.may_fetch(name):
                 return
-            inquiry = _inquiry(asker)
+            inquiry = _inquiry(reader)
             try:
                 page = await self._repository.project(name, inquiry)
             except ProxyindexError as problem:
@@ -147,17 +147,17 @@ class LookAhead:
                 return
             if inquiry.outcome is Outcome.FETCHED:
                 self._brought.put(name, True)
-                await self._metadata(page, asker)
+                await self._metadata(page, reader)
 
-    async def _metadata(self, page: ProjectPage, asker: Asker) -> bytes | None:
+    async def _metadata(self, page: ProjectPage, reader: Reader) -> bytes | None:
         """That of the wheel that the client will most likely choose, if it can be told."""
         wheel = likely_wheel(page.files)
         sibling = wheel.metadata() if wheel else None
-        if wheel is None or sibling is None or not asker.is_alone():
+        if wheel is None or sibling is None or not reader.is_alone():
             return None
         if wheel.size is None and not wheel.core_metadata:
             return None  # it takes more than one request
-        inquiry = _inquiry(asker)
+        inquiry = _inquiry(reader)
         try:
             content = await self._files.open(sibling, inquiry, whole=True)
         except ProxyindexError as problem:
@@ -170,31 +170,31 @@ class LookAhead:
         finally:
             await content.aclose()
 
-    async def _from_wheel(self, asker: Asker) -> None:
+    async def _from_wheel(self, reader: Reader) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(_MOST_AT_ONCE):
-                tasks.start_soon(self._wheels, asker)
+                tasks.start_soon(self._wheels, reader)
 
-    async def _wheels(self, asker: Asker) -> None:
+    async def _wheels(self, reader: Reader) -> None:
         """One wheel after the other that this client will want."""
-        while asker.is_alone() and (wheel := self._next_wanted(asker)):
+        while reader.is_alone() and (wheel := self._next_wanted(reader)):
             async with self._places:
-                await self._wheel(wheel, asker)
+                await self._wheel(wheel, reader)
 
-    def _next_wanted(self, asker: Asker) -> File | None:
-        wanted = self._wanted.get(asker.who) or {}
+    def _next_wanted(self, reader: Reader) -> File | None:
+        wanted = self._wanted.get(reader.who) or {}
         while wanted:
             wheel, seen = wanted.pop(next(iter(wanted)))
             if time.monotonic() - seen < _WANTED_SECONDS:
                 return wheel
         return None
 
-    async def _wheel(self, wheel: File, asker: Asker) -> None:
+    async def _wheel(self, wheel: File, reader: Reader) -> None:
         """Have it fetched; the download goes on by itself."""
         assert isinstance(wheel.origin, UpstreamOrigin)
-        if not asker.may_fetch(NormalizedName(wheel.origin.project)):
+        if not reader.may_fetch(NormalizedName(wheel.origin.project)):
             return  # whoever had the metadata was somebody else at the same address
-        inquiry = _inquiry(asker)
+        inquiry = _inquiry(reader)
         try:
             content = await self._files.open(wheel, inquiry, whole=True)
             try:
@@ -226,6 +226,6 @@ def _is_release(file: File) -> bool:
     return rank == 1 and not version.is_prerelease
 
 
-def _inquiry(asker: Asker) -> Inquiry:
+def _inquiry(reader: Reader) -> Inquiry:
     """A page of any age will do: it is renewed meanwhile."""
-    return Inquiry(accepts_stale=True, deadline=time.monotonic() + _SECONDS, via=asker.via)
+    return Inquiry(accepts_stale=True, deadline=time.monotonic() + _SECONDS, via=reader.via)

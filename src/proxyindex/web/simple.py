@@ -33,7 +33,7 @@ from proxyindex.simple import MediaType, negotiate
 from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange, exchange_of
 from proxyindex.web.admission import Admission
-from proxyindex.web.ahead import Asker, LookAhead
+from proxyindex.web.ahead import LookAhead, Reader
 from proxyindex.web.conditional import is_not_modified
 from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
@@ -109,7 +109,7 @@ async def project_page(request: Request) -> Response:
         raise ProjectNotFound(name)
     response = await _document_response(request, index, page, form, inquiry, exchange)
     if index.ahead:
-        index.ahead.after_page(page, inquiry.outcome, _asker(request, index, identity, inquiry))
+        index.ahead.after_page(page, inquiry.outcome, _reader(request, index, identity, inquiry))
     return response
 
 
@@ -130,10 +130,10 @@ async def project_file(request: Request) -> Response:
     except NotHeld as problem:
         raise _unfetched(problem, index, identity, name) from problem
     if index.ahead:
-        asker = _asker(request, index, identity, inquiry)
+        reader = _reader(request, index, identity, inquiry)
         if isinstance(file.origin, MetadataOrigin) and (data := content.at_hand(MAX_METADATA)):
-            index.ahead.after_metadata(file.origin.wheel, data, inquiry.outcome, asker)
-        index.ahead.after_file(file, asker)
+            index.ahead.after_metadata(file.origin.wheel, data, inquiry.outcome, reader)
+        index.ahead.after_file(file, reader)
     response = await file_response(request, filename, content, file.upload_time)
     _stamp(request, response, inquiry, exchange)
     _confine(response, index, name)
@@ -283,12 +283,12 @@ def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
     )
 
 
-def _asker(request: Request, index: IndexService, identity: Identity, inquiry: Inquiry) -> Asker:
+def _reader(request: Request, index: IndexService, identity: Identity, inquiry: Inquiry) -> Reader:
     may_fetch = partial(index.admission.may_fetch, identity)
     is_alone = request.scope["state"]["house"].has_one_guest
     host = request.client.host if request.client else ""
     agent = request.headers.get("user-agent", "")[:_MOST_AGENT]
-    return Asker(may_fetch, is_alone, inquiry.via, (host, agent))
+    return Reader(may_fetch, is_alone, inquiry.via, (host, agent))
 
 
 def _accepts_gzip(header: str) -> bool:
