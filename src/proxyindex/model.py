@@ -81,6 +81,38 @@ class ProvenanceOrigin:
     path: str
 
 
+class Sha256(msgspec.Struct, frozen=True, gc=False, eq=False, forbid_unknown_fields=True):  # noqa: PLW1641 - no mapping can be hashed
+    """The mapping `{"sha256": …}`, which nearly each file has twice, in a sixth of a dict's memory.
+
+    Equal to any mapping of the same items.
+    """
+
+    sha256: str
+
+    def get(self, algorithm: str) -> str | None:
+        return self.sha256 if algorithm == "sha256" else None
+
+    def keys(self) -> Iterable[str]:
+        return ("sha256",)
+
+    def __getitem__(self, algorithm: str) -> str:
+        if algorithm != "sha256":
+            raise KeyError(algorithm)
+        return self.sha256
+
+    def __contains__(self, algorithm: object) -> bool:
+        return algorithm == "sha256"
+
+    def __len__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Sha256):
+            return self.sha256 == other.sha256
+        return {"sha256": self.sha256} == other
+
+
+Hashes = Mapping[str, str] | Sha256
 Origin = LocalOrigin | UpstreamOrigin | MetadataOrigin | SignatureOrigin | ProvenanceOrigin
 
 
@@ -97,13 +129,13 @@ class File(msgspec.Struct, frozen=True, gc=False):
 
     filename: str
     origin: Origin
-    hashes: Mapping[str, str] = msgspec.field(default_factory=dict)
+    hashes: Hashes = msgspec.field(default_factory=dict)
     version: str | None = None
     size: int | None = None
     upload_time: datetime | None = None
     requires_python: str | None = None
     yanked: str | None = None
-    core_metadata: Mapping[str, str] | None = None
+    core_metadata: Hashes | None = None
     provenance: str | None = None
     has_signature: bool = False
 

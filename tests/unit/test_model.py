@@ -12,6 +12,7 @@ from proxyindex.model import (
     Origin,
     ProjectList,
     ProjectPage,
+    Sha256,
     SignatureOrigin,
     UpstreamOrigin,
 )
@@ -48,6 +49,21 @@ def test_the_key_of_a_digest_goes_by_no_address() -> None:
     signed = UpstreamOrigin("up", UP.url + "?signature=1", "demo")
     assert wheel(signed, **KNOWN).key == wheel(size=7, **KNOWN).key
     assert wheel(signed).key != wheel().key, "without a digest nothing else tells the bytes"
+
+
+def test_a_lone_digest_is_the_mapping_of_it() -> None:
+    digest, mapping = Sha256("a" * 64), {"sha256": "a" * 64}
+    assert digest == mapping
+    assert mapping == digest
+    assert digest == Sha256("a" * 64)
+    assert digest != Sha256("b" * 64)
+    assert digest != {**mapping, "md5": "c" * 32}
+    assert dict(digest) == {**digest} == mapping
+    assert (len(digest), "sha256" in digest, "md5" in digest) == (1, True, False)
+    assert (digest["sha256"], digest.get("sha256"), digest.get("md5")) == ("a" * 64, "a" * 64, None)
+    with pytest.raises(KeyError):
+        digest["md5"]
+    assert wheel(hashes=digest) == wheel(hashes=mapping)
 
 
 def test_metadata_is_a_file_of_its_own_where_it_is_offered() -> None:

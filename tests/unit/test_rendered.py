@@ -1,11 +1,16 @@
 """Pages as bytes: rendered once, whoever asks, and kept within a budget."""
 
+import gzip
+import zlib
+from typing import Any
+
 import anyio
 import pytest
 from packaging.utils import NormalizedName
 
 from proxyindex.model import File, LocalOrigin, ProjectPage
-from proxyindex.simple import MediaType
+from proxyindex.simple import MediaType, render_page
+from proxyindex.web import gzipped as gzipped_module
 from proxyindex.web import rendered as rendered_module
 from proxyindex.web.rendered import Rendered, Renderer
 
@@ -29,6 +34,22 @@ async def test_a_page_is_rendered_once_per_form_and_coding() -> None:
     other = await renderer.render(large, MediaType.HTML, accepts_gzip=True)
     assert other.etag != results[0].etag
     assert other.is_gzip
+
+
+@pytest.mark.parametrize("form", [MediaType.JSON, MediaType.HTML])
+@pytest.mark.parametrize("compressor", [gzipped_module.compressobj, zlib.compressobj])
+async def test_what_is_compressed_piece_by_piece_is_the_page(
+    form: MediaType, compressor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gzipped_module, "compressobj", compressor)
+    large = page(1000)
+    compressed = await Renderer().render(large, form, accepts_gzip=True)
+    plain = await Renderer().render(large, form, accepts_gzip=False)
+    assert compressed.is_gzip
+    assert gzip.decompress(compressed.body) == plain.body == render_page(large, form)
+    assert len(compressed.body) < len(plain.body) / 4
+    again = await Renderer().render(page(1000), form, accepts_gzip=True)
+    assert again == compressed
 
 
 async def test_equal_pages_have_equal_tags() -> None:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MEMO_WEIGHT = 60_000  # parsed files held in memory, about 1 KB each
+_MEMO_WEIGHT = 60_000  # parsed files held in memory, about 900 bytes each
 # smaller bodies are parsed and digested faster than a thread hop; HTML that is made to be slow
 # takes 15 ms at a quarter of this
 THREAD_SIZE = 64 * 1024

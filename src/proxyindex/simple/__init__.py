@@ -2,7 +2,14 @@
 
 from proxyindex.simple.accept import MediaType, NotAcceptable, negotiate
 from proxyindex.simple.entries import InvalidPage, order_files, order_versions
-from proxyindex.simple.page import parse_list, parse_page, relative_href, render_list, render_page
+from proxyindex.simple.page import (
+    page_pieces,
+    parse_list,
+    parse_page,
+    relative_href,
+    render_list,
+    render_page,
+)
 
 __all__ = [
     "InvalidPage",
@@ -11,6 +18,7 @@ __all__ = [
     "negotiate",
     "order_files",
     "order_versions",
+    "page_pieces",
     "parse_list",
     "parse_page",
     "relative_href",

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from html import escape
+from itertools import islice
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, ProjectPage
+from proxyindex.model import File, Hashes, ProjectPage, Sha256
 from proxyindex.names import normalize
 from proxyindex.simple.entries import (
     API_VERSION,
@@ -29,7 +30,7 @@ from proxyindex.simple.entries import (
     read_status,
     source_of_links,
 )
-from proxyindex.simple.plain import Digest, NotPlain, PlainEntry, read_files
+from proxyindex.simple.plain import AT_ONCE, NotPlain, PlainEntry, read_files
 from proxyindex.simple.tags import Tag, Unterminated, tags
 from proxyindex.texts import whole_number
 
@@ -94,8 +95,8 @@ def parse_project(body: bytes, source: Source) -> ProjectPage:
     return page
 
 
-def render_project(page: ProjectPage, href: Callable[[File], str]) -> bytes:
-    """The page as UTF-8 HTML, with `href(file)` as the link of each file."""
+def render_project(page: ProjectPage, href: Callable[[File], str]) -> Iterator[bytes]:
+    """The page as UTF-8 HTML, in pieces, with `href(file)` as the link of each file."""
     files = page.files if page.status.status != "quarantined" else ()
     # a repository that marks signatures should mark every link (PEP 503)
     marks_signatures = any(file.has_signature for file in files)
@@ -126,7 +127,7 @@ def parse_list(body: bytes) -> list[NormalizedName]:
 def render_list(names: Iterable[NormalizedName]) -> bytes:
     """The project list as UTF-8 HTML."""
     links = (_anchor(f"{name}/", {}, name) for name in names)
-    return _document("Simple index", {_VERSION_META: API_VERSION}, links)
+    return b"".join(_document("Simple index", {_VERSION_META: API_VERSION}, links))
 
 
 def _read(body: bytes, *, most_links: int) -> _Document:
@@ -174,7 +175,7 @@ def _plain_entry(link: Mapping[str, str]) -> PlainEntry:
     return PlainEntry(
         url,
         url.rpartition("/")[2],
-        Digest(fragment.removeprefix("sha256=")),
+        Sha256(fragment.removeprefix("sha256=")),
         None if size is None else int(size),
         link.get("data-upload-time"),
         link.get("data-requires-python"),
@@ -187,12 +188,12 @@ def _plain_entry(link: Mapping[str, str]) -> PlainEntry:
     )
 
 
-def _plain_metadata(value: str | None) -> Digest | bool | None:
+def _plain_metadata(value: str | None) -> Sha256 | bool | None:
     if value is None or value == "true":
         return None if value is None else True
     if not value.startswith("sha256="):
         raise NotPlain
-    return Digest(value.removeprefix("sha256="))
+    return Sha256(value.removeprefix("sha256="))
 
 
 def _fragment_hashes(fragment: str) -> dict[str, str]:
@@ -249,7 +250,7 @@ def _link(file: File, url: str, *, marks_signatures: bool) -> str:
     return _anchor(f"{url}#{fragment}" if fragment else url, attributes, file.filename)
 
 
-def _best_hash(hashes: Mapping[str, str]) -> str:
+def _best_hash(hashes: Hashes) -> str:
     return next((f"{name}={hashes[name]}" for name in _BEST_HASH_FIRST if name in hashes), "")
 
 
@@ -258,15 +259,18 @@ def _anchor(url: str, attributes: Mapping[str, str], text: str) -> str:
     return f'<a href="{escape(url)}"{rest}>{escape(text)}</a><br />'
 
 
-def _document(title: str, metas: Mapping[str, str], links: Iterable[str]) -> bytes:
-    head = "\n".join(
-        f'    <meta name="{name}" content="{escape(content)}">' for name, content in metas.items()
+def _document(title: str, metas: Mapping[str, str], links: Iterator[str]) -> Iterator[bytes]:
+    yield _head(escape(title), metas).encode()
+    while some := list(islice(links, AT_ONCE)):
+        yield "".join([f"    {link}\n" for link in some]).encode()
+    yield b"  </body>\n</html>\n"
+
+
+def _head(title: str, metas: Mapping[str, str]) -> str:
+    lines = (
+        f'    <meta name="{name}" content="{escape(content)}">\n' for name, content in metas.items()
     )
-    return "\n".join(_lines(escape(title), head, links)).encode()
-
-
-def _lines(title: str, head: str, links: Iterable[str]) -> Iterator[str]:
-    yield '<!DOCTYPE html>\n<html lang="en">\n  <head>\n    <meta charset="utf-8">'
-    yield f"{head}\n    <title>{title}</title>\n  </head>\n  <body>\n    <h1>{title}</h1>"
-    yield from (f"    {link}" for link in links)
-    yield "  </body>\n</html>\n"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n  <head>\n    <meta charset="utf-8">\n'
+        f"{''.join(lines)}    <title>{title}</title>\n  </head>\n  <body>\n    <h1>{title}</h1>\n"
+    )

@@ -9,14 +9,14 @@ instead of 11, decoding included. See decision 0023.
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import msgspec
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, UpstreamOrigin
+from proxyindex.model import File, Hashes, Sha256, UpstreamOrigin
 from proxyindex.names import is_safe_filename, parse_filename
 from proxyindex.simple.entries import (
     MAX_SIZE,
@@ -31,7 +31,7 @@ from proxyindex.simple.entries import (
 
 T = TypeVar("T")
 
-AT_ONCE = 64  # entries; one that is not plain sends all of them the long way
+AT_ONCE = 128  # entries; one that is not plain sends all of them the long way
 
 # what msgspec raises for what it cannot decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -49,25 +49,19 @@ class NotPlain(ValueError):
     """At least one of the entries has to be judged with care."""
 
 
-class Digest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A mapping of digests that has a sha256 and nothing else."""
-
-    sha256: str
-
-
 class PlainEntry(msgspec.Struct, rename="kebab", gc=False):
     """`entries.Entry` with the types that its fields should have."""
 
     url: str
     filename: str
-    hashes: Digest
+    hashes: Sha256
     size: Annotated[int, msgspec.Meta(ge=0, lt=MAX_SIZE)] | None = None
     upload_time: str | None = None
     requires_python: str | None = None
     yanked: bool | str | None = None
-    core_metadata: Digest | bool | None = None
-    dist_info_metadata: Digest | bool | None = None
-    data_dist_info_metadata: Digest | bool | None = None
+    core_metadata: Sha256 | bool | None = None
+    dist_info_metadata: Sha256 | bool | None = None
+    data_dist_info_metadata: Sha256 | bool | None = None
     provenance: str | None = None
     gpg_sig: bool | None = None
 
@@ -99,11 +93,11 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
         _older_metadata(entry) if entry.core_metadata is None else entry.core_metadata
         for entry in entries
     ]
-    digests = [entry.hashes.sha256 for entry in entries]
     _check_urls(urls)
     if provenances := [entry.provenance for entry in entries if entry.provenance is not None]:
         _check_urls(provenances)
-    _check_digests(digests + [told.sha256 for told in metadata if isinstance(told, Digest)])
+    digests = [entry.hashes.sha256 for entry in entries]
+    _check_digests(digests + [told.sha256 for told in metadata if isinstance(told, Sha256)])
     specifiers = {
         text: read_specifier(text) for text in {entry.requires_python for entry in entries}
     }
@@ -111,7 +105,7 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
         File(
             filename,
             UpstreamOrigin(source.upstream, url, source.project),
-            {"sha256": digest},
+            entry.hashes,
             version,
             entry.size,
             time,
@@ -121,11 +115,10 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
             entry.provenance,
             entry.gpg_sig is True,
         )
-        for entry, filename, url, digest, version, time, told in zip(
+        for entry, filename, url, version, time, told in zip(
             entries,
             filenames,
             urls,
-            digests,
             _versions(filenames, source.project),
             _times(entries),
             metadata,
@@ -139,7 +132,7 @@ def _urls(entries: Sequence[PlainEntry], filenames: Sequence[str], base_url: str
     urls = [entry.url for entry in entries]
     if urls == filenames and base_url.endswith("/"):  # as on pages of our own
         return [base_url + url for url in urls]
-    if not all([url.endswith("/" + name) for url, name in zip(urls, filenames, strict=True)]):
+    if not all(map(str.endswith, urls, [f"/{name}" for name in filenames])):
         raise NotPlain
     return urls
 
@@ -169,10 +162,11 @@ def _check_alphabet(texts: Sequence[str], alphabet: bytes) -> str:
     return joined
 
 
-def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str | None]:
+def _versions(filenames: Sequence[str], project: NormalizedName) -> list[str | None]:
     """The version that each file name tells. Raises `NotPlain` for what must not be listed."""
     if ".." in _check_alphabet(filenames, _IN_FILENAME) or max(map(len, filenames)) > 255:
         raise NotPlain
+    versions: list[str | None] = []
     version, start = None, _NO_START  # of the wheel before, and what its name began with
     for filename in filenames:
         # most lie beside others of their version
@@ -181,7 +175,8 @@ def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str
         ):
             version = _version(filename, project)
             start = _start(filename)
-        yield version
+        versions.append(version)
+    return versions
 
 
 def _start(filename: str) -> str:
@@ -210,12 +205,12 @@ def _times(entries: Iterable[PlainEntry]) -> list[datetime | None]:
     return times
 
 
-def _older_metadata(entry: PlainEntry) -> Digest | bool | None:
+def _older_metadata(entry: PlainEntry) -> Sha256 | bool | None:
     told = entry.dist_info_metadata
     return entry.data_dist_info_metadata if told is None else told
 
 
-def _metadata(told: Digest | bool | None, source: Source) -> Mapping[str, str] | None:
-    if isinstance(told, Digest):
-        return {"sha256": told.sha256}
+def _metadata(told: Sha256 | bool | None, source: Source) -> Hashes | None:
+    if isinstance(told, Sha256):
+        return told
     return OFFERED if told or source.offers_metadata else None

@@ -5,15 +5,21 @@ zlib at its fastest, which takes 23 ms. Only what we made ourselves goes through
 outside is decoded by zlib. Where there is no ISA-L, zlib does.
 """
 
+import zlib
+from collections.abc import Iterable
+
 try:
-    from isal.igzip import compress
+    from isal.isal_zlib import compressobj
 except ImportError:  # a processor that ISA-L is not made for
-    from gzip import compress  # type: ignore[assignment]
+    from zlib import compressobj  # type: ignore[assignment]
+
+from proxyindex.unzip import GZIP
 
 _LEVEL = 1  # with zlib, 12,000 files: level 5 takes twice as long for 11 % less
 
 
-def gzipped(body: bytes) -> bytes:
-    """The body as one gzip member. The GIL is free meanwhile."""
-    # mtime 0: the same page gives the same bytes, in every process
-    return compress(body, _LEVEL, mtime=0)
+def gzipped(pieces: Iterable[bytes]) -> bytes:
+    """The pieces as one gzip member, which says nothing of the time: the same page gives the same
+    bytes, in every process."""
+    member = compressobj(_LEVEL, zlib.DEFLATED, GZIP)
+    return b"".join([*map(member.compress, pieces), member.flush()])

@@ -66,11 +66,10 @@ class Renderer:
 
 def _render(document: Document, form: MediaType, accepts_gzip: bool) -> Rendered:
     if isinstance(document, ProjectPage):
-        body = simple.render_page(document, form)
+        pieces = list(simple.page_pieces(document, form))
     else:
-        body = simple.render_list(document, form)
-    is_gzip = accepts_gzip and len(body) >= _MIN_GZIP
-    if is_gzip:
-        body = gzipped(body)
+        pieces = [simple.render_list(document, form)]
+    is_gzip = accepts_gzip and sum(map(len, pieces)) >= _MIN_GZIP
+    body = gzipped(pieces) if is_gzip else b"".join(pieces)
     # of what is sent: a tenth of the bytes where it is compressed
     return Rendered(body, f'"{hashlib.sha256(body).hexdigest()[:40]}"', is_gzip)
