@@ -12,14 +12,16 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import HeaderParser
 from typing import BinaryIO
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
@@ -67,6 +69,17 @@ class CoreMetadata:
     requires_python: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a requirement wants of a project."""
+
+    extras: frozenset[str] = frozenset()
+    versions: SpecifierSet = field(default_factory=SpecifierSet)
+
+
+ANYTHING = Wanted()
+
+
 def read_metadata(source: BinaryIO, filename: str) -> bytes:
     """The exact bytes of the wheel's `*.dist-info/METADATA`, at most 10 MiB.
 
@@ -98,17 +111,23 @@ def parse_headers(metadata: bytes) -> CoreMetadata:
     return CoreMetadata(field("Name"), field("Version"), field("Requires-Python"))
 
 
-def required_projects(metadata: bytes) -> list[NormalizedName]:
-    """The projects that are required wherever and however it is installed: of its first 300
-    Requires-Dist those without a marker and without an address, each once. Never fails."""
-    found: dict[NormalizedName, None] = {}
+def required_projects(
+    metadata: bytes, holds: Callable[[Marker], bool] = lambda marker: False
+) -> dict[NormalizedName, Wanted]:
+    """The projects that are required, with what is wanted of each: of the first 300 Requires-Dist
+    those without an address, and with a marker only if it `holds`. Never fails."""
+    found: dict[NormalizedName, Wanted] = {}
     told = _head(metadata).get_all("Requires-Dist", [])
     for text in (text for text in told[:_MAX_REQUIREMENTS] if len(text) <= MAX_HEADER_VALUE):
         with suppress(InvalidRequirement, InvalidName):
             requirement = Requirement(str(text))
-            if requirement.marker is None and requirement.url is None:
-                found[normalize(requirement.name)] = None
-    return list(found)
+            marker = requirement.marker
+            if requirement.url is None and (marker is None or holds(marker)):
+                name = normalize(requirement.name)
+                before = found.get(name, ANYTHING)
+                extras = before.extras | requirement.extras
+                found[name] = Wanted(extras, before.versions & requirement.specifier)
+    return found
 
 
 def _head(metadata: bytes) -> Message:

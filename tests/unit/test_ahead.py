@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
+from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import FileGone, ProjectNotFound
@@ -15,8 +17,9 @@ from proxyindex.events import SILENT
 from proxyindex.files.content import ByteStream, InMemory
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, LocalOrigin, MetadataOrigin, ProjectPage, UpstreamOrigin
-from proxyindex.web.ahead import LookAhead, Reader, likely_wheel
-from proxyindex.wheel import required_projects
+from proxyindex.web.ahead import LookAhead, Reader
+from proxyindex.web.machine import likely_wheel
+from proxyindex.wheel import Wanted, required_projects
 
 ME = ("192.0.2.1", "pip")
 REQUIRES = {"app": ["lib", "tool"], "lib": ["base"], "tool": [], "base": []}
@@ -62,13 +65,14 @@ class World:
         self.alone = True
         self.fetchable = set(REQUIRES)
         self.outcome = Outcome.FETCHED
+        self.outcomes: dict[str, Outcome] = {}
         self.reader = Reader(lambda name: name in self.fetchable, lambda: self.alone, "via", ME)
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         self.asked.append(name)
         assert inquiry.accepts_stale
         assert inquiry.via == "via"
-        inquiry.outcome = self.outcome
+        inquiry.outcome = self.outcomes.get(name, self.outcome)
         if name not in REQUIRES:
             raise ProjectNotFound(name)
         return page(name)
@@ -245,6 +249,47 @@ async def test_what_is_held_already_leads_nowhere() -> None:
     assert await after(world, page_answered(world, "app")) == ["app metadata", "lib", "tool"]
 
 
+@pytest.fixture
+def pip_world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A client that tells its machine, and projects that require more on some."""
+    monkeypatch.setitem(
+        REQUIRES, "app", ["lib[fast]", "tool; os_name == 'posix'", "odd; os_name == 'nt'"]
+    )
+    monkeypatch.setitem(REQUIRES, "lib", ["base; extra == 'fast'", "odd; extra == 'slow'"])
+    monkeypatch.setitem(REQUIRES, "base", ["tool[a]"])
+    world = World()
+    told = {"python": "3.11.7", "cpu": "x86_64", "implementation": {"name": "CPython"}}
+    agent = f"pip/26.3 {json.dumps({**told, 'system': {'name': 'Linux'}})}"
+    world.reader = replace(world.reader, who=("192.0.2.1", agent))
+    return world
+
+
+async def test_what_is_required_on_the_machine_of_a_client_that_tells_it(pip_world: World) -> None:
+    expected = ["app metadata", "lib", "lib metadata", "tool", "tool metadata"]
+    assert await after(pip_world, page_answered(pip_world, "app")) == expected
+    unknown = World()
+    expected = ["app metadata", "lib", "lib metadata"]
+    assert await after(unknown, page_answered(unknown, "app")) == expected
+
+
+async def test_extras_are_remembered_until_their_project_is_asked_for(pip_world: World) -> None:
+    first, lib = page_answered(pip_world, "app"), page_answered(pip_world, "lib", Outcome.HIT)
+    assert await after(pip_world, first, lib) == ["base", "base metadata", "lib metadata"]
+    metadata = metadata_answered(pip_world, "lib", Outcome.HIT)
+    assert await after(pip_world, first, metadata) == ["base", "base metadata"]
+
+
+async def test_extras_of_what_is_held_already_are_followed_at_once(pip_world: World) -> None:
+    pip_world.outcomes["lib"] = Outcome.HIT
+    expected = ["app metadata", "base", "base metadata", "lib", "lib metadata"]
+    expected += ["tool", "tool metadata"]
+    assert await after(pip_world, page_answered(pip_world, "app")) == expected
+    # and no further, whatever requires what
+    pip_world.outcomes["base"] = Outcome.HIT
+    expected.remove("base metadata")
+    assert await after(pip_world, page_answered(pip_world, "app")) == expected
+
+
 async def test_a_fault_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
 
@@ -272,7 +317,7 @@ async def test_a_fault_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> No
     ],
 )
 def test_the_likely_wheel(files: list[File], expected: str | None) -> None:
-    found = likely_wheel(tuple(files))
+    found = likely_wheel(tuple(files), None, SpecifierSet())
     assert (found and found.version) == expected
 
 
@@ -287,9 +332,19 @@ def test_required_projects_are_those_that_nothing_depends_on() -> None:
         "not a requirement!",
         "six (>=1.0)",
     )
-    assert required_projects(data) == ["lib-one", "two", "six"]
-    assert required_projects(b"") == []
-    assert required_projects(b"\xff" * 100) == []
-    assert required_projects(b"A:\n" * 60_000) == []
+    assert required_projects(data) == {
+        "lib-one": Wanted(versions=SpecifierSet(">=1,<9")),
+        "two": Wanted(frozenset({"extra"})),
+        "six": Wanted(versions=SpecifierSet(">=1.0")),
+    }
+    assert list(required_projects(data, lambda marker: "python_version" in str(marker))) == [
+        "lib-one",
+        "two",
+        "four",
+        "six",
+    ]
+    assert required_projects(b"") == {}
+    assert required_projects(b"\xff" * 100) == {}
+    assert required_projects(b"A:\n" * 60_000) == {}
     many = metadata(*(f"p{n}" for n in range(400)), "x" * 2000)
-    assert required_projects(many) == [f"p{n}" for n in range(300)]
+    assert list(required_projects(many)) == [f"p{n}" for n in range(300)]

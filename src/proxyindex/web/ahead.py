@@ -8,8 +8,10 @@ things at once, as uv does, are left alone: what they need they have asked for. 
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 
 import anyio
 import anyio.to_thread
@@ -22,14 +24,14 @@ from proxyindex.files.service import FileService
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.memo import Memo
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
-from proxyindex.names import version_key
 from proxyindex.repository.base import Repository
-from proxyindex.wheel import MAX_METADATA, required_projects
+from proxyindex.web.machine import Machine, likely_wheel, machine_of
+from proxyindex.wheel import ANYTHING, MAX_METADATA, Wanted, required_projects
 
 log = logging.getLogger(__name__)
 
-_MOST_AT_ONCE = 4  # requests to upstreams for all clients together
-_MOST_LOOKS = 8  # of clients, for each of which something is looked ahead
+_MOST_AT_ONCE = 8  # requests to upstreams for all clients together
+_MOST_LOOKS = 32  # of clients, for each of which something is looked ahead
 _MOST_REQUIRED = 32  # projects for one metadata
 _MOST_KNOWN = 1000  # pages and metadata that were brought and not asked for yet
 _MOST_CLIENTS, _MOST_WANTED = 100, 1000  # wheels of which each has the metadata, and no bytes yet
@@ -44,12 +46,20 @@ _PAUSE = 0.01
 @dataclass(frozen=True, slots=True)
 class Reader:
     """For whose sake: which projects may be fetched for it, whether nobody else is asking for
-    anything now, the servers it came through (`Inquiry.via`), and what tells it from others."""
+    anything now, the servers it came through (`Inquiry.via`), its address and User-Agent, and what
+    the latter tells of its machine, which is found out when it is needed."""
 
     may_fetch: Callable[[NormalizedName], bool]
     is_alone: Callable[[], bool]
     via: str
     who: tuple[str, str]
+    machine: Machine | None = None
+
+    def required(self, metadata: bytes, extras: Collection[str]) -> dict[NormalizedName, Wanted]:
+        """What is required on its machine. For a thread."""
+        if (machine := self.machine) is None:
+            return required_projects(metadata)
+        return required_projects(metadata, lambda marker: machine.holds(marker, extras))
 
 
 class LookAhead:
@@ -64,25 +74,27 @@ class LookAhead:
         self._events = events
         self._looks = 0
         self._places = anyio.CapacityLimiter(_MOST_AT_ONCE)
-        self._brought: Memo[str, bool] = Memo(_MOST_KNOWN)  # by project, or by name of the wheel
+        # by project, or by name of the wheel: what was wanted of it
+        self._brought: Memo[str, Wanted] = Memo(_MOST_KNOWN)
         # by client and name of the wheel: the wheel, and when its metadata was answered
         self._wanted: Memo[tuple[str, str], dict[str, tuple[File, float]]] = Memo(_MOST_CLIENTS)
 
     def after_page(self, page: ProjectPage, outcome: Outcome | None, reader: Reader) -> None:
         """A page was answered. If it was fetched for that, or brought by us, its metadata comes
         next, then the pages of what that requires, and their metadata."""
-        if self._is_new(page.name, outcome):
-            self._start(page.name, lambda: self._from_page(page, reader), reader)
+        if wanted := self._new(page.name, outcome):
+            self._start(page.name, partial(self._from_page, page, wanted), reader)
 
     def after_metadata(
         self, wheel: File, data: bytes, outcome: Outcome | None, reader: Reader
     ) -> None:
         """Metadata was answered. If it was fetched for that, or brought by us, what it requires
         comes next; the wheel only if this client installs something in the end."""
-        if self._is_new(wheel.filename, outcome) and isinstance(wheel.origin, UpstreamOrigin):
+        wanted = self._new(wheel.filename, outcome)
+        if wanted and isinstance(wheel.origin, UpstreamOrigin):
             self._want(wheel, reader)
             project = NormalizedName(wheel.origin.project)
-            self._start(project, lambda: self._from_metadata(data, reader), reader)
+            self._start(project, partial(self._from_metadata, data, wanted), reader)
 
     def after_file(self, file: File, reader: Reader) -> None:
         """A file was answered. If it is a wheel whose metadata the same client had, it installs,
@@ -90,7 +102,7 @@ class LookAhead:
         wanted = self._wanted.get(reader.who)
         if wanted and wanted.pop(file.filename, None) and isinstance(file.origin, UpstreamOrigin):
             project = NormalizedName(file.origin.project)
-            self._start(project, lambda: self._from_wheel(reader), reader)
+            self._start(project, self._from_wheel, reader)
 
     def _want(self, wheel: File, reader: Reader) -> None:
         """If it is small: a large one takes long enough, and from what is wanted now."""
@@ -100,58 +112,75 @@ class LookAhead:
                 self._wanted.put(reader.who, wanted := {})
             wanted[wheel.filename] = wheel, time.monotonic()
 
-    def _is_new(self, key: str, outcome: Outcome | None) -> bool:
-        is_brought = key in self._brought
+    def _new(self, key: str, outcome: Outcome | None) -> Wanted | None:
+        """What is wanted of what was fetched for that, or brought by us; else `None`."""
+        wanted = self._brought.get(key)
         self._brought.pop(key)
-        return is_brought or outcome in (Outcome.FETCHED, Outcome.JOINED)
+        if wanted is None and outcome in (Outcome.FETCHED, Outcome.JOINED):
+            return ANYTHING
+        return wanted
 
     def _start(
-        self, project: NormalizedName, look: Callable[[], Awaitable[None]], reader: Reader
+        self, project: NormalizedName, look: Callable[[Reader], Awaitable[None]], reader: Reader
     ) -> None:
         if self._looks < _MOST_LOOKS and reader.is_alone() and reader.may_fetch(project):
             self._looks += 1
             self._events.flight("ahead", "led")
-            self._tasks.start_soon(self._look, look)
+            self._tasks.start_soon(self._look, look, reader)
 
-    async def _look(self, look: Callable[[], Awaitable[None]]) -> None:
+    async def _look(self, look: Callable[[Reader], Awaitable[None]], reader: Reader) -> None:
         try:
             with anyio.move_on_after(_SECONDS):
                 await anyio.sleep(_PAUSE)
-                await look()
+                machine = await anyio.to_thread.run_sync(machine_of, reader.who[1])
+                await look(replace(reader, machine=machine))
         except Exception:  # let loose, it would end every download, too
             log.exception("looking ahead failed")
         finally:
             self._looks -= 1
 
-    async def _from_page(self, page: ProjectPage, reader: Reader) -> None:
+    async def _from_page(self, page: ProjectPage, wanted: Wanted, reader: Reader) -> None:
         async with self._places:
-            data = await self._metadata(page, reader)
+            data = await self._metadata(page, wanted, reader)
         if data is not None:
-            await self._from_metadata(data, reader)
+            await self._from_metadata(data, wanted, reader)
 
-    async def _from_metadata(self, data: bytes, reader: Reader) -> None:
-        names = await anyio.to_thread.run_sync(required_projects, data)
+    async def _from_metadata(self, data: bytes, wanted: Wanted, reader: Reader) -> None:
+        required = await anyio.to_thread.run_sync(reader.required, data, wanted.extras)
         async with anyio.create_task_group() as tasks:
-            for name in names[:_MOST_REQUIRED]:
-                tasks.start_soon(self._page, name, reader)
+            for name, its in islice(required.items(), _MOST_REQUIRED):
+                tasks.start_soon(self._required, name, its, reader)
 
-    async def _page(self, name: NormalizedName, reader: Reader) -> None:
+    async def _required(self, name: NormalizedName, wanted: Wanted, reader: Reader) -> None:
+        """Page and metadata of a project that is required. What is held already leads nowhere, but
+        for extras: a client that had its metadata before does not ask for it again."""
         async with self._places:
-            if not reader.is_alone() or not reader.may_fetch(name):
+            page, is_new = await self._page(name, reader)
+            if page is None or not (is_new or wanted.extras):
                 return
-            inquiry = _inquiry(reader)
-            try:
-                page = await self._repository.project(name, inquiry)
-            except ProxyindexError as problem:
-                log.debug("looking ahead for %s: %s", name, problem)
-                return
-            if inquiry.outcome is Outcome.FETCHED:
-                self._brought.put(name, True)
-                await self._metadata(page, reader)
+            if is_new:
+                self._brought.put(name, wanted)
+            data = await self._metadata(page, wanted, reader)
+        if data is not None and not is_new:
+            required = await anyio.to_thread.run_sync(reader.required, data, wanted.extras)
+            for further, its in islice(required.items(), _MOST_REQUIRED):
+                await self._required(further, replace(its, extras=frozenset()), reader)
 
-    async def _metadata(self, page: ProjectPage, reader: Reader) -> bytes | None:
+    async def _page(self, name: NormalizedName, reader: Reader) -> tuple[ProjectPage | None, bool]:
+        """The page, and whether it was fetched for this."""
+        if not reader.is_alone() or not reader.may_fetch(name):
+            return None, False
+        inquiry = _inquiry(reader)
+        try:
+            page = await self._repository.project(name, inquiry)
+        except ProxyindexError as problem:
+            log.debug("looking ahead for %s: %s", name, problem)
+            return None, False
+        return page, inquiry.outcome is Outcome.FETCHED
+
+    async def _metadata(self, page: ProjectPage, wanted: Wanted, reader: Reader) -> bytes | None:
         """That of the wheel that the client will most likely choose, if it can be told."""
-        wheel = likely_wheel(page.files)
+        wheel = likely_wheel(page.files, reader.machine, wanted.versions)
         sibling = wheel.metadata() if wheel else None
         if wheel is None or sibling is None or not reader.is_alone():
             return None
@@ -164,7 +193,7 @@ class LookAhead:
             log.debug("looking ahead for %s: %s", sibling.filename, problem)
             return None
         if inquiry.outcome is not Outcome.HIT:
-            self._brought.put(wheel.filename, True)
+            self._brought.put(wheel.filename, wanted)
         try:
             return content.at_hand(MAX_METADATA)
         finally:
@@ -204,26 +233,6 @@ class LookAhead:
                 await content.aclose()
         except ProxyindexError as problem:
             log.debug("looking ahead for %s: %s", wheel.filename, problem)
-
-
-def likely_wheel(files: tuple[File, ...]) -> File | None:
-    """The only wheel of the newest release, from an upstream; `None` where there are several: which
-    one depends on the client's platform. `files` are ordered by version."""
-    newest, wheels = None, []
-    for file in reversed(files):
-        if newest is not None and file.version != newest:
-            break
-        if file.yanked is None and _is_release(file):
-            newest = file.version
-            wheels += [file] if file.is_wheel else []
-    if len(wheels) != 1 or not isinstance(wheels[0].origin, UpstreamOrigin):
-        return None
-    return wheels[0]
-
-
-def _is_release(file: File) -> bool:
-    rank, version, _ = version_key(file.version)
-    return rank == 1 and not version.is_prerelease
 
 
 def _inquiry(reader: Reader) -> Inquiry:
