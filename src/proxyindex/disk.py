@@ -122,8 +122,11 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
     Raises `StoreError`, which names `what`, when the disk refuses; then nothing has changed.
     """
     try:
-        make_folder(path.parent)
-        replace(path, *parts)
+        try:
+            replace(path, *parts)
+        except FileNotFoundError:
+            make_folder(path.parent)
+            replace(path, *parts)
     except OSError as problem:
         raise StoreError(f"keep {what}", problem) from problem
 

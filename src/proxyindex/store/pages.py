@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class PageHead:
     serial: int | None = None
     digest: str = ""
     length: int = 0
+
+    def fields(self) -> dict[str, Any]:
+        # `asdict` copies deeply: half of the processor's time of storing a small page
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def renewed(self, now: float, lifetime: float | None) -> "PageHead":
         """The same page, found unchanged at `now`."""
@@ -118,7 +122,7 @@ class PageStore(Budgeted):
         """
         digest = head.digest or hashlib.sha256(body).hexdigest()
         stored = StoredPage(replace(head, digest=digest, length=len(body)), body)
-        line = sealed(json.dumps(asdict(stored.head)).encode()) + b"\n"
+        line = sealed(json.dumps(stored.head.fields()).encode()) + b"\n"
         disk.write_whole(self.path(upstream, key), line, body, what="a page")
         self.used(upstream, key, len(line) + len(body))
         return stored
