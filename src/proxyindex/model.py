@@ -11,7 +11,7 @@ never looked at by the garbage collector: no value here can be part of a cycle. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -94,6 +94,9 @@ class Sha256(msgspec.Struct, frozen=True, gc=False, eq=False, forbid_unknown_fie
 
     def keys(self) -> Iterable[str]:
         return ("sha256",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
     def __getitem__(self, algorithm: str) -> str:
         if algorithm != "sha256":

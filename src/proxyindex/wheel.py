@@ -35,6 +35,7 @@ MAX_RATIO = 50  # PyPI's thresholds for archives that are bombs
 RATIO_FLOOR = 64 * 1024**2
 MAX_HEADER_VALUE = 1024
 MAX_HEAD = 2 * 1024**2  # bytes of metadata before its body; descriptions were headers once
+_MOST_EXTRAS, _MOST_CONDITIONS = 16, 16  # of one project that is required
 _MAX_REQUIREMENTS = 300  # packaging takes 20 µs and more for one
 MAX_HEAD_LINES = 50_000  # the parser takes 160 bytes and 2 µs for one of three bytes
 
@@ -71,10 +72,20 @@ class CoreMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a requirement wants of a project."""
+    """What requirements want of a project, as far as it is worth to be looked at."""
 
     extras: frozenset[str] = frozenset()
     versions: SpecifierSet = field(default_factory=SpecifierSet)
+
+    def and_by(self, requirement: Requirement) -> Wanted:
+        """What another requirement wants as well. Of what nobody wants, thousands of extras or
+        conditions, nothing is added: each costs time with each marker, or each release."""
+        extras = self.extras | requirement.extras
+        versions = self.versions & requirement.specifier
+        return Wanted(
+            extras if len(extras) <= _MOST_EXTRAS else self.extras,
+            versions if len(versions) <= _MOST_CONDITIONS else self.versions,
+        )
 
 
 ANYTHING = Wanted()
@@ -119,14 +130,12 @@ def required_projects(
     found: dict[NormalizedName, Wanted] = {}
     told = _head(metadata).get_all("Requires-Dist", [])
     for text in (text for text in told[:_MAX_REQUIREMENTS] if len(text) <= MAX_HEADER_VALUE):
-        with suppress(InvalidRequirement, InvalidName):
+        with suppress(InvalidRequirement, InvalidName, RecursionError):
             requirement = Requirement(str(text))
             marker = requirement.marker
             if requirement.url is None and (marker is None or holds(marker)):
                 name = normalize(requirement.name)
-                before = found.get(name, ANYTHING)
-                extras = before.extras | requirement.extras
-                found[name] = Wanted(extras, before.versions & requirement.specifier)
+                found[name] = found.get(name, ANYTHING).and_by(requirement)
     return found
 
 

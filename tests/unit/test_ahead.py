@@ -346,5 +346,11 @@ def test_required_projects_are_those_that_nothing_depends_on() -> None:
     assert required_projects(b"") == {}
     assert required_projects(b"\xff" * 100) == {}
     assert required_projects(b"A:\n" * 60_000) == {}
+    assert required_projects(metadata("a; " + "(" * 495 + "os_name=='x'" + ")" * 495)) == {}
+    bomb = metadata("a[x]>1", *(f"a[{n}0,{n}1,{n}2]>0.{n},!=1.{n}" for n in range(290)))
+    (of_bomb,) = required_projects(bomb).values()
+    assert "x" in of_bomb.extras
+    assert "2.0" in of_bomb.versions
+    assert max(len(of_bomb.extras), len(of_bomb.versions)) <= 16
     many = metadata(*(f"p{n}" for n in range(400)), "x" * 2000)
     assert list(required_projects(many)) == [f"p{n}" for n in range(300)]

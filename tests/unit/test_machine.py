@@ -70,6 +70,8 @@ def test_pip_tells_what_it_installs_by() -> None:
         agent(LINUX | {"python": "3.61"}),
         agent(LINUX | {"python": None}),
         agent(LINUX | {"cpu": 1}),
+        agent(LINUX | {"cpu": "x" * 21}),
+        agent(LINUX | {"cpu": "x-86"}),
         agent(LINUX | {"implementation": {"name": "PyPy", "version": "7.3"}}),
         agent(LINUX | {"system": {"name": "FreeBSD"}}),
         agent({name: value for name, value in LINUX.items() if name != "system"}),
@@ -122,6 +124,28 @@ def test_a_name_that_makes_a_million_tags_fits_nowhere() -> None:
     assert likely_wheel((wheel("py3-none-any"), *files), machine_of(agent(LINUX)), ANY) is None
 
 
+@pytest.mark.parametrize("tag", ["1-none-any", "py3.-none-any", "odd", "-", "py3-none-"])
+def test_a_tag_that_is_none_fits_nowhere(tag: str) -> None:
+    machine, fitting = machine_of(agent(LINUX)), wheel("py3-none-any", "2.0")
+    assert likely_wheel((wheel(tag, "2.0"), fitting), machine, ANY) == fitting
+    assert likely_wheel((wheel(tag, "2.0"),), machine, ANY) is None
+
+
+def test_what_takes_long_to_be_judged_is_not_judged() -> None:
+    machine = machine_of(agent(LINUX))
+    strange = ",".join(f"!=4.{n}" for n in range(100)) + ",<3"
+    files = tuple(wheel("py3-none-any", "2.0", requires_python=strange) for _ in range(50_000))
+    assert likely_wheel(files, machine, ANY) == files[-1]
+    old = tuple(wheel("py3-none-any", f"1.{n}", requires_python="<3") for n in range(50_000))
+    assert likely_wheel(old, machine, ANY) is None
+
+
+def test_a_candidate_of_an_interpreter_counts_as_its_release() -> None:
+    machine = machine_of(agent(LINUX | {"python": "3.13.0rc1"}))
+    new = wheel("py3-none-any", requires_python=">=3.13")
+    assert likely_wheel((new,), machine, ANY) == new
+
+
 def test_a_release_is_chosen_that_the_interpreter_can_run() -> None:
     machine = machine_of(agent(LINUX))
     old, new = wheel("py3-none-any", "1.0"), wheel("py3-none-any", "2.0", requires_python=">=3.12")
@@ -169,6 +193,7 @@ def test_of_the_versions_that_are_wanted_the_newest_is_chosen(
         ("extra == 'slow'", False),
         ("extra == 'fast-mode' and os_name == 'nt'", False),
         ("platform_version >= '1'", False),
+        ("python_full_version ~= 'x'", False),
     ],
 )
 def test_markers_hold_as_on_that_machine(marker: str, expected: bool) -> None:

@@ -151,7 +151,9 @@ class LookAhead:
             for name, its in islice(required.items(), _MOST_REQUIRED):
                 tasks.start_soon(self._required, name, its, reader)
 
-    async def _required(self, name: NormalizedName, wanted: Wanted, reader: Reader) -> None:
+    async def _required(
+        self, name: NormalizedName, wanted: Wanted, reader: Reader, *, is_last: bool = False
+    ) -> None:
         """Page and metadata of a project that is required. What is held already leads nowhere, but
         for extras: a client that had its metadata before does not ask for it again."""
         async with self._places:
@@ -161,10 +163,10 @@ class LookAhead:
             if is_new:
                 self._brought.put(name, wanted)
             data = await self._metadata(page, wanted, reader)
-        if data is not None and not is_new:
+        if data is not None and not is_new and not is_last:
             required = await anyio.to_thread.run_sync(reader.required, data, wanted.extras)
             for further, its in islice(required.items(), _MOST_REQUIRED):
-                await self._required(further, replace(its, extras=frozenset()), reader)
+                await self._required(further, its, reader, is_last=True)
 
     async def _page(self, name: NormalizedName, reader: Reader) -> tuple[ProjectPage | None, bool]:
         """The page, and whether it was fetched for this."""
@@ -180,7 +182,9 @@ class LookAhead:
 
     async def _metadata(self, page: ProjectPage, wanted: Wanted, reader: Reader) -> bytes | None:
         """That of the wheel that the client will most likely choose, if it can be told."""
-        wheel = likely_wheel(page.files, reader.machine, wanted.versions)
+        wheel = await anyio.to_thread.run_sync(
+            likely_wheel, page.files, reader.machine, wanted.versions
+        )
         sibling = wheel.metadata() if wheel else None
         if wheel is None or sibling is None or not reader.is_alone():
             return None

@@ -5,14 +5,16 @@ Source: pip's `network/session.py`, uv's `linehaul.rs`; measured with pip 23.2 t
 """
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 
 import msgspec
-from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.markers import Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms, parse_tag
 from packaging.version import InvalidVersion, Version
@@ -20,12 +22,14 @@ from packaging.version import InvalidVersion, Version
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.names import version_key
 
-_MOST_RELEASES, _MOST_WHEELS = 100, 500  # looked at; the wheels are those of one release
+_MOST_FILES = 1000  # looked at
+_MOST_CONDITION = 200  # characters of a specifier
 _MOST_TAGS = 100  # of a wheel
 _MOST_NUMBER = 60  # of a part of a version: each makes tags
 _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}  # 2.x for which there are wheels; of others 2.17
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 _WINDOWS = {"AMD64": "win_amd64", "x86": "win32", "ARM64": "win_arm64"}
+_CPU = re.compile(r"[A-Za-z0-9_]{1,20}\Z")
 _SYSTEMS = {"Linux": ("posix", "linux"), "Darwin": ("posix", "darwin"), "Windows": ("nt", "win32")}
 
 
@@ -55,7 +59,8 @@ class _Told(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Machine:
-    """Variables of environment markers, and the wheel tags that fit, the best one first."""
+    """Version of the interpreter as `Requires-Python` knows it, variables of environment markers,
+    and the wheel tags that fit, the best one first."""
 
     python: str
     environment: Mapping[str, str]
@@ -64,11 +69,10 @@ class Machine:
     def holds(self, marker: Marker, extras: Collection[str]) -> bool:
         """Whether the marker of a requirement is true here, with any of the extras or without."""
         for extra in ("", *extras):
-            try:
+            # a comparison that is none, or of a kind that packaging does not know
+            with suppress(ValueError, KeyError):
                 if marker.evaluate({**self.environment, "extra": extra}):
                     return True
-            except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion):
-                continue
         return False
 
     def runs(self, file: File) -> bool:
@@ -86,11 +90,11 @@ def likely_wheel(
 ) -> File | None:
     """The wheel that an installer will most likely choose: of the newest release among `versions`
     that this machine can run. `None` if its upstream has several and the machine is not known, or
-    it has none. `files` are ordered by version.
+    it has none. `files` are ordered by version. For a thread: strangers write all of it.
     """
-    releases = groupby(filter(_is_release, reversed(files)), key=attrgetter("version"))
-    for version, released in islice(releases, _MOST_RELEASES):
-        if not versions.contains(version):
+    newest_first = islice(filter(_is_release, reversed(files)), _MOST_FILES)
+    for version, released in groupby(newest_first, key=attrgetter("version")):
+        if not _is_among(version, versions):
             continue
         if listed := [file for file in released if machine is None or machine.runs(file)]:
             wheel = _chosen([file for file in listed if file.is_wheel], machine)
@@ -101,9 +105,15 @@ def likely_wheel(
 def _chosen(wheels: Sequence[File], machine: Machine | None) -> File | None:
     if machine is None:
         return wheels[0] if len(wheels) == 1 else None
-    some = wheels[:_MOST_WHEELS]
-    ranked = [(rank, wheel) for wheel in some if (rank := machine.rank(wheel)) is not None]
+    ranked = [(rank, wheel) for wheel in wheels if (rank := machine.rank(wheel)) is not None]
     return min(ranked, key=itemgetter(0))[1] if ranked else None
+
+
+def _is_among(version: str, versions: SpecifierSet) -> bool:
+    try:
+        return versions.contains(version)
+    except ValueError:  # packaging before 26, for `===` and what is no version
+        return False
 
 
 def _is_release(file: File) -> bool:
@@ -122,7 +132,7 @@ def machine_of(agent: str) -> Machine | None:
     system = told.system.name or ""
     if told.implementation.name != "CPython" or system not in _SYSTEMS or python.major != 3:
         return None
-    if python.minor > _MOST_NUMBER:
+    if python.minor > _MOST_NUMBER or not _CPU.match(told.cpu):
         return None
     os_name, sys_platform = _SYSTEMS[system]
     environment = {
@@ -138,7 +148,7 @@ def machine_of(agent: str) -> Machine | None:
         "python_version": f"3.{python.minor}",
         "sys_platform": sys_platform,
     }
-    return Machine(told.python, environment, _ranks(python.minor, list(_platforms(told))))
+    return Machine(python.base_version, environment, _ranks(python.minor, list(_platforms(told))))
 
 
 def _ranks(minor: int, platforms: list[str]) -> dict[Tag, int]:
@@ -182,7 +192,8 @@ def _pair(version: str | None) -> tuple[int, int] | None:
 @lru_cache(maxsize=2000)
 def _contains(specifier: str, python: str) -> bool:
     try:
-        return SpecifierSet(specifier).contains(python, prereleases=True)
+        is_usual = len(specifier) <= _MOST_CONDITION
+        return not is_usual or SpecifierSet(specifier).contains(python, prereleases=True)
     except InvalidSpecifier:
         return True  # as installers take it
 
@@ -192,4 +203,7 @@ def _tags(filename: str) -> Collection[Tag]:
     parts = filename.removesuffix(".whl").split("-")[-3:]
     # each of one part goes with each of the others
     count = math.prod(part.count(".") + 1 for part in parts)
-    return parse_tag("-".join(parts)) if len(parts) == 3 and count <= _MOST_TAGS else ()
+    try:
+        return parse_tag("-".join(parts)) if len(parts) == 3 and count <= _MOST_TAGS else ()
+    except ValueError:  # since packaging 26.3, for what could never fit
+        return ()
