@@ -127,3 +127,17 @@ async def test_a_connection_that_is_reset_is_an_error_of_the_network(
         await connection.read(1000)
     assert connection.get_extra_info("ssl_object") is None
     await connection.aclose()
+
+
+async def test_addresses_that_do_not_answer_are_asked_for_again(
+    resolves: Resolver, listener: socket.socket
+) -> None:
+    backend = WireBackend()
+    resolves([unused()])
+    with pytest.raises(httpcore.ConnectError):
+        await backend.connect_tcp("host.example", 80, timeout=1)
+    resolves([listener.getsockname()])
+    assert await peer(await backend.connect_tcp("host.example", 80, timeout=1))
+    # and those that did are not
+    resolves([unused()])
+    assert await peer(await backend.connect_tcp("host.example", 80, timeout=1))
