@@ -43,7 +43,7 @@ class Hostnames:
             self._hosts.put((host, port), known := _Host())
         async with known.lock:
             if time.monotonic() >= known.until:
-                known.found = await self._asked(host, port, known.found)
+                known.found = await ask(host, port, known.found)
                 known.until = time.monotonic() + _FRESH_SECONDS
             return known.found
 
@@ -51,12 +51,14 @@ class Hostnames:
         """None of the addresses answers: they may be old."""
         self._hosts.pop((host, port))
 
-    async def _asked(self, host: str, port: int, old: Sequence[Entry]) -> Sequence[Entry]:
-        """What the name server says now, asked twice if its answer may be lost."""
-        with anyio.move_on_after(_LOST_SECONDS):
-            try:
-                return await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except socket.gaierror as problem:
-                if not old or problem.errno != socket.EAI_AGAIN:
-                    raise
-        return old or await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+async def ask(host: str, port: int, old: Sequence[Entry] = ()) -> Sequence[Entry]:
+    """What the name server says now, asked twice if its answer may be lost, or `old` if it does not
+    say. Raises `OSError`, and `UnicodeError` for a name that no name server can hold."""
+    with anyio.move_on_after(_LOST_SECONDS):
+        try:
+            return await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as problem:
+            if not old or problem.errno != socket.EAI_AGAIN:
+                raise
+    return old or await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -6,13 +6,13 @@ was judged, so that a second answer of the name server cannot slip in (DNS rebin
 
 import ipaddress
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable
 
 import anyio
 import httpcore
 
+from proxyindex.upstream import hostnames
 from proxyindex.upstream.wire import WireBackend
 
 SocketOption = (
@@ -75,7 +75,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def _checked_addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
         try:
             with anyio.fail_after(timeout):
-                found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await hostnames.ask(host, port)
         except TimeoutError as problem:
             raise httpcore.ConnectTimeout(f"no address for {host} in time") from problem
         except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold
