@@ -95,6 +95,9 @@ class Sha256(msgspec.Struct, frozen=True, gc=False, eq=False, forbid_unknown_fie
     def keys(self) -> Iterable[str]:
         return ("sha256",)
 
+    def items(self) -> Iterable[tuple[str, str]]:
+        return (("sha256", self.sha256),)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 

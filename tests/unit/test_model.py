@@ -60,6 +60,7 @@ def test_a_lone_digest_is_the_mapping_of_it() -> None:
     assert digest != {**mapping, "md5": "c" * 32}
     assert dict(digest) == {**digest} == mapping
     assert list(digest) == list(digest.keys()) == ["sha256"]
+    assert list(digest.items()) == list(mapping.items())
     assert (len(digest), "sha256" in digest, "md5" in digest) == (1, True, False)
     assert (digest["sha256"], digest.get("sha256"), digest.get("md5")) == ("a" * 64, "a" * 64, None)
     with pytest.raises(KeyError):
