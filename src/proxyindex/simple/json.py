@@ -61,7 +61,7 @@ class _Name(msgspec.Struct, gc=False):
 class _FileOut(msgspec.Struct, rename="kebab", omit_defaults=True, gc=False):
     filename: str
     url: str
-    hashes: dict[str, str] | Sha256
+    hashes: Sha256 | dict[str, str]
     core_metadata: dict[str, str] | Sha256 | bool
     yanked: str | bool
     requires_python: str | None = None
@@ -201,7 +201,7 @@ def _file_out(file: File, url: str) -> _FileOut:
     return _FileOut(
         filename,
         url,
-        hashes if isinstance(hashes, dict | Sha256) else dict(hashes),
+        hashes if isinstance(hashes, Sha256) else dict(hashes),
         # nothing under the old name `dist-info-metadata`: pip 22.3 to 23.0 (Debian 12's) crashes on
         # a dict there, which is why PEP 714 renamed it
         metadata,
