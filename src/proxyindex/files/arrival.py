@@ -40,6 +40,11 @@ class Arrival:
         return self._progress.readable
 
     @property
+    def is_done(self) -> bool:
+        """Whether every byte may be read: the file was stored, or its bytes proven."""
+        return self._progress.phase is Phase.DONE
+
+    @property
     def is_gone(self) -> bool:
         """Whether it ended because upstream has no such file."""
         return isinstance(self._error, FileGone)

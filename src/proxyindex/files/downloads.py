@@ -28,12 +28,17 @@ class Downloads:
         self._gone: Memo[str, float] = Memo(_MOST_GONE)
 
     def running(self, file: File) -> Transfer | None:
-        """The transfer of this file under way in this process, if any."""
-        return self._running.get(file.key)
+        """The transfer of this file under way in this process, if any.
+
+        Not one that is done: who asks for it now has not found what it stored, or found it damaged,
+        and must not have it from the descriptor that is still open.
+        """
+        transfer = self._running.get(file.key)
+        return None if transfer is None or transfer.is_done else transfer
 
     def join(self, file: File, upstream: Upstream) -> tuple[Transfer, bool]:
         """The transfer of this file, and whether this call started it. Raises `FileGone`."""
-        if transfer := self._running.get(file.key):
+        if transfer := self.running(file):
             self.workshop.events.flight("file", "joined")
             return transfer, False
         if time.monotonic() < (self._gone.get(file.key) or 0.0):
@@ -61,6 +66,7 @@ class Downloads:
             log.exception("the transfer of %s failed", transfer.file.filename)
         finally:
             # only now: a latecomer finds either the transfer or the stored blob, never a gap
-            del self._running[key]
+            if self._running.get(key) is transfer:
+                del self._running[key]
         if transfer.is_gone:
             self._gone.put(key, time.monotonic() + _GONE_SECONDS)

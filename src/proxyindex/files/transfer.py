@@ -73,8 +73,8 @@ class Transfer(Arrival):
         if self._partial is None:
             partial = await anyio.to_thread.run_sync(self._shop.partials.follow, self.file.key)
             if partial is None:  # not begun, or adopted this moment
-                await self._use_stored()
-                await anyio.sleep(_POLL_SECONDS)
+                if not await self._use_stored():
+                    await anyio.sleep(_POLL_SECONDS)
                 return
             self._attach(partial)
         assert self._partial is not None
