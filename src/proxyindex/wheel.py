@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 from typing import BinaryIO
@@ -35,6 +35,7 @@ MAX_RATIO = 50  # PyPI's thresholds for archives that are bombs
 RATIO_FLOOR = 64 * 1024**2
 MAX_HEADER_VALUE = 1024
 MAX_HEAD = 2 * 1024**2  # bytes of metadata before its body; descriptions were headers once
+_ANY_VERSION = SpecifierSet()
 _MOST_EXTRAS, _MOST_CONDITIONS = 16, 16  # of one project that is required
 _MAX_REQUIREMENTS = 300  # packaging takes 20 µs and more for one
 MAX_HEAD_LINES = 50_000  # the parser takes 160 bytes and 2 µs for one of three bytes
@@ -75,7 +76,7 @@ class Wanted:
     """What requirements want of a project, as far as it is worth to be looked at."""
 
     extras: frozenset[str] = frozenset()
-    versions: SpecifierSet = field(default_factory=SpecifierSet)
+    versions: SpecifierSet = _ANY_VERSION
 
     def and_by(self, requirement: Requirement) -> Wanted:
         """What another requirement wants as well. Of what nobody wants, thousands of extras or

@@ -119,9 +119,12 @@ def test_the_wheel_that_fits_best_is_chosen(told: object, expected: str) -> None
 
 
 def test_a_name_that_makes_a_million_tags_fits_nowhere() -> None:
+    """Though one of them would fit."""
     many = ".".join(f"a{n}" for n in range(20))
-    files = tuple(wheel(f"{many}-{many}-{many}", "2.0") for _ in range(1000))
-    assert likely_wheel((wheel("py3-none-any"), *files), machine_of(agent(LINUX)), ANY) is None
+    machine, bomb = machine_of(agent(LINUX)), f"py3.{many}-none.{many}-any.{many}"
+    files = tuple(wheel(bomb, "2.0") for _ in range(1000))
+    assert likely_wheel((wheel("py3-none-any"), *files), machine, ANY) is None
+    assert likely_wheel((wheel("py2.py3-none-any", "2.0"),), machine, ANY) is not None
 
 
 @pytest.mark.parametrize("tag", ["1-none-any", "py3.-none-any", "odd", "-", "py3-none-"])
@@ -136,8 +139,10 @@ def test_what_takes_long_to_be_judged_is_not_judged() -> None:
     strange = ",".join(f"!=4.{n}" for n in range(100)) + ",<3"
     files = tuple(wheel("py3-none-any", "2.0", requires_python=strange) for _ in range(50_000))
     assert likely_wheel(files, machine, ANY) == files[-1]
-    old = tuple(wheel("py3-none-any", f"1.{n}", requires_python="<3") for n in range(50_000))
-    assert likely_wheel(old, machine, ANY) is None
+    unfit = [wheel("py3-none-any", f"1.{n}", requires_python="<3") for n in range(50_000)]
+    fitting = wheel("py3-none-any", "0.1")
+    assert likely_wheel((fitting, *unfit), machine, ANY) is None
+    assert likely_wheel((fitting, *unfit[:900]), machine, ANY) == fitting
 
 
 def test_a_candidate_of_an_interpreter_counts_as_its_release() -> None:

@@ -62,7 +62,7 @@ class _FileOut(msgspec.Struct, rename="kebab", omit_defaults=True, gc=False):
     filename: str
     url: str
     hashes: Sha256 | dict[str, str]
-    core_metadata: dict[str, str] | Sha256 | bool
+    core_metadata: Sha256 | bool
     yanked: str | bool
     requires_python: str | None = None
     size: int | None = None
@@ -194,7 +194,7 @@ def _status_out(status: Status) -> dict[str, str]:
 
 def _file_out(file: File, url: str) -> _FileOut:
     filename, hashes, time = file.filename, file.hashes, file.upload_time
-    metadata: dict[str, str] | Sha256 | bool = False
+    metadata: Sha256 | bool = False
     if file.core_metadata is not None and filename.endswith(".whl"):
         metadata = _metadata_out(file.core_metadata)
     # by place: half the time that names take

@@ -191,9 +191,10 @@ def _pair(version: str | None) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=2000)
 def _contains(specifier: str, python: str) -> bool:
+    if len(specifier) > _MOST_CONDITION:
+        return True  # not worth the time: this is a guess
     try:
-        is_usual = len(specifier) <= _MOST_CONDITION
-        return not is_usual or SpecifierSet(specifier).contains(python, prereleases=True)
+        return SpecifierSet(specifier).contains(python, prereleases=True)
     except InvalidSpecifier:
         return True  # as installers take it
 
