@@ -162,11 +162,10 @@ def _check_alphabet(texts: Sequence[str], alphabet: bytes) -> str:
     return joined
 
 
-def _versions(filenames: Sequence[str], project: NormalizedName) -> list[str | None]:
+def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str | None]:
     """The version that each file name tells. Raises `NotPlain` for what must not be listed."""
     if ".." in _check_alphabet(filenames, _IN_FILENAME) or max(map(len, filenames)) > 255:
         raise NotPlain
-    versions: list[str | None] = []
     version, start = None, _NO_START  # of the wheel before, and what its name began with
     for filename in filenames:
         # most lie beside others of their version
@@ -175,8 +174,7 @@ def _versions(filenames: Sequence[str], project: NormalizedName) -> list[str | N
         ):
             version = _version(filename, project)
             start = _start(filename)
-        versions.append(version)
-    return versions
+        yield version
 
 
 def _start(filename: str) -> str:
