@@ -99,6 +99,8 @@ class MetadataFinder:
         return *(reversed(looks) if _promised(wheel) else looks), self._from_whole_wheel
 
     async def _from_stored_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
+        if not self._shop.may_have(wheel):
+            return None
         return await anyio.to_thread.run_sync(
             self._extract_stored, wheel, limiter=self._shop.provers
         )
@@ -185,15 +187,11 @@ class MetadataFinder:
                     await anyio.to_thread.run_sync(archive.write, chunk)
             return await anyio.to_thread.run_sync(read_metadata, archive, wheel.filename)
 
-    def digest(self, wheel: File) -> str | None:
-        """The sha256 of its metadata, as far as it is known: advertised, or found before."""
-        if promised := _promised(wheel):
-            return promised
-        fact = self._shop.fact(wheel)
-        return (fact and fact.metadata) or None
-
     def _held(self, wheel: File) -> bytes | None:
-        known = self.digest(wheel)
+        """What is on disk of the digest that the page tells, or that was learned since."""
+        known = _promised(wheel)
+        if known is None and (fact := self._shop.fact(wheel)):
+            known = fact.metadata
         return self._shop.blobs.read(known, MAX_METADATA) if known else None
 
     def _extract_stored(self, wheel: File) -> bytes | None:

@@ -144,15 +144,14 @@ class FileService:
     async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
         if isinstance(wheel.origin, LocalOrigin):
             return await _open_own_metadata(wheel, wheel.origin.path, inquiry)
-        sha256 = file.sha256 or await anyio.to_thread.run_sync(self._metadata.digest, wheel)
-        if sha256:
-            path = str(self._blobs.path(sha256))
+        if file.sha256:  # the page has all digests that were known when it was completed
+            path = str(self._blobs.path(file.sha256))
             stamp = disk.signature(path)
-            held = await anyio.to_thread.run_sync(self._blobs.read, sha256, MAX_METADATA)
+            held = await anyio.to_thread.run_sync(self._blobs.read, file.sha256, MAX_METADATA)
             if held is not None:
                 inquiry.ground.rests_on((path, stamp))
                 inquiry.outcome = Outcome.HIT
-                inquiry.ground.uses.append(partial(self._blobs.touch, sha256, len(held)))
+                inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
                 return _in_memory(held)
         # from a wheel on disk METADATA is extracted, unless it turns out to be damaged
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
