@@ -237,6 +237,31 @@ def test_pypi_named_by_url_has_its_file_host_too(end: str, toml: Callable[[str],
     assert load({"upstream": (url,)}).settings.upstreams[0].name == "pypi"
 
 
+def test_pypi_is_named_without_its_address(toml: Callable[[str], Path]) -> None:
+    path = toml(
+        '[[upstream]]\nurl = "https://index.example/simple"\n\n[[upstream]]\nurl = "pypi"\n'
+    )
+    by_table = load({"config": str(path)}).settings.upstreams
+    by_text = load({"upstream": ("https://index.example/simple", "pypi")}).settings.upstreams
+    assert by_table == by_text
+    assert by_table[-1] == load().settings.upstreams[0]
+
+
+@pytest.mark.parametrize("joint", [" ", ",", "; "])
+@pytest.mark.parametrize(
+    "urls",
+    [
+        ["https://a.example/simple", "pypi"],
+        ["pypi", "https://a.example/simple"],
+        ["https://a.example/simple", "pypi", "https://b.example/pypi"],
+        ["https://u:secret,pypi,more@a.example/simple", "https://b.example/simple"],
+    ],
+)
+def test_a_variable_names_pypi_among_urls(urls: list[str], joint: str) -> None:
+    by_flag = load({"upstream": tuple(urls)}).settings.upstreams
+    assert load({}, {"PROXYINDEX_UPSTREAM": joint.join(urls)}).settings.upstreams == by_flag
+
+
 def test_other_upstreams_get_no_file_hosts_and_a_name_from_their_url() -> None:
     urls = (
         "https://index.example/simple/",
@@ -432,7 +457,7 @@ def test_all_mistakes_are_reported_at_once_with_place_value_and_remedy(
         f"{path}: policy = 3: expected a table [policy].",
         f"{path}: host = 'a b': expected an address or host name",
         f"{path}: project-list = 'some': expected one of local, all.",
-        f"{path}: upstream[1].url = 'https://****@x.example/simple?****': expected an http(s)",
+        f"{path}: upstream[1].url = 'https://****@x.example/simple?****': expected pypi, or",
         f"{path}: upstream[2].name = 'Corp': expected a short name",
         f"{path}: upstream[2].pasword: unknown key; did you mean 'password'?",
         f"{path}: upstream[2].password: only one of password, password_env may be given.",
@@ -523,7 +548,7 @@ def test_a_rule_about_versions_is_refused_where_its_name_covers_nothing() -> Non
         (f"upstream = ['ftp://u:{'x' * 200}@x.example']", "'ftp://****@x.example': expected"),
         ("upstream = ['ftp://u:pass word@x.example']", "'ftp://****@x.example': expected"),
         ("[upstream]\nurl = 'https://u:secret@x.example'", "[[upstream]] tables"),
-        ("upstream = [5]", "upstream = 5: expected an http(s) address"),
+        ("upstream = [5]", "upstream = 5: expected pypi, or an http(s) address"),
         ("port = true", "port = True: expected a whole number"),
         ("offline = 1", "offline = 1: expected true or false"),
         ("cache-size = true", "expected a size"),

@@ -19,10 +19,12 @@ from proxyindex import units
 from proxyindex.names import pattern_fault
 from proxyindex.policy.rules import RULE
 from proxyindex.settings import Route, Secret
+from proxyindex.upstream.default import DEFAULT_NAME, default_index_url
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
-_BEFORE_URL = re.compile(r"[\s,;]+(?=https?://)", re.IGNORECASE)
+_URL = r"https?://"
+_BEFORE_URL = re.compile(rf"[\s,;]+(?={_URL}|{DEFAULT_NAME}(?:\s|$|[,;]\s*{_URL}))", re.IGNORECASE)
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?", re.ASCII
@@ -75,7 +77,10 @@ def _words(text: str) -> list[str]:
 
 
 def _urls(text: str) -> list[str]:
-    """Split in front of a URL only: a piece of a password would be shown as a value of its own."""
+    """Split in front of a URL, or the name of PyPI.
+
+    Elsewhere a piece of a password would be shown as a value of its own.
+    """
     return [url for url in _BEFORE_URL.split(text.strip(" \t\r\n,;")) if url]
 
 
@@ -223,7 +228,9 @@ def _read_public_url(value: object) -> str:
 
 
 def _read_upstream_url(value: object) -> str:
-    expected = "an http(s) address of an index such as https://index.example/simple"
+    expected = "pypi, or an http(s) address of an index such as https://index.example/simple"
+    if _text(value, expected) == DEFAULT_NAME:
+        return default_index_url()
     return split_url(value, expected).geturl().rstrip("/")
 
 

@@ -132,7 +132,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "upstream",
         kinds.UPSTREAMS,
-        "Index to ask for projects the folders do not have; repeatable, asked in order.",
+        "Index to ask for projects the folders do not have: a URL, or pypi; repeatable, in order.",
         field="upstreams",
         shown_default="PyPI, as the installed pip knows it",
     ),
@@ -255,7 +255,7 @@ UPSTREAM_OPTIONS: tuple[Option, ...] = (
         "What logs, metrics and variables call it.",
         shown_default="made from the URL",
     ),
-    Option("url", kinds.UPSTREAM_URL, "The index, usually ending in /simple; required."),
+    Option("url", kinds.UPSTREAM_URL, "Its URL, usually ending in /simple, or pypi; required."),
     Option("username", kinds.plain("a user name"), "User name for this upstream's origin only."),
     Option("password", kinds.SECRET, "Password or token; better kept out of the file."),
     Option("password_env", kinds.plain("the name of a variable"), "Variable holding the password."),

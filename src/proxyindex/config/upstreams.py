@@ -13,10 +13,9 @@ from proxyindex.config import layers
 from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import ENV_PREFIX, UPSTREAM_OPTIONS
 from proxyindex.settings import Secret, UpstreamSettings
-from proxyindex.upstream.default import default_file_host, default_index_url
+from proxyindex.upstream.default import DEFAULT_NAME, default_file_host, default_index_url
 from proxyindex.upstream.logins import InvalidNetrc, login
 
-DEFAULT_NAME = "pypi"
 _LARGEST_PASSWORD_FILE = 64 * 1024
 _CREDENTIAL = re.compile(rf"{ENV_PREFIX}UPSTREAM_([A-Z0-9_]+)_(USERNAME|PASSWORD)", re.ASCII)
 _PATHS = ("ca_file", "client_cert", "client_key")

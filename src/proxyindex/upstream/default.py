@@ -6,6 +6,8 @@ and may well point at this very server.
 
 from pip._internal.models.index import PyPI
 
+DEFAULT_NAME = "pypi"  # what configuration calls it, as a name and in place of its address
+
 
 def default_index_url() -> str:
     """PyPI's Simple API, without a trailing slash."""
