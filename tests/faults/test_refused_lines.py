@@ -58,6 +58,7 @@ def test_a_refused_request_has_one_line_and_is_counted(
         assert answers[-1].status == status
         assert connection.is_closed()
     wait_until(lambda: counted(running, status) > before, "its count")
+    assert "uvicorn" not in running.logs
     assert counted(running, status) == before + 1
     (new,) = lines(running)[known:]
     assert new.startswith(line)
