@@ -166,22 +166,23 @@ def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str
     """The version that each file name tells. Raises `NotPlain` for what must not be listed."""
     if ".." in _check_alphabet(filenames, _IN_FILENAME) or max(map(len, filenames)) > 255:
         raise NotPlain
-    version, start = None, _NO_START  # of the wheel before, and what its name began with
+    name = version = sdist = None  # of the wheel before; `sdist` is the one beside it
+    start = _NO_START  # what all wheels of its version begin with
     for filename in filenames:
-        # most lie beside others of their version
-        if not (
-            filename.startswith(start) and filename.count("-") == 4 and filename.endswith(".whl")
-        ):
-            version = _version(filename, project)
-            start = _start(filename)
+        is_clear = filename.endswith(".whl") and filename.count("-") == 4
+        if not ((is_clear and filename.startswith(start)) or filename == sdist):
+            parts = filename.split("-", 2)
+            if is_clear and parts[0] == name:  # so it is as safe, and ours
+                version = sys.intern(parts[1]) or None
+            else:
+                version = _version(filename, project)
+            start, sdist = _NO_START, None
+            if is_clear:
+                name, start = parts[0], f"{parts[0]}-{parts[1]}-"
+                # only plain numbers are told alike: of `1.0.win32` an sdist tells 1.0
+                if parts[1].replace(".", "").isdigit():
+                    sdist = f"{parts[0]}-{parts[1]}.tar.gz"
         yield version
-
-
-def _start(filename: str) -> str:
-    """What the names of all wheels begin with that are of this wheel's project and version."""
-    parts = filename.split("-")
-    is_clear = len(parts) == 5 and filename.endswith(".whl")
-    return f"{parts[0]}-{parts[1]}-" if is_clear else _NO_START
 
 
 def _version(filename: str, project: NormalizedName) -> str | None:

@@ -194,6 +194,31 @@ def test_json_entries_are_read_as_if_each_was_judged(entries, offers_metadata):
     same(body, JSON, offers_metadata=offers_metadata)
 
 
+VERSIONS = ["1.0", "1.1", "1.0.win32", "1.0rc1", "1.0+local", "1_0", "1.", "2", "", "dev", "1-0"]
+ENDINGS = ["-py3-none-any.whl", "-cp311-cp311-any.whl", "-1-py3-none-any.whl", "-py3.whl"]
+ENDINGS += [".tar.gz", ".zip", ".win32.zip", ".egg", "-py3.11.egg"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["foo", "Foo", "bar", "con", "-", "foo-bar"]),
+            st.sampled_from(VERSIONS),
+            st.sampled_from(ENDINGS),
+        ),
+        min_size=2,
+        max_size=8,
+    )
+)
+@example([("foo", "1.0.win32", ENDINGS[0]), ("foo", "1.0.win32", ".tar.gz")])
+@example([("foo", "1.0", ENDINGS[0]), ("foo", "1.0", ".tar.gz"), ("foo", "1.1", ENDINGS[0])])
+@example([("con", "1.0", ENDINGS[0]), ("con", "1.1", ENDINGS[0])])
+@example([("foo", "", ENDINGS[0]), ("foo", "", ".tar.gz")])
+def test_names_beside_each_other_are_read_as_if_each_was_judged(names):
+    entries = [listed(f"{name}-{version}{ending}") for name, version, ending in names]
+    same(json.dumps({"files": entries}).encode(), JSON)
+
+
 @pytest.mark.parametrize(
     "entry",
     [
