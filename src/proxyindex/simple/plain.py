@@ -17,7 +17,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex.model import File, Hashes, Sha256, UpstreamOrigin
-from proxyindex.names import is_safe_filename, parse_filename
+from proxyindex.names import FileName, is_safe_filename, parse_filename
 from proxyindex.simple.entries import (
     MAX_SIZE,
     MAX_TIME,
@@ -172,24 +172,25 @@ def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str
         is_clear = filename.endswith(".whl") and filename.count("-") == 4
         if not ((is_clear and filename.startswith(start)) or filename == sdist):
             parts = filename.split("-", 2)
+            start, sdist = _NO_START, None
             if is_clear and parts[0] == name:  # so it is as safe, and ours
                 version = sys.intern(parts[1]) or None
             else:
-                version = _version(filename, project)
-            start, sdist = _NO_START, None
-            if is_clear:
-                name, start = parts[0], f"{parts[0]}-{parts[1]}-"
+                parsed = _judged(filename, project)
+                version = sys.intern(parsed.version) if parsed.version else None
+                name = parts[0] if is_clear and parsed.project == project else None
+            if name is not None:
+                start = f"{name}-{parts[1]}-"
                 # only plain numbers are told alike: of `1.0.win32` an sdist tells 1.0
-                if parts[1].replace(".", "").isdigit():
-                    sdist = f"{parts[0]}-{parts[1]}.tar.gz"
+                sdist = f"{start[:-1]}.tar.gz" if parts[1].replace(".", "").isdigit() else None
         yield version
 
 
-def _version(filename: str, project: NormalizedName) -> str | None:
+def _judged(filename: str, project: NormalizedName) -> FileName:
     parsed = parse_filename(filename, project)
     if not is_safe_filename(filename) or parsed.is_foreign_to(project):
         raise NotPlain
-    return sys.intern(parsed.version) if parsed.version else None
+    return parsed
 
 
 def _times(entries: Iterable[PlainEntry]) -> list[datetime | None]:

@@ -202,7 +202,7 @@ ENDINGS += [".tar.gz", ".zip", ".win32.zip", ".egg", "-py3.11.egg"]
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["foo", "Foo", "bar", "con", "-", "foo-bar"]),
+            st.sampled_from(["foo", "Foo", "bar", "con", "~x", "-", "foo-bar"]),
             st.sampled_from(VERSIONS),
             st.sampled_from(ENDINGS),
         ),
@@ -214,6 +214,7 @@ ENDINGS += [".tar.gz", ".zip", ".win32.zip", ".egg", "-py3.11.egg"]
 @example([("foo", "1.0", ENDINGS[0]), ("foo", "1.0", ".tar.gz"), ("foo", "1.1", ENDINGS[0])])
 @example([("con", "1.0", ENDINGS[0]), ("con", "1.1", ENDINGS[0])])
 @example([("foo", "", ENDINGS[0]), ("foo", "", ".tar.gz")])
+@example([("~x", "1.0", ENDINGS[0]), ("~x", "1.0", ".tar.gz")])
 def test_names_beside_each_other_are_read_as_if_each_was_judged(names):
     entries = [listed(f"{name}-{version}{ending}") for name, version, ending in names]
     same(json.dumps({"files": entries}).encode(), JSON)
