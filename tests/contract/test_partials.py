@@ -54,6 +54,7 @@ def test_a_follower_reads_what_the_writer_wrote(partials: Partials, partial: Par
         Progress(Phase.DONE, 2**40, 2**40),
         Progress(Phase.FAILED),
         Progress(Phase.ABSENT),
+        Progress(Phase.INVALID),
     ],
     ids=str,
 )

@@ -6,13 +6,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.crowd import processes_with_open
 from tests.support.fixtures import start_server
+from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec, wheel_spec
+from tests.support.reply import BEFORE_HEADERS, Reply
 from tests.support.server import ProxyIndex
 from tests.support.stores import child, finish, kill, line, opened, sha256
 from tests.support.upstream import FakeUpstream
@@ -80,6 +84,25 @@ def test_a_file_fetched_by_one_server_is_at_hand_for_the_other(
     assert fetch(pair[0], "shared", spec) == spec.body
     assert fetch(pair[1], "shared", spec) == spec.body
     assert origin.count(spec.path) == origin.count("/simple/shared/") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells processes apart by /proc")
+@pytest.mark.parametrize(("status", "ours"), [(403, 502), (404, 404), (503, 503)])
+def test_servers_that_wait_for_one_answer_say_the_same_of_it(
+    pair: tuple[ProxyIndex, ProxyIndex], origin: FakeUpstream, status: int, ours: int
+) -> None:
+    spec = offer(origin, f"wanted-{status}")
+    gate = f"gate {status}"
+    refusal = Reply(status=status, etag=None)
+    origin.script(spec.path, refusal.with_(hold_at=BEFORE_HEADERS, gate=gate), refusal)
+    target = f"/simple/wanted-{status}/{spec.filename}"
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(server.get, target) for server in pair]
+        origin.wait_held(gate)
+        partials = pair[0].cache_dir / "partials"
+        wait_until(lambda: len(processes_with_open(partials)) == 2, "the second server")
+        origin.release(gate)
+        assert [answer.result().status for answer in asked] == [ours, ours]
 
 
 def test_running_servers_notice_a_purge_at_once(

@@ -18,6 +18,7 @@ from proxyindex.errors import (
     ProxyindexError,
     StoreError,
     UpstreamError,
+    UpstreamInvalid,
     UpstreamUnavailable,
 )
 from proxyindex.files.arrival import Arrival
@@ -94,6 +95,8 @@ class Transfer(Arrival):
             raise FileGone(self.file.filename)
         if progress.phase is Phase.FAILED:
             raise UpstreamUnavailable(self._upstream.name, "broke the file off")
+        if progress.phase is Phase.INVALID:
+            raise UpstreamInvalid(self._upstream.name, "sent what is not the file")
         if progress.phase is Phase.REFUSED:
             raise StoreError("keep a file", "the process that fetched it was refused")
         self._advance(progress)
@@ -222,6 +225,12 @@ class Transfer(Arrival):
 
 def _last_phase(problem: ProxyindexError) -> Phase:
     """What following processes are told."""
-    if isinstance(problem, FileGone):
-        return Phase.ABSENT
-    return Phase.REFUSED if isinstance(problem, StoreError) else Phase.FAILED
+    match problem:
+        case FileGone():
+            return Phase.ABSENT
+        case StoreError():
+            return Phase.REFUSED
+        case UpstreamInvalid() | DigestMismatch():
+            return Phase.INVALID
+        case _:
+            return Phase.FAILED

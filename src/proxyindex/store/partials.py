@@ -29,6 +29,7 @@ class Phase(IntEnum):
     FAILED = 3  # the writer gave up; the bytes are void
     ABSENT = 4  # upstream says that there is no such file
     REFUSED = 5  # the disk does not take it; the bytes are void
+    INVALID = 6  # upstream sent what is not the file; the bytes are void
 
 
 @dataclass(frozen=True, slots=True)
