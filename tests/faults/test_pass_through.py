@@ -7,6 +7,7 @@ middle). Full file systems are in `test_disk.py`.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,27 @@ def test_a_refusing_disk_costs_nobody_a_file(
     assert running.get(TARGET).body == BODY
     assert running.get(TARGET).body == BODY
     assert upstream.count(CARGO.path) == seen + 1, "kept again as soon as there is room"
+
+
+def test_a_folder_that_may_not_be_looked_into_costs_nobody_a_file(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    wheel = wheel_spec("mixed", payload=50_000)
+    upstream.project("mixed", wheel)
+    running = server(upstream=upstream, is_started=False)
+    if os.geteuid() == 0:  # who may look into any
+        running.wrapper = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    running.start()
+    folder = running.cache_dir / "blobs" / sha256_of(wheel.body)[:2]
+    folder.mkdir(parents=True, mode=0)
+    try:
+        for _ in range(2):
+            answer = running.get(f"/simple/mixed/{wheel.filename}")
+            assert (answer.status, answer.body) == (200, wheel.body)
+        assert running.get(f"/simple/mixed/{wheel.filename}.metadata").body == wheel.metadata
+    finally:
+        folder.chmod(0o755)
+    assert "Traceback" not in running.logs
 
 
 def test_a_disk_that_refuses_in_mid_file_costs_nobody_the_rest(
