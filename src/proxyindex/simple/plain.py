@@ -181,8 +181,9 @@ def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str
                 name = parts[0] if is_clear and parsed.project == project else None
             if name is not None:
                 start = f"{name}-{parts[1]}-"
-                # only plain numbers are told alike: of `1.0.win32` an sdist tells 1.0
-                sdist = f"{start[:-1]}.tar.gz" if parts[1].replace(".", "").isdigit() else None
+                # of plain numbers only, and plain names: sdists may name their platform there
+                is_told_alike = "." not in name and parts[1].replace(".", "").isdigit()
+                sdist = f"{start[:-1]}.tar.gz" if is_told_alike else None
         yield version
 
 

@@ -202,22 +202,24 @@ ENDINGS += [".tar.gz", ".zip", ".win32.zip", ".egg", "-py3.11.egg"]
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["foo", "Foo", "bar", "con", "~x", "-", "foo-bar"]),
+            st.sampled_from(["foo", "Foo", "bar", "con", "~x", "-", "foo-bar", "foo.win32"]),
             st.sampled_from(VERSIONS),
             st.sampled_from(ENDINGS),
         ),
         min_size=2,
         max_size=8,
-    )
+    ),
+    st.sampled_from(["foo", "foo-win32"]),
 )
-@example([("foo", "1.0.win32", ENDINGS[0]), ("foo", "1.0.win32", ".tar.gz")])
-@example([("foo", "1.0", ENDINGS[0]), ("foo", "1.0", ".tar.gz"), ("foo", "1.1", ENDINGS[0])])
-@example([("con", "1.0", ENDINGS[0]), ("con", "1.1", ENDINGS[0])])
-@example([("foo", "", ENDINGS[0]), ("foo", "", ".tar.gz")])
-@example([("~x", "1.0", ENDINGS[0]), ("~x", "1.0", ".tar.gz")])
-def test_names_beside_each_other_are_read_as_if_each_was_judged(names):
+@example([("foo", "1.0.win32", ENDINGS[0]), ("foo", "1.0.win32", ".tar.gz")], "foo")
+@example([("foo", "1.0", ENDINGS[0]), ("foo", "1.0", ".tar.gz"), ("foo", "1.1", ENDINGS[0])], "foo")
+@example([("con", "1.0", ENDINGS[0]), ("con", "1.1", ENDINGS[0])], "foo")
+@example([("foo", "", ENDINGS[0]), ("foo", "", ".tar.gz")], "foo")
+@example([("~x", "1.0", ENDINGS[0]), ("~x", "1.0", ".tar.gz")], "foo")
+@example([("foo.win32", "1.0", ENDINGS[0]), ("foo.win32", "1.0", ".tar.gz")], "foo-win32")
+def test_names_beside_each_other_are_read_as_if_each_was_judged(names, project):
     entries = [listed(f"{name}-{version}{ending}") for name, version, ending in names]
-    same(json.dumps({"files": entries}).encode(), JSON)
+    same(json.dumps({"files": entries}).encode(), JSON, project=project)
 
 
 @pytest.mark.parametrize(
