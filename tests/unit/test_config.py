@@ -247,13 +247,14 @@ def test_pypi_is_named_without_its_address(toml: Callable[[str], Path]) -> None:
     assert by_table[-1] == load().settings.upstreams[0]
 
 
-@pytest.mark.parametrize("joint", [" ", ",", "; "])
+@pytest.mark.parametrize("joint", [" ", ",", "; ", ",,", " , "])
 @pytest.mark.parametrize(
     "urls",
     [
         ["https://a.example/simple", "pypi"],
         ["pypi", "https://a.example/simple"],
         ["https://a.example/simple", "pypi", "https://b.example/pypi"],
+        ["pypi", "https://a.example/simple", "https://b.example/simple"],
         ["https://u:secret,pypi,more@a.example/simple", "https://b.example/simple"],
     ],
 )

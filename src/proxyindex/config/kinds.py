@@ -24,7 +24,9 @@ from proxyindex.upstream.default import DEFAULT_NAME, default_index_url
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
 _URL = r"https?://"
-_BEFORE_URL = re.compile(rf"[\s,;]+(?={_URL}|{DEFAULT_NAME}(?:\s|$|[,;]\s*{_URL}))", re.IGNORECASE)
+_BEFORE_URL = re.compile(
+    rf"[\s,;]+(?={_URL}|{DEFAULT_NAME}(?:\Z|[\s,;]+(?:{_URL}|{DEFAULT_NAME}\b)))", re.IGNORECASE
+)
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?", re.ASCII
@@ -229,7 +231,7 @@ def _read_public_url(value: object) -> str:
 
 def _read_upstream_url(value: object) -> str:
     expected = "pypi, or an http(s) address of an index such as https://index.example/simple"
-    if _text(value, expected) == DEFAULT_NAME:
+    if _text(value, expected).lower() == DEFAULT_NAME:
         return default_index_url()
     return split_url(value, expected).geturl().rstrip("/")
 
