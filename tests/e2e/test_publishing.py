@@ -265,3 +265,12 @@ def test_a_dry_run_changes_nothing_on_another_machine(
 ) -> None:
     assert to_remote(dist, "--pages", "--dry-run").stdout.count("would be published: ") == 3
     assert list(remote.iterdir()) == []
+
+
+def test_a_folder_for_temporary_files_may_have_a_long_name(
+    dist: Path, to_remote: Publish, workbench: Workbench, tmp_path: Path
+) -> None:
+    long = tmp_path / ("t" * 100)  # too long for the socket of a shared connection
+    long.mkdir()
+    workbench.env["TMPDIR"] = str(long)
+    assert to_remote(dist, "--dry-run").stdout.count("would be published: ") == 3

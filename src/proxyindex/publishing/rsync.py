@@ -28,6 +28,7 @@ _REMOTE = re.compile(
 )
 _LISTED = re.compile(r"([0-9]+) ([0-9]{4}/[0-9]{2}/[0-9]{2}-[0-9]{2}:[0-9]{2}:[0-9]{2}) (.+)")
 _PROGRESS = re.compile(r"\s*([0-9]+)\s+[0-9]+%")
+_LONGEST_SOCKET = 85  # bytes of a path: systems take 103 to 107, and ssh adds 17 of its own
 _SILENCE_SECONDS = 120  # of the other side, after which rsync gives up
 _SOME_ARE_MISSING = 23  # what is to be read does not exist, or not all of it could be transferred
 _SAID = 600  # characters of what rsync says
@@ -64,7 +65,7 @@ class Remote:
         if (program := shutil.which("rsync")) is None:
             raise PublishError("rsync is not installed on this machine; it does the transfer.")
         self.shown = shown
-        self._control = control / "c"  # short: paths of sockets have 104 characters at most
+        self._control = control / "c"
         self._ssh = [*_words(ssh), *_shared(ssh, self._control)]
         self._host = match["host"]
         self._base = f"{match['host']}:{match['path'].rstrip('/') or '/'}"
@@ -187,8 +188,11 @@ def _words(ssh: str) -> list[str]:
 
 
 def _shared(ssh: str, path: Path) -> list[str]:
-    """What has OpenSSH use one connection for all: each costs a second, and maybe a pass phrase."""
-    if os.path.basename(_words(ssh)[0]) != "ssh":
+    """What has OpenSSH use one connection for all: each costs a second, and maybe a pass phrase.
+
+    Not where the folder for temporary files has too long a name for a socket.
+    """
+    if os.path.basename(_words(ssh)[0]) != "ssh" or len(os.fsencode(path)) > _LONGEST_SOCKET:
         return []
     return ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}", "-o", "ControlPersist=60"]
 
