@@ -131,7 +131,7 @@ def setup(log_format: Literal["text", "json"], level: str, audit_log: Path | Non
     audit.logger.propagate = audit_log is None
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # its start and stop messages repeat ours, and requests that it warns of have an access line
+    # its start and stop messages repeat ours, and requests that are refused have an access line
     uvicorn_level = logging.INFO if level == "debug" else logging.ERROR
     logging.getLogger("uvicorn.error").setLevel(uvicorn_level)
 

@@ -49,7 +49,11 @@ class ProxyIndex:
         self.cache_dir = workdir / "cache"
         self.wrapper: list[str] = []  # a command that runs its arguments: strace, for instance
         # tests count what upstream is asked; what is asked ahead has tests of its own
-        self.env = environment(workdir / "home", {"PROXYINDEX_LOOK_AHEAD": "false", **(env or {})})
+        private = {
+            "PROXYINDEX_LOOK_AHEAD": "false",
+            "TMPDIR": str(workdir),
+        }  # killed, it leaves things
+        self.env = environment(workdir / "home", {**private, **(env or {})})
         self.url = ""
         self._log = workdir / "proxyindex.log"
         self._process: subprocess.Popen[bytes] | None = None
