@@ -3,6 +3,7 @@
 Shared by all rooms that do I/O themselves. All of it blocks.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -42,6 +43,11 @@ def sha256_at(path: Path) -> str | None:
             return sha256_of(source)
     except OSError:
         return None
+
+
+def is_passing(problem: OSError) -> bool:
+    """Whether it is the process that lacks something, and nothing is known of the file."""
+    return problem.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def signature(path: Path | str) -> Signature | None:

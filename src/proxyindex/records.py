@@ -7,6 +7,7 @@ replaced, its record comes first, and says what is noted of the bytes before as 
 
 from __future__ import annotations
 
+import errno
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,12 +74,19 @@ def encode(record: Record) -> bytes:
 
 
 def read(path: Path) -> Record | None:
-    """The record in the file `path`; `None`, and a line in the log, if that is no record."""
+    """The record in the file `path`; `None`, and a line in the log, if that is no record.
+
+    Raises `OSError` if it cannot be read: a yank must not be forgotten by that.
+    """
     try:
         with open(path, "rb", opener=no_link) as source:
             body = source.read(MAX_RECORD + 1)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as problem:
+        if problem.errno in {errno.ELOOP, errno.EISDIR, errno.ENOTDIR}:
+            return None  # a link, or no file
+        raise
     record = decode(body) if len(body) <= MAX_RECORD else None
     if record is None:
         log.warning("ignoring the record %r: it is damaged", str(path))

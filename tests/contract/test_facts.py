@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from proxyindex.errors import StoreError
 from proxyindex.store.facts import NO_METADATA, Fact, Facts
 from proxyindex.store.seal import sealed
+from tests.support.limits import no_descriptors
 from tests.support.stores import child, finish
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -34,6 +36,14 @@ def test_what_was_learned_is_read(facts: Facts) -> None:
     assert facts.projects("up") == ["demo"]
 
 
+def test_what_cannot_be_read_now_is_not_taken_for_nothing(facts: Facts) -> None:
+    fact = Fact("https://files.example/x", A, 7)
+    facts.learn("up", "demo", WHEEL, fact)
+    with no_descriptors(), pytest.raises(StoreError):
+        facts.read("up", "demo")
+    assert facts.read("up", "demo") == {WHEEL: fact}
+
+
 def test_first_bytes_win_and_later_metadata_does(facts: Facts) -> None:
     facts.learn("up", "demo", WHEEL, Fact("https://one.example/", A, 7))
     facts.learn("up", "demo", WHEEL, Fact("https://two.example/", B, 8, C))
@@ -43,12 +53,12 @@ def test_first_bytes_win_and_later_metadata_does(facts: Facts) -> None:
 
 def test_nothing_new_writes_nothing(facts: Facts) -> None:
     facts.learn("up", "demo", WHEEL, Fact(sha256=A))
-    before = facts.signature("up", "demo")
+    before = facts.signatures("up", "demo")[0]
     facts.learn("up", "demo", WHEEL, Fact(sha256=A))
     facts.learn("up", "demo", WHEEL, Fact(sha256=B))
-    assert facts.signature("up", "demo") == before
+    assert facts.signatures("up", "demo")[0] == before
     facts.learn("up", "demo", WHEEL, Fact(size=1))
-    assert facts.signature("up", "demo") != before
+    assert facts.signatures("up", "demo")[0] != before
 
 
 def test_what_may_wait_leaves_the_signature_and_is_read_with_the_rest(facts: Facts) -> None:
@@ -57,7 +67,7 @@ def test_what_may_wait_leaves_the_signature_and_is_read_with_the_rest(facts: Fac
     facts.learn("up", "demo", WHEEL, Fact(metadata=B), may_wait=True)
     facts.learn("up", "new", WHEEL, Fact(metadata=C), may_wait=True)
     now, later = facts.signatures("up", "demo")
-    assert now == before[0] == facts.signature("up", "demo")
+    assert now == before[0] == facts.signatures("up", "demo")[0]
     assert later != before[1]
     assert facts.read("up", "demo")[WHEEL] == Fact(sha256=A, metadata=B)
     assert facts.projects("up") == ["demo", "new"]
@@ -83,7 +93,7 @@ def test_removing_forgets_the_pin_of_first_bytes(facts: Facts) -> None:
     facts.learn("up", "demo", WHEEL, Fact(sha256=A))
     assert facts.remove("up", "demo")
     assert not facts.remove("up", "demo")
-    assert facts.signature("up", "demo") is None
+    assert facts.signatures("up", "demo")[0] is None
     facts.learn("up", "demo", WHEEL, Fact(sha256=B))
     assert facts.read("up", "demo")[WHEEL].sha256 == B
 

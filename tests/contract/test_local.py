@@ -19,9 +19,11 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import LocalOrigin, ProjectPage
+from proxyindex.records import Record, encode, record_path
 from proxyindex.repository.base import Repository
 from proxyindex.repository.examine import Examiner, FileChanging, derive, sight
 from proxyindex.repository.local import Local
+from proxyindex.repository.recorded import Records
 from proxyindex.repository.scan import FolderUnavailable, Scanner
 from proxyindex.store.derived import DerivedNotes
 from proxyindex.store.index import Notes
@@ -37,6 +39,7 @@ from tests.support.builders import (
     sdist_name,
     wheel_name,
 )
+from tests.support.limits import no_descriptors
 
 HOUR = 3600 * 10**9
 
@@ -563,3 +566,15 @@ async def test_names_of_requests_never_become_paths(tmp_path: Path) -> None:
     for name in ("../secret", "/etc", "..", ".", "", "demo/../../secret"):
         with pytest.raises(ProjectNotFound):
             await page(repository, name)
+
+
+def test_a_record_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) -> None:
+    wheel = put_wheel(tmp_path, "demo")
+    now = datetime.now(UTC)
+    record = Record(sha256="0" * 64, size=1, upload_time=now, yanked="it deletes files")
+    record_path(wheel).write_bytes(encode(record))
+    seen = sight(Scanner([tmp_path]).scan().projects[NormalizedName("demo")])
+    records = Records(clock=later)
+    with no_descriptors(), pytest.raises(FolderUnavailable):
+        records.read(seen)
+    assert records.read(seen) == [record]

@@ -17,6 +17,7 @@ from proxyindex.errors import (
     LoopDetected,
     ProjectNotFound,
     ProxyindexError,
+    StoreError,
     UpstreamInvalid,
     UpstreamUnavailable,
 )
@@ -27,6 +28,7 @@ from proxyindex.repository.kept import Kept
 from proxyindex.store import upkeep
 from proxyindex.store.holdings import NothingHeld
 from tests.support.hermetic import until
+from tests.support.limits import no_descriptors, no_room
 from tests.support.mirrors import Clock, Source, Workplace, answer, workplace
 from tests.support.stores import opened
 
@@ -375,6 +377,36 @@ async def test_304_for_a_page_evicted_meanwhile_is_good_for_now(tmp_path: Path) 
         await ask(pages)
         assert "if-none-match" not in place.source.asked[-1].headers
         assert place.cache.pages.read("up-1", "demo") is not None, "and stored again with the next"
+
+
+async def test_304_for_a_page_that_the_disk_did_not_take_leaves_the_one_there(
+    tmp_path: Path,
+) -> None:
+    async with workplace(tmp_path, Source(etagged())) as place:
+        pages = kept(place)
+        await ask(pages)
+        place.clock.now += 1000
+        place.source.reply = etagged('"2"', b"two")
+        with no_room():
+            assert await ask(pages) == ("two", Outcome.FETCHED)
+        place.clock.now += 1000
+        assert await ask(pages) == ("two", Outcome.FETCHED)
+        assert place.source.asked[-1].headers["if-none-match"] == '"2"'
+        stored = place.cache.pages.read("up-1", "demo")
+        assert stored is not None, "or nobody has a page when the upstream is down"
+        assert (stored.head.etag, stored.body) in {('"1"', b"one"), ('"2"', b"two")}
+
+
+async def test_a_page_that_cannot_be_read_now_is_not_taken_for_missing(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(etagged())) as place:
+        await ask(kept(place))
+        pages = kept(place)  # of another process
+        place.clock.now += 1000
+        place.source.reply = etagged('"2"', b"two")
+        with no_descriptors(), pytest.raises(StoreError):
+            await ask(pages)
+        assert place.source.count == 1
+        assert await ask(pages) == ("two", Outcome.FETCHED)
 
 
 async def test_without_validators_the_body_tells_whether_it_changed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, ProjectPage, Status, UpstreamOrigin
 from proxyindex.repository.kept import Kept
 from proxyindex.repository.trust import shrinkage
-from proxyindex.store.doubts import Doubts
+from proxyindex.store.doubts import Doubts, instant
 from tests.support.mirrors import Clock, Source, Workplace, answer, workplace
 
 DAY = 86_400.0
@@ -274,3 +274,10 @@ async def test_a_project_that_comes_back_ends_the_doubt_of_its_absence(tmp_path:
             assert await ask(place, pages, DAY - 1000) == (4, Outcome.STALE)
             source.reply = lambda request: answer(200, FULL)
             assert await ask(place, pages) == (4, Outcome.FETCHED)
+
+
+def test_a_note_that_is_no_time_is_none() -> None:
+    assert [instant(noted) for noted in (None, b"", b"soon", b"\xff", b"5.5")] == [
+        *[None] * 4,
+        5.5,
+    ]

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import bcrypt
@@ -22,6 +23,7 @@ from proxyindex.users.followed import AccountsError, Followed
 from proxyindex.users.hashes import PasswordHashes
 from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import PREFIX, TokenFile, is_token
+from tests.support.limits import no_descriptors
 
 PASSWORD = "pässwörd with blanks"
 
@@ -180,6 +182,14 @@ def test_a_broken_file_lets_nobody_in_and_is_told_once(
     assert not file.verify("alice", "one")[0]
     assert not file.verify("alice", "one")[0]
     assert len(caplog.records) == 1
+
+
+def test_a_file_that_cannot_be_read_now_is_read_again(users: Path) -> None:
+    settled = time.time_ns() + 10**12
+    file = Followed(users, bytes, broken=b"nobody", clock=lambda: settled)
+    with no_descriptors():
+        assert file.now()[1] == b"nobody"
+    assert file.now()[1] == users.read_bytes()
 
 
 def test_users_are_added_changed_and_removed_and_the_rest_stays(users: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,7 +15,7 @@ from proxyindex.events import Events
 from proxyindex.freshness import Freshness, FreshnessRules, allowed_lifetime, freshness
 from proxyindex.repository.copies import THREAD_SIZE, Copies, Copy
 from proxyindex.repository.trust import Disbelieved, Trust
-from proxyindex.store.doubts import Doubts
+from proxyindex.store.doubts import Doubts, instant
 from proxyindex.store.index import Notes
 from proxyindex.store.locks import Locks
 from proxyindex.store.pages import PageHead, PageStore, absent_note
@@ -115,7 +116,7 @@ class Asking(Generic[T]):
         """When upstream said that there is no such document (seconds since the epoch)."""
         note = absent_note(self._id, key)
         noted = await self._stores.worker.run(self._stores.notes.recall, note)
-        return None if noted is None else float(noted)
+        return instant(noted)
 
     async def ask(
         self,
@@ -177,10 +178,12 @@ class Asking(Generic[T]):
 
     async def _renew(self, key: str, copy: Copy[T], lifetime: float | None) -> T:
         head = copy.head.renewed(self._clock(), lifetime)
-        stored = await anyio.to_thread.run_sync(self._stores.pages.read, self._id, key)
-        if stored is not None:
+        stored = None
+        with suppress(StoreError):
+            stored = await anyio.to_thread.run_sync(self._stores.pages.read, self._id, key)
+        if stored is not None and stored.head.digest == copy.head.digest:
             await self._write(key, head, stored.body, copy.document)
-        else:  # evicted or damaged meanwhile: good for now, asked for again next time
+        else:  # evicted, damaged, or not taken by the disk: good for now, asked for again next time
             self._copies.remember(key, Copy(None, head, copy.document))
         return copy.document
 

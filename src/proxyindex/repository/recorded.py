@@ -11,6 +11,7 @@ from proxyindex.disk import is_settled
 from proxyindex.memo import Memo
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import MEMO_SIZE, Derived, Sighting
+from proxyindex.repository.scan import FolderUnavailable
 
 
 class Records:
@@ -26,7 +27,7 @@ class Records:
         self._guard = threading.Lock()
 
     def read(self, sightings: Sequence[Sighting]) -> list[Record | None]:
-        """The record of each. Blocks."""
+        """The record of each. Blocks. Raises `FolderUnavailable`."""
         return [self._record(s) if s.record else None for s in sightings]
 
     def is_settled(self, sighting: Sighting) -> bool:
@@ -41,7 +42,11 @@ class Records:
             if key in self._memo:
                 return self._memo.get(key)
         is_settled = self.is_settled(sighting)  # asked before reading
-        record = records.read(record_path(sighting.found.path))
+        path = record_path(sighting.found.path)
+        try:
+            record = records.read(path)
+        except OSError as problem:
+            raise FolderUnavailable(str(path), problem.strerror or str(problem)) from problem
         if is_settled:
             with self._guard:
                 self._memo.put(key, record)

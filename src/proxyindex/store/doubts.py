@@ -18,11 +18,7 @@ class Doubts:
 
     def since(self, upstream: str, key: str) -> float | None:
         """When it began; `None` where there is none."""
-        noted = self._notes.recall(_note(upstream, key))
-        try:
-            return None if noted is None else float(noted)
-        except ValueError:  # none of ours
-            return None
+        return instant(self._notes.recall(_note(upstream, key)))
 
     def begin(self, upstream: str, key: str, now: float) -> None:
         self._notes.remember(_note(upstream, key), str(now).encode(), _NOTE_SECONDS)
@@ -34,6 +30,14 @@ class Doubts:
         """Make it so old that the next answer is believed; whether that could be noted."""
         self.begin(upstream, key, 0.0)
         return self.since(upstream, key) == 0.0
+
+
+def instant(noted: bytes | None) -> float | None:
+    """What is noted as seconds since the epoch; `None` for what is no note of ours."""
+    try:
+        return None if noted is None else float(noted)
+    except ValueError:
+        return None
 
 
 def _note(upstream: str, key: str) -> str:

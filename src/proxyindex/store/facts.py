@@ -75,10 +75,6 @@ class Facts:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def signature(self, upstream: str, project: str) -> Signature | None:
-        """Changes whenever a fact is added that the page must tell at once; one `stat`."""
-        return disk.signature(self.path(upstream, project))
-
     def signatures(self, upstream: str, project: str) -> tuple[Signature | None, Signature | None]:
         """Those of both files: of what the page must tell at once, and of what it may tell later.
 
@@ -88,7 +84,7 @@ class Facts:
         return now, later
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
-        """Facts by file name; broken lines are skipped."""
+        """Facts by file name; broken lines are skipped. Raises `StoreError`."""
         facts: dict[str, Fact] = {}
         for _, _, line in self._lines(upstream, project):
             if (parsed := _parse(line)) and parsed[0] != _QUARANTINED:
@@ -190,8 +186,10 @@ class Facts:
             try:
                 with open(path, "rb") as stream:
                     texts = stream.read(_MAX_FILE).split(b"\n")
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as problem:  # not as if nothing was known: pins would be lost
+                raise StoreError("read what it has learned", problem) from problem
             offset = 0
             for text in texts:
                 yield Line(path, offset, text)

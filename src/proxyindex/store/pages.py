@@ -18,6 +18,7 @@ from typing import Any
 
 from proxyindex import disk
 from proxyindex.disk import Signature
+from proxyindex.errors import StoreError
 from proxyindex.store.budget import Budgeted
 from proxyindex.store.seal import sealed, unsealed
 
@@ -75,12 +76,19 @@ class PageStore(Budgeted):
         return disk.signature(self.path(upstream, key))
 
     def read(self, upstream: str, key: str) -> StoredPage | None:
-        """The stored page; a missing or broken one is `None`."""
+        """The stored page; a missing or broken one is `None`.
+
+        Raises `StoreError` if it cannot be told now: what replaces a page is compared to it.
+        """
         try:
             with open(self.path(upstream, key), "rb") as stream:
                 head = _parse_head(stream.readline(_MAX_HEAD))
                 body = stream.read()
-        except (OSError, ValueError, TypeError, RecursionError):
+        except OSError as problem:
+            if disk.is_passing(problem):
+                raise StoreError("read a page", problem) from problem
+            return None
+        except (ValueError, TypeError, RecursionError):
             return None
         if len(body) != head.length or hashlib.sha256(body).hexdigest() != head.digest:
             log.warning("stored page %s of %s is damaged: ignored", key, upstream)

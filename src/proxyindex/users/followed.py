@@ -73,6 +73,8 @@ class Followed(Generic[T]):
             if found is not None and found != self._told:
                 self._told = found
                 log.error("nobody of %s is let in: %s", self.path, problem)
+            if isinstance(problem, OSError):
+                found = _UNSETTLED  # the next look may succeed, and the file be the same
         is_settled = found is None or disk.is_settled(found, looked_ns)
         self._read = (found if is_settled else _UNSETTLED), said
         return self._read
