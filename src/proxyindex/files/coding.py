@@ -43,14 +43,14 @@ async def identity(
             yield chunk
         return
     coding = reply.headers["content-encoding"].strip().lower()
-    with _spool(spool) as raw:
+    with scratch(spool) as raw:
         digest, size = hashlib.sha256(), 0
         async for chunk in reply.raw():
             size += len(chunk)
             if size > limit:
                 raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
             digest.update(chunk)
-            await anyio.to_thread.run_sync(_write, raw, chunk)
+            await anyio.to_thread.run_sync(write, raw, chunk)
         raw.seek(0)
         if file.sha256 == digest.hexdigest() or (file.sha256 is None and file.size == size):
             pieces = _plain(raw)
@@ -71,8 +71,11 @@ async def small(reply: Reply, file: File, *, upstream: str, spool: Path, limit: 
     return bytes(body)
 
 
-def _spool(folder: Path | None) -> BinaryIO:
-    """A file without a name."""
+def scratch(folder: Path | None) -> BinaryIO:
+    """A file without a name, in the system's own folder for such files if `None`.
+
+    Raises `StoreError`.
+    """
     try:
         if folder is not None:
             disk.make_folder(folder)
@@ -81,7 +84,8 @@ def _spool(folder: Path | None) -> BinaryIO:
         raise StoreError("unpack a file", problem) from problem
 
 
-def _write(raw: BinaryIO, chunk: bytes) -> None:
+def write(raw: BinaryIO, chunk: bytes) -> None:
+    """All of it. Raises `StoreError`."""
     view = memoryview(chunk)
     try:
         while view:

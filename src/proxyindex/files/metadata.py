@@ -8,7 +8,6 @@ verified, kept as a blob, and its digest advertised from then on.
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -21,7 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone, NotHeld, RangesIgnored, StoreError, UpstreamError
-from proxyindex.files.coding import small
+from proxyindex.files.coding import scratch, small, write
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
@@ -80,7 +79,8 @@ class MetadataFinder:
                 try:
                     found = await way(wheel, upstream)
                 except InvalidArchive as problem:
-                    self._shop.learn(wheel, Fact(metadata=NO_METADATA))
+                    lacking = Fact(metadata=NO_METADATA)
+                    await anyio.to_thread.run_sync(self._shop.learn, wheel, lacking)
                     log.warning("no core metadata: %s", problem)
                     raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
                 if found is not None:
@@ -181,10 +181,10 @@ class MetadataFinder:
 
     async def _from_passing_wheel(self, wheel: File, upstream: Upstream) -> bytes:
         """Where the cache does not keep the wheel: from a file that nobody else sees."""
-        with tempfile.TemporaryFile() as archive:
+        with scratch(None) as archive:
             async with aclosing(pass_through(wheel, upstream, self._shop, 0, None)) as chunks:
                 async for chunk in chunks:
-                    await anyio.to_thread.run_sync(archive.write, chunk)
+                    await anyio.to_thread.run_sync(write, archive, chunk)
             return await anyio.to_thread.run_sync(read_metadata, archive, wheel.filename)
 
     def _held(self, wheel: File) -> bytes | None:

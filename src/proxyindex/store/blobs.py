@@ -107,7 +107,10 @@ class BlobStore(Budgeted):
         if blob is None:
             return None
         with os.fdopen(blob.fd, "rb") as stream:
-            data = stream.read(limit + 1) if blob.size <= limit else b""
+            try:
+                data = stream.read(limit + 1) if blob.size <= limit else b""
+            except OSError:  # a disk that fails is damage, too
+                return None
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def has(self, sha256: str) -> bool:
