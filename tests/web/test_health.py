@@ -1,7 +1,17 @@
 """Alive, ready, counted."""
 
 import shutil
+import threading
+from pathlib import Path
+from types import SimpleNamespace
 
+import anyio
+import pytest
+from starlette.requests import Request
+
+from proxyindex.metrics import Metrics
+from proxyindex.repository.looking import Looker
+from proxyindex.web import health
 from tests.support.pages import wheel_spec
 from tests.web.conftest import House
 
@@ -54,3 +64,21 @@ async def test_a_loop_is_refused_before_anything_is_asked(house: House) -> None:
     via = house.router.calls.last.request.headers["via"]
     reply = await client.get("/simple/demo/", headers={"via": via})
     assert reply.status_code == 508
+
+
+async def test_a_folder_that_hangs_is_told_and_holds_nothing_else_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(health, "is_changeable", lambda folder: over.wait(20))
+    state = health.Health(tmp_path, [tmp_path], [tmp_path], Metrics(), Looker("here", 0.05))
+    request = Request({"type": "http", "state": {"house": SimpleNamespace(health=state)}})
+    others = anyio.to_thread.current_default_thread_limiter()
+    try:
+        for _ in range(3):
+            reply = await health.ready(request)
+            assert reply.status_code == 503
+            assert reply.body == b"A package folder does not answer.\n"
+        assert others.borrowed_tokens == 0
+    finally:
+        over.set()

@@ -40,26 +40,29 @@ class Health:
     metrics: Exposition
     looker: Looker
 
-    def problems(self) -> list[str]:
-        """What keeps this server from serving; no paths, for anybody may ask."""
-        return [
+    def of_folders(self) -> tuple[list[str], list[str]]:
+        """What keeps this server from serving, and what makes it serve worse than it could; no
+        paths, for anybody may ask. For a thread that may hang."""
+        numbered = list(enumerate(self.folders, start=1))
+        problems = [
             f"Package folder {number} cannot be read."
-            for number, folder in enumerate(self.folders, start=1)
+            for number, folder in numbered
             if not os.access(folder, os.R_OK | os.X_OK)
         ]
-
-    def complaints(self) -> list[str]:
-        """What makes it serve worse than it could; no paths either."""
-        closed = [
+        complaints = [
             f"Package folder {number} cannot be written, so uploads to it are refused."
-            for number, folder in enumerate(self.folders, start=1)
+            for number, folder in numbered
             if folder in self.changed and not is_changeable(folder)
         ]
+        return problems, complaints
+
+    def of_cache(self) -> list[str]:
+        """What makes it serve worse than it could."""
         try:
             disk.try_writing(self.cache)
         except OSError as problem:
-            return [*closed, f"The cache cannot be written: {problem.strerror}."]
-        return closed
+            return [f"The cache cannot be written: {problem.strerror}."]
+        return []
 
 
 async def health(request: Request) -> Response:
@@ -73,10 +76,10 @@ async def ready(request: Request) -> Response:
     exchange_of(request.scope).kind = "health"
     state = request.state.house.health
     try:
-        problems = await state.looker.run(state.problems)
+        problems, complaints = await state.looker.run(state.of_folders)
     except FolderUnavailable:
-        problems = ["A package folder does not answer."]
-    complaints = await anyio.to_thread.run_sync(state.complaints)
+        problems, complaints = ["A package folder does not answer."], []
+    complaints += await anyio.to_thread.run_sync(state.of_cache)
     text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
     return PlainTextResponse(text + "\n", 503 if problems else 200, _NO_STORE)
 
