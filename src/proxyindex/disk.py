@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def sha256_at(path: Path) -> str | None:
         with open(path, "rb", opener=no_link) as source:
             return sha256_of(source)
     except OSError:
+        return None
+
+
+def time_of(mtime_ns: int) -> datetime | None:
+    """A file's time; `None` for one before year 1 or after 9999, which any file may have."""
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
         return None
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -577,3 +580,20 @@ async def test_metadata_of_a_damaged_wheel_is_asked_for_by_those_only_who_may(
     asked = len(house.router.calls)
     assert (await client.get(URL + ".metadata")).status_code in {404, 503}
     assert len(house.router.calls) == asked
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system with such times")
+async def test_an_own_file_of_a_time_that_cannot_be_told_is_served_and_yanked(house: House) -> None:
+    shutil.rmtree(house.folder)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        house.folder.symlink_to(elsewhere)
+        wheel = put_wheel(house.folder, "demo")
+        os.utime(wheel, (3e11, 3e11))  # in the year 11476
+        client = await house.client(upload=("*",), yank=("*",))
+        open_before = len(os.listdir("/proc/self/fd"))
+        reply = await client.get(f"/simple/demo/{wheel.name}")
+        assert (reply.status_code, reply.content) == (200, wheel.read_bytes())
+        assert "last-modified" not in reply.headers
+        assert len(os.listdir("/proc/self/fd")) <= open_before + 1, "one may be remembered"
+        reply = await client.post("/api/projects/demo/1.0/yank")
+        assert reply.status_code == 200, reply.text

@@ -5,7 +5,6 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -234,7 +233,7 @@ def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
         fd,
         found.st_size,
         sha256=file.sha256,
-        modified=datetime.fromtimestamp(found.st_mtime, UTC),
+        modified=disk.time_of(found.st_mtime_ns),
         is_immutable=file.sha256 is not None and not _is_volatile(file),
     )
     return content, disk.signature_of(found)

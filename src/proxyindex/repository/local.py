@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import anyio
 from packaging.utils import NormalizedName
 
-from proxyindex.disk import is_settled
+from proxyindex.disk import is_settled, time_of
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
 from proxyindex.memo import Memo
@@ -152,7 +151,7 @@ class Local:
             hashes={"sha256": derived.sha256},
             version=found.version,
             size=sighting.size,
-            upload_time=record.upload_time if record else _time(sighting.mtime_ns),
+            upload_time=record.upload_time if record else time_of(sighting.mtime_ns),
             requires_python=derived.requires_python,
             yanked=record.yanked if record else None,
             core_metadata={"sha256": derived.metadata_sha256} if derived.metadata_sha256 else None,
@@ -199,10 +198,3 @@ def _speak_for(
         ground.holds_once()
     else:
         ground.rests_on(*seen)
-
-
-def _time(mtime_ns: int) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(mtime_ns / 1e9, UTC)
-    except (ValueError, OverflowError, OSError):  # a date before year 1 or after 9999
-        return None

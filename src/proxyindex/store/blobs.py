@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Blob:
     sha256: str
     fd: int
     size: int
-    modified: datetime
+    modified: datetime | None
     signature: Signature
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class BlobStore(Budgeted):
             log.warning("stored blob %s has %d bytes, not %d: ignored", sha256, stat.st_size, size)
             return None
         self.touch(sha256, stat.st_size)
-        modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+        modified = disk.time_of(stat.st_mtime_ns)
         return Blob(sha256, fd, stat.st_size, modified, disk.signature_of(stat))
 
     def is_proven(self, blob: Blob) -> bool:

@@ -8,6 +8,7 @@ Raise `ProjectNotFound`, `ReleaseNotFound` and `FileNotOnPage` for what is not t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -85,11 +86,10 @@ def note_of(file: File, path: Path) -> Record:
     if record is not None and (told := record.about(file.sha256)) is not None:
         return told
     assert file.sha256 is not None
-    assert file.upload_time is not None
     return Record(
         sha256=file.sha256,
         size=file.size or 0,
-        upload_time=file.upload_time,
+        upload_time=file.upload_time or datetime.now(UTC),  # its own is none that can be told
         requires_python=file.requires_python,
         core_metadata=(file.core_metadata or {}).get("sha256"),
     )
