@@ -91,7 +91,6 @@ class Houses:
                         await house.idle()
                         waiting.cancel_scope.cancel()
                 finally:
-                    house.express.close()
                     is_left = self._is_closing.is_set() or house is not self.current
                     if house is not self.current:
                         self._houses.remove(house)
