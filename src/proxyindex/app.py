@@ -291,9 +291,9 @@ async def _keep_house(site: Site, open_now: Houses) -> None:
     for chore in chores:
         try:
             await chore()
+            open_now.express.sweep()
         except Exception:  # let loose, it would end every download, too
             log.exception("keeping the cache in order failed")
-        open_now.express.sweep()
         await anyio.sleep(_TRIM_SECONDS)
 
 

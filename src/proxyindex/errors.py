@@ -17,9 +17,11 @@
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
+    │  │  ├─ RangesIgnored       a part of a file was asked for, and something else came
     │  │  └─ LoopDetected        508; the upstream chain leads back to this server
     │  └─ DigestMismatch         502 before the body; an aborted connection after
     ├─ FileUnreadable            503; an own file that is being changed or may not be read
+    │  └─ FileReplaced           it is not what was listed any more
     └─ StoreError                503 on writing; on reading it is a miss
 
 Errors of one room only (`InvalidPage`, `StartError`, …) are defined there. Constructors take
@@ -40,7 +42,8 @@ class ConfigError(ProxyindexError):
 
 
 class NotFound(ProxyindexError):
-    """The sources said that it does not exist; never "could not find out"."""
+    """The sources said that it does not exist, or (`NotHeld`) one may not be asked for this client.
+    Never that one was asked and could not tell."""
 
 
 class ProjectNotFound(NotFound):

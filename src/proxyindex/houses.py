@@ -79,19 +79,25 @@ class Houses:
             gc.collect()
 
     async def _live_in(self, settings: Settings, task_status: TaskStatus[None]) -> None:
-        async with self._open(settings) as house:
-            self._houses.append(house)
-            task_status.started()
-            try:
-                async with anyio.create_task_group() as waiting:
-                    waiting.start_soon(self._leave, waiting.cancel_scope)
-                    await house.empty()
-                    await house.idle()
-                    waiting.cancel_scope.cancel()
-            finally:
-                house.express.close()
-                if house is not self.current:
-                    self._houses.remove(house)
+        is_left = False
+        try:
+            async with self._open(settings) as house:
+                self._houses.append(house)
+                task_status.started()
+                try:
+                    async with anyio.create_task_group() as waiting:
+                        waiting.start_soon(self._leave, waiting.cancel_scope)
+                        await house.empty()
+                        await house.idle()
+                        waiting.cancel_scope.cancel()
+                finally:
+                    is_left = self._is_closing.is_set() or house is not self.current
+                    if house is not self.current:
+                        self._houses.remove(house)
+        except Exception:
+            if not is_left:  # it did not open, or is the one that has to serve and cannot
+                raise
+            log.exception("leaving a house failed")  # let loose, it would end the others, too
 
     async def _leave(self, scope: anyio.CancelScope) -> None:
         await self._is_closing.wait()

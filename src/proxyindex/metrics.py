@@ -12,9 +12,10 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from proxyindex.inquiry import Outcome
+from proxyindex.web.accesslog import Kind
 
 if TYPE_CHECKING:
     from prometheus_client import Histogram
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-KINDS = frozenset({"page", "file", "metadata", "list", "health", "upload", "change", "other"})
+KINDS: frozenset[str] = frozenset(get_args(Kind))
 OUTCOMES = frozenset(
     {*(outcome.value for outcome in Outcome)}
     | {"denied", "missing", "redirected", "refused", "failed", "done", "-"}

@@ -547,6 +547,16 @@ async def test_twelve_thousand_files_are_fine(tmp_path: Path, place: str) -> Non
     assert await files(repository, "p7") == []
 
 
+async def test_pages_of_many_projects_are_remembered(tmp_path: Path) -> None:
+    projects = [f"demo{number}" for number in range(300)]
+    for project in projects:
+        put(tmp_path, f"{project}-1.0.tar.bz2", b"x")
+    repository = local(tmp_path, clock=later)
+    first = [await page(repository, project) for project in projects]
+    again = [await page(repository, project) for project in projects]
+    assert list(map(id, again)) == list(map(id, first))
+
+
 async def test_a_time_that_no_calendar_knows_is_left_out(tmp_path: Path) -> None:
     path = put_wheel(tmp_path)
     try:

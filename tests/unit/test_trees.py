@@ -269,5 +269,27 @@ def test_the_policy_of_each_base_on_the_way_judges_what_comes_from_it() -> None:
     assert world.answer("a", "acme-x") == ["u"]
 
 
+class Still(Source):
+    """Gives the same page each time."""
+
+    page: ProjectPage | None = None
+
+    async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+        if self.page is None:
+            self.page = await super().project(name, inquiry)
+        return self.page
+
+
+@pytest.mark.parametrize("routes", [(), (Route("torch", "u"),)], ids=["plain", "routed"])
+async def test_pages_joined_of_the_same_pages_are_the_same_page(routes: tuple[Route, ...]) -> None:
+    index = IndexSettings("a", upstreams=("u", "v"), routes=routes, merge=("six",))
+    world = World((index,), {}, _remote("six"))
+    still = {name: Still(name, frozenset({"six"})) for name in UPSTREAMS}
+    tree = Trees(world.settings, {}, still).tree(index)
+    first, second = [await tree.whole.project(NormalizedName("six"), Inquiry()) for _ in range(2)]
+    assert sorted(file.version or "" for file in first.files) == ["u", "v"]
+    assert first is second
+
+
 def _remote(*names: str) -> dict[str, frozenset[str]]:
     return {"u": frozenset(names), "v": frozenset()}

@@ -220,7 +220,6 @@ async def test_another_scheme_or_port_is_the_upstream_itself(target: str, told: 
         (httpx.ReadError("x"), UpstreamUnavailable, "broke the connection"),
         (httpx.RemoteProtocolError("x"), UpstreamUnavailable, "broke the connection"),
         (ssl.SSLError("alert certificate required"), UpstreamUnavailable, "broke the connection"),
-        (httpx.DecodingError("x"), UpstreamInvalid, "broken encoding"),
         (httpx.UnsupportedProtocol("x"), UpstreamInvalid, "unusable link"),
         (httpx.InvalidURL("x"), UpstreamInvalid, "unusable link"),
     ],

@@ -20,7 +20,7 @@ from proxyindex.settings import PolicySettings
 Layer = Mapping[str, Given]
 
 _LARGEST_FILE = 1024 * 1024
-_CREDENTIAL = re.compile(r"PROXYINDEX_UPSTREAM_[A-Z0-9_]+_(USERNAME|PASSWORD)", re.ASCII)
+CREDENTIAL = re.compile(rf"{ENV_PREFIX}UPSTREAM_([A-Z0-9_]+)_(USERNAME|PASSWORD)", re.ASCII)
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _ALIKE = 0.7
 # Python's reader takes memory that grows with the square of a key's parts: gigabytes for 60 kB
@@ -46,7 +46,7 @@ def from_environment(environ: Mapping[str, str], mistakes: Mistakes) -> Layer:
     known = {option.variable: option for option in OPTIONS if option.is_text}
     found = {}
     for name, value in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or not value.strip() or _CREDENTIAL.fullmatch(name):
+        if not name.startswith(ENV_PREFIX) or not value.strip() or CREDENTIAL.fullmatch(name):
             continue
         place = Place(Rank.ENVIRONMENT, name)
         if option := known.get(name):

@@ -17,7 +17,6 @@ from proxyindex.upstream.default import DEFAULT_NAME, default_file_host, default
 from proxyindex.upstream.logins import InvalidNetrc, login
 
 _LARGEST_PASSWORD_FILE = 64 * 1024
-_CREDENTIAL = re.compile(rf"{ENV_PREFIX}UPSTREAM_([A-Z0-9_]+)_(USERNAME|PASSWORD)", re.ASCII)
 _PATHS = ("ca_file", "client_cert", "client_key")
 _OPTIONS = {option.key: option for option in UPSTREAM_OPTIONS}
 
@@ -156,7 +155,7 @@ def _check_variables(
 ) -> None:
     known = {_variable(name) for name in found}
     for variable in sorted(environ) if found else ():
-        match = _CREDENTIAL.fullmatch(variable)
+        match = layers.CREDENTIAL.fullmatch(variable)
         if match and match[1] not in known:
             names = ", ".join(sorted(found))
             mistakes.say(

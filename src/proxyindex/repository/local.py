@@ -14,17 +14,16 @@ from packaging.utils import NormalizedName
 from proxyindex.disk import is_settled, time_of
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
-from proxyindex.memo import Memo
 from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Sighting, sight
 from proxyindex.repository.lists import MadeList
 from proxyindex.repository.looking import PATIENCE_SECONDS, Looker
 from proxyindex.repository.recorded import Records, vouched
+from proxyindex.repository.remembered import Remembered, remembered
 from proxyindex.repository.scan import Catalogue, Found, Scanner
 from proxyindex.simple import order_files
 
-_PAGES = 256
 _MOST_LOOKS = 8  # at a project whose files are being replaced
 
 
@@ -46,7 +45,7 @@ class Local:
     def __init__(
         self,
         folders: Sequence[Path],
-        remembered: DerivedStore,
+        derived: DerivedStore,
         *,
         is_volatile: bool = False,
         public_url: str | None = None,
@@ -60,9 +59,9 @@ class Local:
         self._scanner = Scanner(folders, clock=clock)
         self._scanning = threading.Lock()  # a look whose request is gone may still be under way
         self._looker = Looker(", ".join(map(str, folders)), patience)
-        self._examiner = Examiner(remembered, clock=clock)
+        self._examiner = Examiner(derived, clock=clock)
         self._clock = clock
-        self._pages: Memo[str, tuple[tuple[Sighting, ...], ProjectPage]] = Memo(_PAGES)
+        self._pages: Remembered[tuple[Sighting, ...]] = remembered()
         self._listed = MadeList(_list)
         self._turn = anyio.Lock()
         self._begun = 0

@@ -7,12 +7,15 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProjectNotFound, ServedElsewhere
 from proxyindex.inquiry import Inquiry
+from proxyindex.memo import Memo
 from proxyindex.model import NO_PROJECTS, ProjectList, ProjectPage
 from proxyindex.policy.verdict import ALLOW, Policy
 from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.lists import MadeList, union
 from proxyindex.repository.priority import Priority
+
+_MOST_SOURCES = 64  # there are as many as ways through the routes, which are few as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Routed:
         self._upstreams = upstreams
         self._merges = merges
         self._listed = MadeList(self._list)
-        self._seen: dict[Leaf, Repository] = {}  # as many as there are ways through the indexes
+        # kept, since they remember what they made: of new ones each page would be a new one, too
+        self._sources: Memo[tuple[Leaf, ...], Priority] = Memo(_MOST_SOURCES)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
         """From each upstream the names it is asked for."""
@@ -58,8 +62,7 @@ class Routed:
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         """The page as the first that has it shows it."""
-        chosen = [self._leaf(leaf) for leaf in self._choose(name)]
-        return await Priority(chosen, self._merges).project(name, inquiry)
+        return await self._source(tuple(self._choose(name))).project(name, inquiry)
 
     def _list(self, *told: ProjectList) -> ProjectList:
         lists = {one: set(listed.names) for one, listed in zip(self._upstreams, told, strict=True)}
@@ -70,10 +73,11 @@ class Routed:
 
         return ProjectList(tuple(filter(is_listed, union(*told).names)))
 
-    def _leaf(self, leaf: Leaf) -> Repository:
-        if (seen := self._seen.get(leaf)) is None:
-            seen = self._seen[leaf] = leaf.seen()
-        return seen
+    def _source(self, leaves: tuple[Leaf, ...]) -> Priority:
+        if (known := self._sources.get(leaves)) is None:
+            known = Priority([leaf.seen() for leaf in leaves], self._merges)
+            self._sources.put(leaves, known)
+        return known
 
 
 class Signpost:

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
     NormalizedName,
     canonicalize_name,
     parse_sdist_filename,
     parse_wheel_filename,
 )
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX
 from proxyindex.names import MAX_FILENAME, InvalidName, is_safe_filename, normalize
@@ -161,7 +159,7 @@ def read_filename(filename: str) -> tuple[NormalizedName, Version]:
         if filename.endswith(".whl"):
             return parse_wheel_filename(filename)[:2]
         return parse_sdist_filename(filename)
-    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion, ValueError) as problem:
+    except ValueError as problem:  # also those of packaging
         raise bad(f"The file name {filename!r} cannot be read: {problem}.") from None
 
 

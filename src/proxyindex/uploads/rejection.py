@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class UploadRejected(ProxyindexError):
-    """The request is at fault. `status` is the HTTP status, 400 to 413.
+    """The request is at fault. `status` is the HTTP status, 400 to 415.
 
     The sentence says what was wrong, and where. Clients show it to a person: in the body, and
     twine in the reason phrase only.

@@ -281,7 +281,7 @@ class _mapped:  # noqa: N801 - a context manager used like a function
         match problem:
             case httpx.TimeoutException() | TimeoutError():
                 raise UpstreamUnavailable(self._upstream, "did not answer in time") from problem
-            case httpx.DecodingError() | zlib.error():
+            case zlib.error():
                 raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
                 raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem

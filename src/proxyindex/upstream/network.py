@@ -13,12 +13,12 @@ import anyio
 import httpcore
 
 from proxyindex.upstream import hostnames
+from proxyindex.upstream.border import IPAddress
 from proxyindex.upstream.wire import WireBackend
 
 SocketOption = (
     tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 )
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from proxyindex.access import ANONYMOUS, Action, Decision, Identity, Rights
 from proxyindex.errors import Forbidden, LoginRequired
 from proxyindex.web.accesslog import exchange_of
+from proxyindex.web.given import Gate
 from proxyindex.web.identity import Identities
 
 _PHRASES = {
@@ -18,20 +19,6 @@ _PHRASES = {
     Action.YANK: "yank files of this project",
     Action.ADMIN: "manage this project",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Who may have an answer that was given before: whoever may read the project and, unless it
-    `is_own` and nothing else, have it fetched. `None` in place of a gate: everybody."""
-
-    rights: Rights
-    project: NormalizedName
-    is_own: bool
-
-    def admits(self, identity: Identity) -> bool:
-        """For the event loop: a look-up, most of the time."""
-        return self.rights.may_get(identity, self.project, is_own=self.is_own)
 
 
 @dataclass(frozen=True, slots=True)

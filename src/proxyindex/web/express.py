@@ -78,7 +78,7 @@ class Express:
         self,
         metrics: RequestCounter,
         lines: AccessLines,
-        known: Known | None = None,
+        known: Known,
         *,
         by_user: bool = False,
     ) -> None:
@@ -222,8 +222,6 @@ class Express:
     def _admits(self, asker: Asker, question: Question, gate: Gate | None) -> bool:
         if gate is None:
             return True
-        if self._known is None:
-            return False
         identity = self._known.at_hand(question.authorization, question.headers, asker)
         if identity is None or not gate.admits(identity):
             return False

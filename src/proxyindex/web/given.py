@@ -7,9 +7,10 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from packaging.utils import NormalizedName
 from starlette.responses import Response
 
-from proxyindex.access import Identity
+from proxyindex.access import Identity, Rights
 from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange
 
@@ -29,10 +30,18 @@ class AccessLines(Protocol):
     def write(self, prepared: Prepared, client: str, user: str, seconds: float) -> None: ...
 
 
-class Gate(Protocol):
-    """Who may have an answer (`admission.Gate`); `None` in place of one: everybody."""
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who may have an answer that was given before: whoever may read the project and, unless it
+    `is_own` and nothing else, have it fetched. `None` in place of a gate: everybody."""
 
-    def admits(self, identity: Identity) -> bool: ...
+    rights: Rights
+    project: NormalizedName
+    is_own: bool
+
+    def admits(self, identity: Identity) -> bool:
+        """For the event loop: a look-up, most of the time."""
+        return self.rights.may_get(identity, self.project, is_own=self.is_own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

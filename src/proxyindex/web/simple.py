@@ -272,7 +272,7 @@ def _negotiated(request: Request) -> MediaType:
     return negotiate(accept, request.query_params.get("format"))
 
 
-def _inquiry(request: Request, *, may_fetch: bool = True) -> Inquiry:
+def _inquiry(request: Request, *, may_fetch: bool) -> Inquiry:
     control, agent = (request.headers.get(name, "") for name in ("cache-control", "user-agent"))
     is_habitual = is_habit(control.encode("latin-1"), agent.encode("latin-1"))
     return Inquiry(
