@@ -107,7 +107,14 @@ SILENT: dict[str, Callable[[Front], None]] = {
 }
 
 
-def check(where: Place, fail: Callable[[], None]) -> None:
+REASONS = {  # what clients and the log are told of it
+    "refused": b" cannot be reached (Connection refused).",
+    "unknown authority": b" (its certificate is not trusted: unable to get local issuer",
+    "expired certificate": b" (its certificate is not trusted: certificate has expired).",
+}
+
+
+def check(where: Place, fail: Callable[[], None], reason: bytes = b"") -> None:
     """One case: with and without a copy, and well again afterwards."""
     known, unknown = (f"demo-{next(NUMBERS)}" for _ in range(2))
     for name in (known, unknown):
@@ -120,6 +127,9 @@ def check(where: Place, fail: Callable[[], None]) -> None:
     stale, refused = ask(where.server, known, unknown)
     assert_stale(stale, copy)
     assert_refused(refused, 503)
+    assert reason in refused.response.body
+    if reason:
+        assert f"{unknown}: {refused.response.body.decode().strip()}" in where.server.logs
     assert stored_page(where.server, known) == stored
     where.front.relay()
     assert len(filenames(page(where.server, unknown))) == 1, "nothing of it was kept"
@@ -128,14 +138,15 @@ def check(where: Place, fail: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("case", PLAIN)
 def test_an_upstream_that_cannot_be_reached_leaves_the_copy_or_503(plain: Place, case: str) -> None:
-    check(plain, lambda: PLAIN[case](plain.front))
+    check(plain, lambda: PLAIN[case](plain.front), REASONS.get(case, b""))
 
 
 @pytest.mark.parametrize("case", SECURE)
 def test_an_upstream_that_cannot_be_trusted_leaves_the_copy_or_503(
     secure: Place, identities: Identities, case: str
 ) -> None:
-    check(secure, lambda: SECURE[case](secure.front, identities))
+    fail = SECURE[case]
+    check(secure, lambda: fail(secure.front, identities), REASONS.get(case, b""))
 
 
 def test_an_upstream_that_never_answers_leaves_the_copy_or_503(

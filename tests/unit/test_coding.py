@@ -156,7 +156,7 @@ async def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         await received(PACKED, "gzip", tmp_path / "file", file())
     with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(StoreError):
-        coding_module._write(full, b"x")
+        coding_module.write(full, b"x")
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

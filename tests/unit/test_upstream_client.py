@@ -217,6 +217,7 @@ async def test_another_scheme_or_port_is_the_upstream_itself(target: str, told: 
         (httpx.ReadTimeout("x"), UpstreamUnavailable, "did not answer in time"),
         (httpx.PoolTimeout("x"), UpstreamUnavailable, "did not answer in time"),
         (httpx.ConnectError("x"), UpstreamUnavailable, "cannot be reached"),
+        (httpx.ProxyError("407 No"), UpstreamUnavailable, "is behind a proxy that answers 407"),
         (httpx.ReadError("x"), UpstreamUnavailable, "broke the connection"),
         (httpx.RemoteProtocolError("x"), UpstreamUnavailable, "broke the connection"),
         (ssl.SSLError("alert certificate required"), UpstreamUnavailable, "broke the connection"),

@@ -286,6 +286,8 @@ class Kept(Generic[T]):
                 log.warning("%s: %s", key, problem)
         elif self._breaker.failed(key):
             log.warning("%s Not asking it for %d s.", problem, self._breaker.seconds_left())
+        elif self._resting.is_news(key, problem.problem):
+            log.warning("%s: %s", key, problem)
 
     def _still_absent(self, since: float, *, forced: bool) -> bool:
         return not forced or self._clock() - since < _FORCE_INTERVAL

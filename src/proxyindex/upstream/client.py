@@ -27,6 +27,7 @@ from proxyindex.upstream.border import Border, UrlOrigin, is_closed
 from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.proxies import Proxies, ProxyUnusable
+from proxyindex.upstream.reasons import reason
 from proxyindex.upstream.tls import trusting
 
 log = logging.getLogger(__name__)
@@ -288,7 +289,11 @@ class _mapped:  # noqa: N801 - a context manager used like a function
             case ProxyUnusable():
                 raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
             case httpx.ConnectError():
-                raise UpstreamUnavailable(self._upstream, "cannot be reached") from problem
+                what = f"cannot be reached{reason(problem)}"
+                raise UpstreamUnavailable(self._upstream, what) from problem
+            case httpx.ProxyError():
+                what = f"is behind a proxy that answers {str(problem)[:3]}"
+                raise UpstreamUnavailable(self._upstream, what) from problem
             # a TLS alert after the handshake (no client certificate, say) comes as it is
             case httpx.HTTPError() | httpx.StreamError() | OSError():
                 raise UpstreamUnavailable(self._upstream, "broke the connection") from problem
