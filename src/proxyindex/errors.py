@@ -16,13 +16,14 @@
     │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
+    │  │  └─ ConnectionBroken    the connection ended before the answer
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
     │  │  ├─ RangesIgnored       a part of a file was asked for, and something else came
     │  │  └─ LoopDetected        508; the upstream chain leads back to this server
     │  └─ DigestMismatch         502 before the body; an aborted connection after
     ├─ FileUnreadable            503; an own file that is being changed or may not be read
     │  └─ FileReplaced           it is not what was listed any more
-    └─ StoreError                503 on writing; on reading it is a miss
+    └─ StoreError                503; for pages and facts that cannot be read now, too
 
 Errors of one room only (`InvalidPage`, `StartError`, …) are defined there. Constructors take
 values; the sentence is made here. `app.py` maps each class that can reach it to its status.
@@ -143,6 +144,10 @@ class UpstreamUnavailable(UpstreamError):
         super().__init__(upstream, problem)
         self.asked_pause = asked_pause
         self.retry_after = 2 if asked_pause is None else asked_pause
+
+
+class ConnectionBroken(UpstreamUnavailable):
+    """The connection ended before the answer, as a kept one may the moment that it is used."""
 
 
 class UpstreamInvalid(UpstreamError):

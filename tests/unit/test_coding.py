@@ -1,6 +1,7 @@
 """Files that arrive encoded although nobody asked for it."""
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -74,7 +75,10 @@ async def test_an_unencoded_body_is_passed_on_without_a_spool(tmp_path: Path) ->
     [
         {"hashes": {"sha256": sha256_of(PACKED)}},
         {"size": len(PACKED)},
-        {"size": len(PACKED), "hashes": {"md5": "0" * 32}},
+        {"hashes": {"sha512": hashlib.sha512(PACKED).hexdigest()}},
+        {"hashes": {"sha384": hashlib.sha384(PACKED).hexdigest()}},
+        {"hashes": {"md5": hashlib.md5(PACKED).hexdigest()}},
+        {},  # decoded it would be no gzip file
     ],
 )
 async def test_a_mislabelled_file_is_used_as_it_is(tmp_path: Path, facts: dict[str, Any]) -> None:
@@ -83,13 +87,19 @@ async def test_a_mislabelled_file_is_used_as_it_is(tmp_path: Path, facts: dict[s
 
 @pytest.mark.parametrize(
     "facts",
-    [{"hashes": {"sha256": sha256_of(PLAIN)}, "size": len(PACKED)}, {"size": len(PLAIN)}, {}],
+    [
+        {"hashes": {"sha256": sha256_of(PLAIN)}, "size": len(PACKED)},
+        {"hashes": {"md5": hashlib.md5(PLAIN).hexdigest()}, "size": len(PACKED)},
+        {"size": len(PLAIN)},
+    ],
 )
 async def test_an_encoded_file_is_decoded_once(tmp_path: Path, facts: dict[str, Any]) -> None:
     assert await received(PACKED, "GZip", tmp_path, file(**facts)) == PLAIN
     twice = gzip.compress(PACKED)
-    wanted = file(hashes={"sha256": sha256_of(PACKED)})
-    assert await received(twice, "x-gzip", tmp_path, wanted) == PACKED
+    for wanted in (file(hashes={"sha256": sha256_of(PACKED)}), file()):
+        assert await received(twice, "x-gzip", tmp_path, wanted) == PACKED
+    zipped = File("f-1.zip", UpstreamOrigin("up", "http://up.example/f"))
+    assert await received(PACKED, "gzip", tmp_path, zipped) == PLAIN
 
 
 async def test_deflate_is_known(tmp_path: Path) -> None:

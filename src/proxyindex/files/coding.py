@@ -1,14 +1,15 @@
 """Bodies that arrive encoded although we asked for identity (protocol quirk of some servers).
 
 A `.tar.gz` labelled `Content-Encoding: gzip` may be the file itself, mislabelled, or the file
-compressed once more. The expected digest tells; without one, the expected size; without both, the
-label is believed.
+compressed once more. The expected digest tells, of whatever kind; without one, the expected size;
+without both, whether what a gzip file decodes to is a gzip file. Else the label is believed.
 """
 
 import hashlib
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,8 @@ from proxyindex.model import File
 from proxyindex.unzip import GZIP, PIECE, ZLIB, unzipped
 from proxyindex.upstream.client import Reply
 
+_ALGORITHMS = ("sha256", "sha512", "sha384", "md5")
+_GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
@@ -44,7 +47,8 @@ async def identity(
         return
     coding = reply.headers["content-encoding"].strip().lower()
     with scratch(spool) as raw:
-        digest, size = hashlib.sha256(), 0
+        algorithm = next((name for name in _ALGORITHMS if name in file.hashes), "sha256")
+        digest, size = hashlib.new(algorithm, usedforsecurity=False), 0
         async for chunk in reply.raw():
             size += len(chunk)
             if size > limit:
@@ -52,10 +56,11 @@ async def identity(
             digest.update(chunk)
             await anyio.to_thread.run_sync(write, raw, chunk)
         raw.seek(0)
-        if file.sha256 == digest.hexdigest() or (file.sha256 is None and file.size == size):
-            pieces = _plain(raw)
+        if file.hashes:
+            is_itself = file.hashes.get(algorithm) == digest.hexdigest()
         else:
-            pieces = _decoded(raw, coding, upstream, limit)
+            is_itself = file.size == size if file.size is not None else _is_itself(raw, file)
+        pieces = _plain(raw) if is_itself else _decoded(raw, coding, upstream, limit)
         while piece := await anyio.to_thread.run_sync(next, pieces, b""):
             yield piece
 
@@ -92,6 +97,17 @@ def write(raw: BinaryIO, chunk: bytes) -> None:
             view = view[raw.write(view) :]
     except OSError as problem:
         raise StoreError("unpack a file", problem) from problem
+
+
+def _is_itself(raw: BinaryIO, file: File) -> bool:
+    """Whether only what was sent is a gzip file, and not what it decodes to."""
+    start = raw.read(PIECE)
+    raw.seek(0)
+    if not file.filename.endswith((".gz", ".tgz")) or not start.startswith(_GZIP_MAGIC):
+        return False
+    with suppress(zlib.error):
+        return zlib.decompressobj(GZIP).decompress(start, len(_GZIP_MAGIC)) != _GZIP_MAGIC
+    return False
 
 
 def _plain(raw: BinaryIO) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from functools import partial
 
 import anyio
 
-from proxyindex.errors import RangesIgnored, StoreError, UpstreamUnavailable
+from proxyindex.errors import ConnectionBroken, RangesIgnored, StoreError, UpstreamUnavailable
 from proxyindex.files.coding import is_encoded
 from proxyindex.files.content import ByteStream
 from proxyindex.files.downloads import Downloads
@@ -150,6 +150,22 @@ class Relay:
         await self._stack.aclose()
 
 
+async def _part(stack: AsyncExitStack, file: File, upstream: Upstream, span: str) -> Reply:
+    """The answer to a ranged request, which the stack closes."""
+    assert isinstance(file.origin, UpstreamOrigin)
+    url, headers = file.origin.url, {"Range": f"bytes={span}"}
+
+    async def ask() -> Reply:
+        return await stack.enter_async_context(
+            upstream.download(url, filename=file.filename, headers=headers)
+        )
+
+    for _ in range(upstream.retries):
+        with suppress(ConnectionBroken):  # all that were kept may have ended (RFC 9112, 9.3.1)
+            return await ask()
+    return await ask()
+
+
 async def open_range(
     file: File, upstream: Upstream, start: int, stop: int, size: int | None
 ) -> Relay | None:
@@ -157,13 +173,9 @@ async def open_range(
 
     Asked explicitly, never as a suffix: some CDNs refuse those.
     """
-    assert isinstance(file.origin, UpstreamOrigin)
     stack = AsyncExitStack()
     try:
-        headers = {"Range": f"bytes={start}-{stop - 1}"}
-        reply = await stack.enter_async_context(
-            upstream.download(file.origin.url, filename=file.filename, headers=headers)
-        )
+        reply = await _part(stack, file, upstream, f"{start}-{stop - 1}")
         first, total = content_range(reply.headers.get("content-range", ""))
         fits = first == start and (size is None or total in (None, size))
         if reply.status == 206 and fits and not is_encoded(reply):
@@ -177,9 +189,8 @@ async def open_range(
 
 async def probe_size(file: File, upstream: Upstream) -> int | None:
     """The file's size by asking for its first byte: HEAD is refused by some object stores."""
-    assert isinstance(file.origin, UpstreamOrigin)
-    headers = {"Range": "bytes=0-0"}
-    async with upstream.download(file.origin.url, filename=file.filename, headers=headers) as reply:
+    async with AsyncExitStack() as stack:
+        reply = await _part(stack, file, upstream, "0-0")
         if reply.status == 206:
             return content_range(reply.headers.get("content-range", ""))[1]
         return content_length(reply) if reply.status == 200 else None

@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 
-from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import ConnectionBroken, LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.texts import whole_number
 from proxyindex.unzip import Unzip
 from proxyindex.upstream.border import Border, UrlOrigin, is_closed
@@ -289,14 +289,14 @@ class _mapped:  # noqa: N801 - a context manager used like a function
             case ProxyUnusable():
                 raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
             case httpx.ConnectError():
-                what = f"cannot be reached{reason(problem)}"
-                raise UpstreamUnavailable(self._upstream, what) from problem
+                told = f"cannot be reached{reason(problem)}"
+                raise UpstreamUnavailable(self._upstream, told) from problem
             case httpx.ProxyError():
-                what = f"is behind a proxy that answers {str(problem)[:3]}"
-                raise UpstreamUnavailable(self._upstream, what) from problem
+                told = f"is behind a proxy that answers {str(problem)[:3]}"
+                raise UpstreamUnavailable(self._upstream, told) from problem
             # a TLS alert after the handshake (no client certificate, say) comes as it is
             case httpx.HTTPError() | httpx.StreamError() | OSError():
-                raise UpstreamUnavailable(self._upstream, "broke the connection") from problem
+                raise ConnectionBroken(self._upstream, "broke the connection") from problem
 
 
 class _Ways:
