@@ -355,3 +355,20 @@ def test_a_server_killed_in_mid_file_resumes_it_when_it_is_back(
     assert cargo.get().body == cargo.body
     resumed = cargo.upstream.requests(cargo.path)[-1].header("range") or ""
     assert 0 < int(resumed.removeprefix("bytes=").removesuffix("-")) <= 300_000
+
+
+def test_a_kept_connection_that_ends_is_no_failure_of_a_range_or_a_head(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = server(upstream=upstream)
+    gone = Reply(raw=b"")  # as where it was closed just when it was used again
+    far = Cargo(running, upstream, "far", size=5_000_000)
+    far.serve(gone, gone, far.whole)
+    answer = running.get(far.target, {"Range": "bytes=-1000"})
+    assert (answer.status, answer.body) == (206, far.body[-1000:])
+    unsized = Cargo(running, upstream, "unsized")
+    unsized.offer(size=None)
+    unsized.serve(gone, unsized.whole)
+    with running.connect() as connection:
+        answer = connection.request(unsized.target, method="HEAD")
+        assert (answer.status, answer.header("content-length")) == (200, str(unsized.size))

@@ -41,8 +41,8 @@ def reply(data: bytes, coding: str | None, piece: int = 10_000) -> Reply:
     return Reply("up", httpx.Response(200, headers=headers, stream=stream, request=request))
 
 
-def file(**facts: Any) -> File:
-    return File("f-1.tar.gz", UpstreamOrigin("up", "http://up.example/f"), **facts)
+def file(filename: str = "f-1.zip", **facts: Any) -> File:
+    return File(filename, UpstreamOrigin("up", "http://up.example/f"), **facts)
 
 
 async def received(
@@ -82,7 +82,7 @@ async def test_an_unencoded_body_is_passed_on_without_a_spool(tmp_path: Path) ->
     ],
 )
 async def test_a_mislabelled_file_is_used_as_it_is(tmp_path: Path, facts: dict[str, Any]) -> None:
-    assert await received(PACKED, "gzip", tmp_path, file(**facts)) == PACKED
+    assert await received(PACKED, "gzip", tmp_path, file("f-1.tar.gz", **facts)) == PACKED
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,11 @@ async def test_a_mislabelled_file_is_used_as_it_is(tmp_path: Path, facts: dict[s
     ],
 )
 async def test_an_encoded_file_is_decoded_once(tmp_path: Path, facts: dict[str, Any]) -> None:
-    assert await received(PACKED, "GZip", tmp_path, file(**facts)) == PLAIN
+    assert await received(PACKED, "GZip", tmp_path, file("f-1.tar.gz", **facts)) == PLAIN
     twice = gzip.compress(PACKED)
-    for wanted in (file(hashes={"sha256": sha256_of(PACKED)}), file()):
+    for wanted in (file(hashes={"sha256": sha256_of(PACKED)}), file("f-1.tar.gz")):
         assert await received(twice, "x-gzip", tmp_path, wanted) == PACKED
-    zipped = File("f-1.zip", UpstreamOrigin("up", "http://up.example/f"))
-    assert await received(PACKED, "gzip", tmp_path, zipped) == PLAIN
+    assert await received(PACKED, "gzip", tmp_path, file()) == PLAIN
 
 
 async def test_deflate_is_known(tmp_path: Path) -> None:
