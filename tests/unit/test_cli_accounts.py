@@ -18,7 +18,7 @@ from proxyindex.access import Action
 from proxyindex.cli import main
 from proxyindex.users.hashes import PasswordHashes
 from proxyindex.users.htpasswd import Htpasswd
-from proxyindex.users.tokens import TokenFile
+from proxyindex.users.tokens import PREFIX, TokenFile
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 NOBODY = 54_321  # the number of no account
@@ -58,7 +58,8 @@ def test_a_token_is_printed_once_and_alone_on_standard_output(tokens: Path) -> N
 def test_a_new_token_comes_with_lines_for_each_client(tokens: Path) -> None:
     public = ("--public-url", "https://index.example/pypi")
     made = run("token", "create", "--user", "ci", "--index", "dev", *public, "--tokens", tokens)
-    text = made.stdout.strip()
+    assert made.stdout.startswith(PREFIX)
+    text = f"{PREFIX}…"  # itself only for a terminal: what is captured should not be in a log
     index = f"https://__token__:{text}@index.example/pypi/dev/simple/"
     upload = "https://index.example/pypi/dev/legacy/"
     for line in (
@@ -71,6 +72,7 @@ def test_a_new_token_comes_with_lines_for_each_client(tokens: Path) -> None:
     ):
         assert f"    {line}\n" in made.stderr
     assert "it does not expire" in made.stderr
+    assert made.stdout.strip() not in made.stderr
 
 
 def test_the_limits_of_a_token_are_kept_and_shown(tokens: Path) -> None:

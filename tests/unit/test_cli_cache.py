@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -118,6 +119,25 @@ def test_any_other_folder_is_left_alone(tmp_path: Path, command: list[str]) -> N
     assert result.exit_code == 1
     assert "no cache of proxyindex" in result.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["blobs", "mine"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_cache_of_another_user_is_not_called_none(tmp_path: Path) -> None:
+    tag = tmp_path / "CACHEDIR.TAG"
+    tag.touch(0o600)
+    os.chown(tag, 54321, 54321)
+    done = subprocess.run(
+        # as root who may not read what others have closed
+        [
+            *("setpriv", "--bounding-set=-dac_override,-dac_read_search"),
+            *(sys.executable, "-m", "proxyindex", "cache", "ls", "--cache-dir", str(tmp_path)),
+        ],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is another user's; run it as the one whose server uses it." in done.stderr
 
 
 def test_a_mistaken_option_exits_with_2(root: Path) -> None:

@@ -99,7 +99,9 @@ def create(
     hints = client_hints(settings)
     if len(indexes) == 1 and indexes[0].replace("-", "").isalnum():
         hints = replace(hints, base_url=f"{hints.base_url}/{indexes[0]}")
-    for line in _usage(made, text, hints, path):
+    # what is captured should not stand in a log as well
+    shown = text if sys.stdout.isatty() else f"{PREFIX}…"
+    for line in _usage(made, shown, hints, path):
         click.echo(line, err=True)
 
 
