@@ -66,9 +66,9 @@ def opened(
     """
     try:
         tag = (root / "CACHEDIR.TAG").read_bytes()
-    except PermissionError as problem:
+    except PermissionError as refusal:
         what = f"{root} is another user's; run it as the one whose server uses it"
-        raise StoreError("be opened", what) from problem
+        raise StoreError("be opened", what) from refusal
     except OSError:
         tag = b""
     if tag != TAG:
