@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import closing
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 
+from proxyindex import disk
 from proxyindex.files import patience
+from proxyindex.files.content import Content
+from proxyindex.files.service import FileService
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import File, MetadataOrigin
 from proxyindex.settings import PolicySettings, UpstreamSettings
 from proxyindex.store.cache import Cache
 from tests.support.builders import make_wheel, metadata, noise, put, put_wheel, wheel_name
@@ -435,6 +443,75 @@ async def test_a_local_file_with_its_siblings(house: House) -> None:
     assert (await client.get(f"/simple/mine/{path.name}.metadata")).content == metadata("mine")
     assert (await client.get(f"/simple/mine/{path.name}.asc")).content == b"signed"
     assert not house.router.calls
+
+
+async def test_metadata_of_a_local_wheel_that_is_replaced_is_of_the_one_that_is_listed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    newer = make_wheel("mine", requires_dist=["other"])
+    client = await house.client()
+    opened = after_the_look(
+        monkeypatch, lambda: put(house.root, "new", newer).rename(path) if not opened else None
+    )
+    reply = await client.get(f"/simple/mine/{path.name}.metadata")
+    assert (reply.status_code, reply.content) == (200, metadata("mine", requires_dist=["other"]))
+    listed = [wheel.origin.wheel for wheel in opened if isinstance(wheel.origin, MetadataOrigin)]
+    assert [wheel.sha256 for wheel in listed][1:] == [sha256_of(newer)]
+
+
+@pytest.mark.parametrize("suffix", ["", ".metadata"])
+async def test_a_local_wheel_that_may_not_be_read_is_503_and_so_is_its_metadata(
+    house: House, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    client = await house.client()
+
+    def refused(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    after_the_look(monkeypatch, lambda: monkeypatch.setattr(disk, "at_once", refused))
+    reply = await client.get(f"/simple/mine/{path.name}{suffix}")
+    assert reply.status_code == 503
+    assert f"Our own file {path.name!r} cannot be read" in reply.text
+
+
+async def test_metadata_of_a_pipe_in_the_place_of_a_local_wheel_hangs_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    client = await house.client()
+    end = threading.Timer(10, release, (path,))
+
+    def make_pipe() -> None:
+        path.unlink()
+        os.mkfifo(path)
+        end.start()
+
+    after_the_look(monkeypatch, make_pipe)
+    assert (await client.get(f"/simple/mine/{path.name}.metadata")).status_code == 404
+    assert end.is_alive()
+    end.cancel()
+
+
+def after_the_look(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[File]:
+    """Do something between the look at a file's page and its opening; the files as listed."""
+    asked: list[File] = []
+    really = FileService.open
+
+    async def opened(self: FileService, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
+        act()
+        asked.append(file)
+        return await really(self, file, inquiry, whole=whole)
+
+    monkeypatch.setattr(FileService, "open", opened)
+    return asked
+
+
+def release(path: Path) -> None:
+    """Let go of who waits for a writer, lest a failed test never ends."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
 async def test_a_local_file_without_signature_is_404(house: House) -> None:
