@@ -65,6 +65,7 @@ _SWEEP_ROUNDS = 120
 _LAST_FILLS_SECONDS = 5.0
 _WRITERS = 8  # threads that write arriving files
 _PROVERS = 2  # threads that hash stored files: more would only share the disk and the cores
+_READERS = 40  # threads that read own files
 
 STATUSES: dict[type[errors.ProxyindexError], int] = {
     errors.ServedElsewhere: 302,
@@ -255,6 +256,7 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         relays=PerUpstream(max(1, settings.max_transfers // 2)),
         writers=anyio.CapacityLimiter(_WRITERS),
         provers=anyio.CapacityLimiter(_PROVERS),
+        readers=anyio.CapacityLimiter(_READERS),
         spool=cache.root / "partials",
         max_file_size=settings.max_file_size,
         events=metrics,

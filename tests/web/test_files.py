@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import closing
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
+from proxyindex import disk
+from proxyindex.errors import FileUnreadable
 from proxyindex.files import patience
+from proxyindex.files.content import READ_SIZE, Content, Own, Stored
+from proxyindex.files.service import FileService
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import File, MetadataOrigin
 from proxyindex.settings import PolicySettings, UpstreamSettings
 from proxyindex.store.cache import Cache
-from tests.support.builders import make_wheel, metadata, noise, put, put_wheel, wheel_name
+from tests.support.builders import (
+    make_sdist,
+    make_wheel,
+    metadata,
+    noise,
+    put,
+    put_wheel,
+    wheel_name,
+)
 from tests.support.mirrors import Recorder, answer
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
@@ -435,6 +453,118 @@ async def test_a_local_file_with_its_siblings(house: House) -> None:
     assert (await client.get(f"/simple/mine/{path.name}.metadata")).content == metadata("mine")
     assert (await client.get(f"/simple/mine/{path.name}.asc")).content == b"signed"
     assert not house.router.calls
+
+
+async def test_metadata_of_a_local_wheel_that_is_replaced_is_of_the_one_that_is_listed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    newer = make_wheel("mine", requires_dist=["other"])
+    client = await house.client()
+    opened = after_the_look(
+        monkeypatch, lambda: put(house.root, "new", newer).rename(path) if not opened else None
+    )
+    reply = await client.get(f"/simple/mine/{path.name}.metadata")
+    assert (reply.status_code, reply.content) == (200, metadata("mine", requires_dist=["other"]))
+    listed = [wheel.origin.wheel for wheel in opened if isinstance(wheel.origin, MetadataOrigin)]
+    assert [wheel.sha256 for wheel in listed][1:] == [sha256_of(newer)]
+
+
+@pytest.mark.parametrize("suffix", ["", ".metadata"])
+async def test_a_local_wheel_that_may_not_be_read_is_503_and_so_is_its_metadata(
+    house: House, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    client = await house.client()
+
+    def refused(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    after_the_look(monkeypatch, lambda: monkeypatch.setattr(disk, "at_once", refused))
+    reply = await client.get(f"/simple/mine/{path.name}{suffix}")
+    assert reply.status_code == 503
+    assert f"Our own file {path.name!r} cannot be read" in reply.text
+
+
+async def test_local_files_that_hang_leave_their_threads_to_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.project("demo", DEMO)
+    path = put(house.folder, "mine-1.0.tar.gz", make_sdist("mine", payload=2 * READ_SIZE))
+    inode, answers = path.stat().st_ino, threading.Event()
+    client = await house.client()
+    hanging: list[int] = []
+    really = os.pread
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            hanging.append(fd)
+            answers.wait(10)
+        return really(fd, size, offset)
+
+    common = anyio.to_thread.current_default_thread_limiter()
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(common, "total_tokens", 2)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(client.get, f"/simple/mine/{path.name}")
+            while len(hanging) < 2:
+                await anyio.sleep(0.01)
+            assert common.borrowed_tokens == 0
+            assert (await client.get(URL)).status_code == 200
+            answers.set()
+    finally:
+        answers.set()
+
+
+async def test_a_local_file_that_cannot_be_read_on_is_not_blamed_on_the_cache(
+    tmp_path: Path,
+) -> None:
+    limiter = anyio.CapacityLimiter(1)
+    fd = os.open(tmp_path, os.O_RDONLY)  # a folder: EISDIR
+    content = Stored(fd, 5, sha256=None, modified=None, own=Own("mine-1.0.tar.gz", limiter))
+    with pytest.raises(FileUnreadable, match=r"Our own file 'mine-1\.0\.tar\.gz' cannot be read"):
+        await anext(aiter(await content.stream()))
+    await content.aclose()
+
+
+async def test_metadata_of_a_pipe_in_the_place_of_a_local_wheel_hangs_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    client = await house.client()
+    end = threading.Timer(10, release, (path,))
+
+    def make_pipe() -> None:
+        path.unlink()
+        os.mkfifo(path)
+        end.start()
+
+    after_the_look(monkeypatch, make_pipe)
+    assert (await client.get(f"/simple/mine/{path.name}.metadata")).status_code == 404
+    assert end.is_alive()
+    end.cancel()
+
+
+def after_the_look(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[File]:
+    """Do something between the look at a file's page and its opening; the files as listed."""
+    asked: list[File] = []
+    really = FileService.open
+
+    async def opened(self: FileService, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
+        act()
+        asked.append(file)
+        return await really(self, file, inquiry, whole=whole)
+
+    monkeypatch.setattr(FileService, "open", opened)
+    return asked
+
+
+def release(path: Path) -> None:
+    """Let go of who waits for a writer, lest a failed test never ends."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
 async def test_a_local_file_without_signature_is_404(house: House) -> None:

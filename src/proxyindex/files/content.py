@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+import anyio
 import anyio.to_thread
 
-from proxyindex.errors import StoreError
+from proxyindex.errors import FileUnreadable, ProxyindexError, StoreError
 
 # A client that stalls holds one read: 1 MiB / 512 KiB / 256 KiB cost 1.3 / 0.7 / 0.4 MiB each.
 # Measured for a stored file: 2,700 / 2,000 / 2,000 MB/s.
@@ -50,6 +52,14 @@ class Content(Protocol):
     async def aclose(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What tells one of our own files from a stored one: its name, and whose threads read it."""
+
+    filename: str
+    readers: anyio.CapacityLimiter
+
+
 class Stored:
     """A file on disk, read from its open descriptor, so that eviction does not disturb it."""
 
@@ -61,8 +71,10 @@ class Stored:
         sha256: str | None,
         modified: datetime | None,
         is_immutable: bool = True,
+        own: Own | None = None,
     ) -> None:
         self._fd: int | None = fd
+        self._own = own
         self.size: int | None = size
         self.sha256 = sha256
         self.modified = modified
@@ -71,7 +83,8 @@ class Stored:
     async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:
         """The bytes, in reads of `READ_SIZE`."""
         end = self.size or 0
-        return DescriptorStream(self._fd, start, end if stop is None else min(stop, end))
+        stop = end if stop is None else min(stop, end)
+        return DescriptorStream(self._fd, start, stop, self._own)
 
     def at_hand(self, limit: int) -> bytes | None:
         """From the page cache, most likely: its first reader is being answered."""
@@ -98,8 +111,9 @@ class Stored:
 class DescriptorStream:
     """Part of an open descriptor that somebody else closes."""
 
-    def __init__(self, fd: int | None, start: int, stop: int) -> None:
+    def __init__(self, fd: int | None, start: int, stop: int, own: Own | None) -> None:
         self._fd = fd
+        self._own = own
         self._position = start
         self._stop = stop
 
@@ -110,14 +124,22 @@ class DescriptorStream:
         wanted = min(READ_SIZE, self._stop - self._position)
         if self._fd is None or wanted <= 0:
             raise StopAsyncIteration
+        threads = self._own.readers if self._own else None
         try:
-            chunk = await anyio.to_thread.run_sync(os.pread, self._fd, wanted, self._position)
+            chunk = await anyio.to_thread.run_sync(
+                os.pread, self._fd, wanted, self._position, limiter=threads
+            )
         except OSError as problem:
-            raise StoreError("read a file", problem) from problem
+            raise self._unread(problem.strerror or str(problem)) from problem
         if not chunk:  # the client sees a short body and refuses it
-            raise StoreError("read a file", "it was cut short while it was being sent")
+            raise self._unread("it was cut short while it was being sent")
         self._position += len(chunk)
         return chunk
+
+    def _unread(self, problem: str) -> ProxyindexError:
+        if self._own is None:
+            return StoreError("read a file", problem)
+        return FileUnreadable(self._own.filename, f"cannot be read: {problem}")
 
     async def aclose(self) -> None:
         return None

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import anyio
@@ -231,12 +230,6 @@ class _GivenUp:
 
     def found(self, upstream: str) -> None:
         self._misses[upstream] = 0
-
-
-def local_metadata(path: Path, filename: str) -> bytes:
-    """The core metadata of a wheel on disk. Raises `InvalidArchive` and `OSError`."""
-    with open(path, "rb") as archive:
-        return read_metadata(archive, filename)
 
 
 def _search_key(wheel: File) -> str:

@@ -6,7 +6,6 @@ import stat
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import anyio.to_thread
 from anyio.abc import TaskGroup
@@ -22,9 +21,9 @@ from proxyindex.errors import (
 )
 from proxyindex.files.coding import small
 from proxyindex.files.cold import Cold
-from proxyindex.files.content import Content, InMemory, Stored
+from proxyindex.files.content import Content, InMemory, Own, Stored
 from proxyindex.files.downloads import Downloads
-from proxyindex.files.metadata import MetadataFinder, local_metadata
+from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.patience import whole_in_time
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
@@ -42,7 +41,7 @@ from proxyindex.model import (
 from proxyindex.store.blobs import Blob
 from proxyindex.store.index import Notes
 from proxyindex.upstream.index import Upstream
-from proxyindex.wheel import MAX_METADATA, InvalidArchive
+from proxyindex.wheel import MAX_METADATA, InvalidArchive, read_metadata
 
 _MAX_SIGNATURE = 64 * 1024
 _NO_SIGNATURE_SECONDS = 3600.0
@@ -69,6 +68,7 @@ class FileService:
         self._notes = notes
         self._worker = shop.worker
         self._provers = shop.provers
+        self._readers = shop.readers
         self._spool = shop.spool
         self._proving: Flights[bool] = Flights(tasks)
         self._is_offline = is_offline
@@ -81,7 +81,7 @@ class FileService:
         """
         match file.origin:
             case LocalOrigin(path) | ProvenanceOrigin(path):
-                return await _open_own(file, path, inquiry)
+                return await self._open_own(file, path, inquiry)
             case UpstreamOrigin():
                 return await self._open_upstream(file, inquiry, whole=whole)
             case MetadataOrigin(wheel):
@@ -140,9 +140,32 @@ class FileService:
             raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
         return upstream
 
+    async def _open_own(self, file: File, path: str, inquiry: Inquiry) -> Stored:
+        inquiry.outcome = Outcome.LOCAL
+        looked_ns = time.time_ns()
+        fd, found = await anyio.to_thread.run_sync(_open_local, file, path, limiter=self._readers)
+        _rest_on(path, disk.signature_of(found), looked_ns, inquiry)
+        return Stored(
+            fd,
+            found.st_size,
+            sha256=file.sha256,
+            modified=disk.time_of(found.st_mtime_ns),
+            is_immutable=file.sha256 is not None and not _is_volatile(file),
+            own=Own(file.filename, self._readers),
+        )
+
+    async def _open_own_metadata(self, wheel: File, path: str, inquiry: Inquiry) -> InMemory:
+        inquiry.outcome = Outcome.LOCAL
+        looked_ns = time.time_ns()
+        data, stamp = await anyio.to_thread.run_sync(
+            _read_own_metadata, wheel, path, limiter=self._readers
+        )
+        _rest_on(path, stamp, looked_ns, inquiry)
+        return _in_memory(data, is_immutable=not _is_volatile(wheel))
+
     async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
         if isinstance(wheel.origin, LocalOrigin):
-            return await _open_own_metadata(wheel, wheel.origin.path, inquiry)
+            return await self._open_own_metadata(wheel, wheel.origin.path, inquiry)
         if file.sha256:  # the page has all digests that were known when it was completed
             path = str(self._blobs.path(file.sha256))
             stamp = disk.signature(path)
@@ -173,7 +196,7 @@ class FileService:
 
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
         if isinstance(signed.origin, LocalOrigin):
-            return await _open_own(file, signed.origin.path + SIGNATURE_SUFFIX, inquiry)
+            return await self._open_own(file, signed.origin.path + SIGNATURE_SUFFIX, inquiry)
         inquiry.ground.holds_once()
         note = f"no signature {signed.key}"
         if await self._worker.run(self._notes.recall, note) is not None:
@@ -197,23 +220,16 @@ class FileService:
             return await small(reply, file, upstream=name, spool=spool, limit=_MAX_SIGNATURE)
 
 
-async def _open_own(file: File, path: str, inquiry: Inquiry) -> Stored:
-    inquiry.outcome = Outcome.LOCAL
-    looked_ns = time.time_ns()
-    content, stamp = await anyio.to_thread.run_sync(_open_local, file, path)
-    _rest_on(path, stamp, looked_ns, inquiry)
-    return content
-
-
-def _rest_on(path: str, stamp: Signature | None, looked_ns: int, inquiry: Inquiry) -> None:
+def _rest_on(path: str, stamp: Signature, looked_ns: int, inquiry: Inquiry) -> None:
     """The answer holds while our own file is as it was seen; fleeting if that cannot be told."""
-    if stamp is not None and disk.is_settled(stamp, looked_ns):
+    if disk.is_settled(stamp, looked_ns):
         inquiry.ground.rests_on((path, stamp))
     else:
         inquiry.ground.holds_once()
 
 
-def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
+def _open_local(file: File, path: str) -> tuple[int, os.stat_result]:
+    """A descriptor of our own file, if it is still the one that its page is of."""
     try:
         fd = disk.at_once(path, os.O_RDONLY)
     except FileNotFoundError as problem:
@@ -229,26 +245,18 @@ def _open_local(file: File, path: str) -> tuple[Stored, Signature]:
     if (found.st_ino, found.st_mtime_ns) != state or file.size not in (None, found.st_size):
         os.close(fd)  # its digest is not the one we promised
         raise FileReplaced(file.filename)
-    content = Stored(
-        fd,
-        found.st_size,
-        sha256=file.sha256,
-        modified=disk.time_of(found.st_mtime_ns),
-        is_immutable=file.sha256 is not None and not _is_volatile(file),
-    )
-    return content, disk.signature_of(found)
+    return fd, found
 
 
-async def _open_own_metadata(wheel: File, path: str, inquiry: Inquiry) -> InMemory:
-    inquiry.outcome = Outcome.LOCAL
-    # taken before reading: a change after that shows
-    looked_ns, stamp = time.time_ns(), await anyio.to_thread.run_sync(disk.signature, path)
-    _rest_on(path, stamp, looked_ns, inquiry)
+def _read_own_metadata(wheel: File, path: str) -> tuple[bytes, Signature]:
+    fd, found = _open_local(wheel, path)
     try:
-        data = await anyio.to_thread.run_sync(local_metadata, Path(path), wheel.filename)
-    except (OSError, InvalidArchive) as problem:
+        with open(fd, "rb") as archive:
+            return read_metadata(archive, wheel.filename), disk.signature_of(found)
+    except InvalidArchive as problem:
         raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
-    return _in_memory(data, is_immutable=not _is_volatile(wheel))
+    except OSError as problem:
+        raise FileUnreadable(wheel.filename, f"cannot be read: {problem.strerror}") from problem
 
 
 def _is_volatile(file: File) -> bool:

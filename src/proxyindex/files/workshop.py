@@ -36,8 +36,9 @@ class Workshop:
     """The stores and limits that transfers work with. `max_file_size` in bytes.
 
     `slots` for downloads; `relays` for ranges passed through, which last as long as their client
-    reads; `writers` and `provers` for threads that write arriving files, which a busy disk holds
-    up, and that hash stored ones: in the common ones they would keep everything else waiting.
+    reads; `writers`, `provers` and `readers` for threads that write arriving files, which a busy
+    disk holds up, that hash stored ones, and that read own ones, whose folder may not answer: in
+    the common ones they would keep everything else waiting.
     """
 
     blobs: BlobStore
@@ -49,6 +50,7 @@ class Workshop:
     relays: PerUpstream
     writers: anyio.CapacityLimiter
     provers: anyio.CapacityLimiter
+    readers: anyio.CapacityLimiter
     spool: Path
     max_file_size: int
     events: Events
