@@ -44,7 +44,7 @@ def request(data: bytes) -> None:
     names = (b"accept-encoding", b"cache-control", b"via")
     headers = [(name, line) for name, line in zip(names, lines, strict=False) if line]
     asked = Request({"type": "http", "method": "GET", "headers": headers})
-    inquiry = _inquiry(asked)
+    inquiry = _inquiry(asked, may_fetch=True)
     control = lines[1].decode("latin-1").lower()
     assert not inquiry.revalidate or "no-cache" in control or "max-age=0" in control
     # it goes on to upstreams, so nothing else may be in it
