@@ -89,8 +89,9 @@ async def test_a_herd_is_one_upstream_request(house: House) -> None:
     assert page.call_count == 1
     assert {reply.status_code for reply in answers} == {200}
     assert len({reply.content for reply in answers}) == 1
-    outcomes = sorted(reply.headers["x-proxyindex"] for reply in answers)
-    assert outcomes == ["fetched"] + ["joined"] * 49
+    outcomes = [reply.headers["x-proxyindex"] for reply in answers]
+    assert outcomes.count("fetched") == 1
+    assert {"fetched", "joined"} <= set(outcomes) <= {"fetched", "joined", "hit"}, "hit: came late"
 
 
 @pytest.mark.parametrize(
