@@ -115,6 +115,13 @@ def is_behind(module: str, doors: set[str]) -> bool:
 each_module = pytest.mark.parametrize("path", MODULES, ids=dotted)
 
 
+def test_nothing_but_modules_lies_among_them() -> None:
+    """Whatever lies there is shipped."""
+    others = {path.relative_to(SOURCE) for path in SOURCE.rglob("*") if path.is_file()}
+    others = {path for path in others if path.suffix != ".py" and "__pycache__" not in path.parts}
+    assert others == {Path("py.typed")}
+
+
 def test_there_are_modules_to_look_at() -> None:
     assert len(MODULES) > 10
 
