@@ -119,6 +119,14 @@ class Sha256(msgspec.Struct, frozen=True, gc=False, eq=False, forbid_unknown_fie
 
 
 Hashes = Mapping[str, str] | Sha256
+_BEST_HASH_FIRST = ("sha256", "sha512", "sha384", "md5")
+
+
+def best_hash(hashes: Hashes) -> tuple[str, str] | None:
+    """Algorithm and hex of the best of these digests; `None` if there is none."""
+    return next(((name, hashes[name]) for name in _BEST_HASH_FIRST if name in hashes), None)
+
+
 Origin = LocalOrigin | UpstreamOrigin | MetadataOrigin | SignatureOrigin | ProvenanceOrigin
 
 

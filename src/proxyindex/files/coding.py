@@ -17,11 +17,10 @@ import anyio.to_thread
 
 from proxyindex import disk
 from proxyindex.errors import StoreError, UpstreamInvalid
-from proxyindex.model import File
+from proxyindex.model import File, best_hash
 from proxyindex.unzip import GZIP, PIECE, ZLIB, unzipped
 from proxyindex.upstream.client import Reply
 
-_ALGORITHMS = ("sha256", "sha512", "sha384", "md5")
 _GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
@@ -47,8 +46,9 @@ async def identity(
         return
     coding = reply.headers["content-encoding"].strip().lower()
     with scratch(spool) as raw:
-        algorithm = next((name for name in _ALGORITHMS if name in file.hashes), "sha256")
-        digest, size = hashlib.new(algorithm, usedforsecurity=False), 0
+        best = best_hash(file.hashes)
+        digest = hashlib.new(best[0] if best else "sha256", usedforsecurity=False)
+        size = 0
         async for chunk in reply.raw():
             size += len(chunk)
             if size > limit:
@@ -56,10 +56,12 @@ async def identity(
             digest.update(chunk)
             await anyio.to_thread.run_sync(write, raw, chunk)
         raw.seek(0)
-        if file.hashes:
-            is_itself = file.hashes.get(algorithm) == digest.hexdigest()
+        if best is not None:
+            is_itself = best[1] == digest.hexdigest()
+        elif file.size is not None:
+            is_itself = file.size == size
         else:
-            is_itself = file.size == size if file.size is not None else _is_itself(raw, file)
+            is_itself = await anyio.to_thread.run_sync(_is_itself, raw, file)
         pieces = _plain(raw) if is_itself else _decoded(raw, coding, upstream, limit)
         while piece := await anyio.to_thread.run_sync(next, pieces, b""):
             yield piece

@@ -9,7 +9,7 @@ import hashlib
 from typing import Protocol
 
 from proxyindex.files.coding import is_encoded
-from proxyindex.model import File
+from proxyindex.model import File, best_hash
 from proxyindex.store.partials import Partial
 from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Reply
@@ -42,10 +42,10 @@ class Writing:
         self._validator: str | None = None
         self._ranges_fail = False
         self._digest = hashlib.sha256()
-        algorithm = next((a for a in ("sha512", "sha384", "md5") if a in file.hashes), None)
+        best = best_hash(file.hashes)
         self._other: tuple[str, _Hash] | None = None
-        if file.sha256 is None and algorithm is not None:
-            self._other = algorithm, hashlib.new(algorithm, usedforsecurity=False)
+        if best is not None and best[0] != "sha256":
+            self._other = best[0], hashlib.new(best[0], usedforsecurity=False)
 
     @property
     def is_complete(self) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, Hashes, ProjectPage, Sha256
+from proxyindex.model import File, Hashes, ProjectPage, Sha256, best_hash
 from proxyindex.names import normalize
 from proxyindex.simple.entries import (
     API_VERSION,
@@ -42,7 +42,6 @@ _REASON_META = "pypi:project-status-reason"
 _INDEX_TITLE = re.compile(r"\b(?:links for|index of|directory listing|simple index)\b", re.I)
 _SIZE = re.compile(r"[0-9]{1,15}\Z")
 _HASH = re.compile(r"\w+=[0-9A-Fa-f]+\Z", re.ASCII)
-_BEST_HASH_FIRST = ("sha256", "sha512", "sha384", "md5")
 
 
 @dataclass(slots=True)
@@ -251,7 +250,7 @@ def _link(file: File, url: str, *, marks_signatures: bool) -> str:
 
 
 def _best_hash(hashes: Hashes) -> str:
-    return next((f"{name}={hashes[name]}" for name in _BEST_HASH_FIRST if name in hashes), "")
+    return "=".join(best_hash(hashes) or ())
 
 
 def _anchor(url: str, attributes: Mapping[str, str], text: str) -> str:
