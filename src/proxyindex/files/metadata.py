@@ -98,8 +98,6 @@ class MetadataFinder:
         return *(reversed(looks) if _promised(wheel) else looks), self._from_whole_wheel
 
     async def _from_stored_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
-        if not self._shop.may_have(wheel):
-            return None
         return await anyio.to_thread.run_sync(
             self._extract_stored, wheel, limiter=self._shop.provers
         )

@@ -132,8 +132,6 @@ class Transfer(Arrival):
 
     async def _use_stored(self) -> bool:
         """Whether another process has stored the file meanwhile; then readers get that."""
-        if not self._shop.may_have(self.file):
-            return False
         blob = await anyio.to_thread.run_sync(
             self._shop.stored, self.file, limiter=self._shop.provers
         )

@@ -73,10 +73,6 @@ class Workshop:
         except StoreError as problem:
             self.trouble.refused(problem)
 
-    def may_have(self, file: File) -> bool:
-        """Whether `stored` is worth its thread, of which there are few: nearly always it is not."""
-        return file.sha256 is None or self.blobs.has(file.sha256)
-
     def stored(self, file: File) -> Blob | None:
         """A file of an upstream, by the digest that its page tells, or else the one we learned."""
         sha256 = file.sha256

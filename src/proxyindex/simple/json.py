@@ -216,7 +216,7 @@ def _file_out(file: File, url: str) -> _FileOut:
 
 
 def _metadata_out(hashes: Hashes) -> Sha256 | bool:
-    if type(hashes) is Sha256:  # `isinstance` is slow to say that something is no struct
+    if isinstance(hashes, Sha256):
         return hashes
     digest = hashes.get("sha256")
     return Sha256(digest) if digest else True  # pip takes `{}` for "there is one"

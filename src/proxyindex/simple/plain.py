@@ -97,7 +97,7 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
     if provenances := [entry.provenance for entry in entries if entry.provenance is not None]:
         _check_urls(provenances)
     digests = [entry.hashes.sha256 for entry in entries]
-    _check_digests(digests + [told.sha256 for told in metadata if type(told) is Sha256])
+    _check_digests(digests + [told.sha256 for told in metadata if isinstance(told, Sha256)])
     specifiers = {
         text: read_specifier(text) for text in {entry.requires_python for entry in entries}
     }
@@ -212,6 +212,6 @@ def _older_metadata(entry: PlainEntry) -> Sha256 | bool | None:
 
 
 def _metadata(told: Sha256 | bool | None, source: Source) -> Hashes | None:
-    if type(told) is Sha256:  # `isinstance` is slow to say that something is no struct
+    if isinstance(told, Sha256):
         return told
     return OFFERED if told or source.offers_metadata else None
