@@ -41,6 +41,17 @@ def run(root: Path, *arguments: str, text: str | None = None) -> Result:
     return CliRunner().invoke(main, ["cache", *arguments], env=environ, input=text)
 
 
+def run_as_one_who_may_not(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """By root that may not read what others have closed."""
+    command = [sys.executable, "-m", "proxyindex", "cache", *arguments, "--cache-dir", str(root)]
+    return subprocess.run(
+        ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
 def run_json(root: Path, *arguments: str) -> object:
     result = run(root, *arguments, "--json")
     assert result.exit_code == 0, result.output
@@ -126,16 +137,7 @@ def test_a_cache_of_another_user_is_not_called_none(tmp_path: Path) -> None:
     tag = tmp_path / "CACHEDIR.TAG"
     tag.touch(0o600)
     os.chown(tag, 54321, 54321)
-    done = subprocess.run(
-        # as root who may not read what others have closed
-        [
-            *("setpriv", "--bounding-set=-dac_override,-dac_read_search"),
-            *(sys.executable, "-m", "proxyindex", "cache", "ls", "--cache-dir", str(tmp_path)),
-        ],
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = run_as_one_who_may_not(tmp_path, "ls")
     assert done.returncode == 1
     assert "is another user's; run it as the one whose server uses it." in done.stderr
 
@@ -410,6 +412,20 @@ def test_verify_dry_run_removes_nothing(root: Path) -> None:
     assert result.stdout.endswith("4 damaged, left.\n")
     assert len(blobs(root)) == 4
     assert run(root, "verify", "--dry-run").exit_code == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_what_cannot_be_read_is_named_and_can_be_purged(root: Path) -> None:
+    facts = root / "facts" / UP / "foo-bar"
+    facts.chmod(0)
+    os.chown(facts, 54321, 54321)
+    for command in ("ls", "verify"):
+        done = run_as_one_who_may_not(root, command)
+        assert done.returncode == 1
+        assert "could not read what it has learned of foo-bar: Permission denied." in done.stderr
+    assert run_as_one_who_may_not(root, "purge", "foo-bar").returncode == 0
+    assert not facts.exists()
+    assert run_as_one_who_may_not(root, "verify").stdout == "The cache is sound.\n"
 
 
 def test_purge_removes_page_facts_and_files_but_shared_ones(root: Path) -> None:

@@ -189,7 +189,7 @@ class Facts:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as problem:  # not as if nothing was known: pins would be lost
-                raise StoreError("read what it has learned", problem) from problem
+                raise StoreError(f"read what it has learned of {project}", problem) from problem
             offset = 0
             for text in texts:
                 yield Line(path, offset, text)

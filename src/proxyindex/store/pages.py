@@ -140,10 +140,13 @@ class PageStore(Budgeted):
 
         Known by their shape: 0.07 s for 12,000 files, half of what parsing takes, and nothing is
         missed that a parser would find. A digest too many keeps a file, one too few loses it.
+        Raises `StoreError` if it cannot be told now.
         """
         try:
             found = set(_DIGEST.findall(self.path(upstream, key).read_bytes()))
-        except OSError:
+        except OSError as problem:
+            if disk.is_passing(problem):
+                raise StoreError("read a page", problem) from problem
             return frozenset()
         return frozenset(digest.decode().lower() for digest in found)
 

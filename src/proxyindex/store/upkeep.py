@@ -7,7 +7,7 @@ and facts by one `stat`, and a file that is being sent is read to its end.
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -145,7 +145,10 @@ def purge(cache: Cache, project: str) -> Purged:
     """
     cache.pages.disown()  # also where the disk took nothing of it
     where = holders(cache, project)
-    own = {digest for upstream in where for digest in digests(cache, upstream, project)}
+    own = set[str]()
+    for upstream in where:
+        with suppress(StoreError):  # then they are for `clean` to find
+            own |= digests(cache, upstream, project)
     # facts first: a server that looks now must not promise the bytes that go next
     for upstream in where:
         cache.facts.remove(upstream, project)
