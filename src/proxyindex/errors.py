@@ -16,7 +16,7 @@
     │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
-    │  │  └─ ConnectionBroken    the connection ended before the answer
+    │  │  └─ ConnectionBroken    the connection ended before the answer did
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
     │  │  ├─ RangesIgnored       a part of a file was asked for, and something else came
     │  │  └─ LoopDetected        508; the upstream chain leads back to this server
@@ -147,7 +147,8 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class ConnectionBroken(UpstreamUnavailable):
-    """The connection ended before the answer, as a kept one may the moment that it is used."""
+    """The connection ended before the end of the answer, or, as a kept one may the moment that it
+    is used, before its begin."""
 
 
 class UpstreamInvalid(UpstreamError):

@@ -36,6 +36,7 @@ from tests.support.builders import (
     put_wheel,
     wheel_name,
 )
+from tests.support.hermetic import until
 from tests.support.mirrors import Recorder, answer
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
@@ -509,8 +510,7 @@ async def test_local_files_that_hang_leave_their_threads_to_others(
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(client.get, f"/simple/mine/{path.name}")
-            while len(hanging) < 2:
-                await anyio.sleep(0.01)
+            await until(lambda: len(hanging) >= 2, "two reads that hang")
             assert common.borrowed_tokens == 0
             assert (await client.get(URL)).status_code == 200
             answers.set()
