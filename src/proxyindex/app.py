@@ -39,8 +39,8 @@ from proxyindex.store.cache import Cache, instance_id
 from proxyindex.trees import Trees
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.shelf import Shelves
-from proxyindex.upstream.client import Transport
 from proxyindex.upstream.index import Upstream
+from proxyindex.upstream.ways import Transport
 from proxyindex.web import changes, health, landing, manage, simple, upload
 from proxyindex.web.accesslog import (
     OUTCOME_HEADER,

@@ -14,8 +14,9 @@ from proxyindex.settings import IndexSettings, Settings, UpstreamSettings
 from proxyindex.store.cache import Cache
 from proxyindex.store.derived import DerivedNotes
 from proxyindex.upstream.breaker import Breaker
-from proxyindex.upstream.client import Connection, Transport
+from proxyindex.upstream.client import Connection
 from proxyindex.upstream.index import Upstream
+from proxyindex.upstream.ways import Transport
 
 
 def folders(settings: Settings, cache: Cache) -> dict[str, Repository]:

@@ -109,7 +109,8 @@ def caching(data: bytes) -> None:
 def partial(data: bytes) -> None:
     """Content-Range and Retry-After of an upstream: numbers, or nothing."""
     lines = [*data.decode("latin-1").split("\n"), ""]
-    reply = Reply("pypi", _response({"content-range": lines[0], "retry-after": lines[1]}))
+    response = _response({"content-range": lines[0], "retry-after": lines[1]})
+    reply = Reply("pypi", "http://up.example/f", response)
     pause = reply.asked_pause()
     assert pause is None or 1 <= pause <= 30
     first, total = content_range(reply.headers.get("content-range", ""))

@@ -36,9 +36,8 @@ class Body(httpx.AsyncByteStream):
 
 def reply(data: bytes, coding: str | None, piece: int = 10_000) -> Reply:
     headers = {} if coding is None else {"content-encoding": coding}
-    request = httpx.Request("GET", "http://up.example/f")
-    stream = Body(data, piece)
-    return Reply("up", httpx.Response(200, headers=headers, stream=stream, request=request))
+    response = httpx.Response(200, headers=headers, stream=Body(data, piece))
+    return Reply("up", "http://up.example/f", response)
 
 
 def file(filename: str = "f-1.zip", **facts: Any) -> File:

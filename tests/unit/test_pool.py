@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +15,10 @@ import pytest
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener
 
+from proxyindex.upstream.border import UrlOrigin
 from proxyindex.upstream.client import Connection as Terms
 from proxyindex.upstream.client import _tls
-from proxyindex.upstream.pool import Pool
+from proxyindex.upstream.pool import Answer, Pool
 from proxyindex.upstream.wire import WireBackend
 from tests.support.certificates import Certificates
 from tests.support.hermetic import until
@@ -78,33 +79,38 @@ async def answering(
 
 @asynccontextmanager
 async def pool_of(
-    connections: int = 4, lifetime: float = LIFETIME, authority: Path | None = None
+    connections: int = 4,
+    lifetime: float = LIFETIME,
+    authority: Path | None = None,
+    patience: float = 5.0,
 ) -> AsyncIterator[Pool]:
     pool = Pool(
         ssl_context=_tls(Terms("up", "http://up.example/", "px", ca_file=authority)),
         max_connections=connections,
         keepalive_expiry=lifetime,
+        connect_timeout=5.0,
+        read_timeout=patience,
         network_backend=WireBackend(),
     )
     yield pool
     await pool.aclose()
 
 
-def question(server: Answering, *, host: str = "127.0.0.1", **timeouts: float) -> httpcore.Request:
-    return httpcore.Request(
-        "GET",
-        f"{server.scheme}://{host}:{server.port}/x",
-        headers={"Host": host},
-        extensions={"timeout": {"connect": 5.0, "read": 5.0, "pool": 5.0, **timeouts}},
-    )
+async def begin(pool: Pool, server: Answering, *fields: tuple[bytes, bytes]) -> Answer:
+    headers = [(b"Host", b"127.0.0.1"), *fields]
+    return await pool.get(UrlOrigin(server.scheme, "127.0.0.1", server.port), b"/x", headers)
 
 
-async def ask(pool: Pool, asked: httpcore.Request) -> tuple[int, bytes]:
-    response = await pool.handle_async_request(asked)
+async def ask(pool: Pool, server: Answering) -> tuple[int, bytes]:
+    answer = await begin(pool, server)
     try:
-        return response.status, await response.aread()
+        return answer.status_code, await whole(answer)
     finally:
-        await response.aclose()
+        await answer.aclose()
+
+
+async def whole(answer: Answer) -> bytes:
+    return b"".join([piece async for piece in answer.aiter_raw()])
 
 
 @pytest.mark.parametrize(
@@ -120,17 +126,17 @@ async def ask(pool: Pool, asked: httpcore.Request) -> tuple[int, bytes]:
 )
 async def test_a_connection_is_used_again_after_a_whole_answer(answer: bytes) -> None:
     async with answering(answer, OK) as server, pool_of() as pool:
-        await ask(pool, question(server))
-        assert await ask(pool, question(server)) == (200, b"ok")
+        await ask(pool, server)
+        assert await ask(pool, server) == (200, b"ok")
     assert server.connections == 1
 
 
 @pytest.mark.parametrize("answer", [NOT_MODIFIED, b"HTTP/1.1 204 No Content\r\n\r\n"])
 async def test_an_answer_without_a_body_need_not_be_read_for_that(answer: bytes) -> None:
     async with answering(answer, OK) as server, pool_of() as pool:
-        response = await pool.handle_async_request(question(server))
+        response = await begin(pool, server)
         await response.aclose()
-        await ask(pool, question(server))
+        await ask(pool, server)
     assert server.connections == 1
 
 
@@ -145,8 +151,8 @@ async def test_an_answer_without_a_body_need_not_be_read_for_that(answer: bytes)
 )
 async def test_a_connection_is_not_used_again_where_that_is_not_safe(answer: bytes) -> None:
     async with answering(answer, OK) as server, pool_of() as pool:
-        assert await ask(pool, question(server)) == (200, b"ok")
-        assert await ask(pool, question(server)) == (200, b"ok")
+        assert await ask(pool, server) == (200, b"ok")
+        assert await ask(pool, server) == (200, b"ok")
     assert server.connections == 2
 
 
@@ -177,20 +183,20 @@ async def test_what_tls_holds_behind_an_answer_is_not_the_next_one(
         answering(padded(RECORD) + behind, wanted, tls=tls) as server,
         pool_of(authority=made.authority) as pool,
     ):
-        await ask(pool, question(server))
-        assert await ask(pool, question(server)) == (200, b"wanted")
+        await ask(pool, server)
+        assert await ask(pool, server) == (200, b"wanted")
     assert server.connections == connections
 
 
 async def test_a_body_that_was_not_read_to_its_end_ends_the_connection() -> None:
     long = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
     async with answering(long, OK) as server, pool_of(1) as pool:
-        response = await pool.handle_async_request(question(server))
-        async for piece in response.stream:  # type: ignore[union-attr]
+        response = await begin(pool, server)
+        async for piece in response.aiter_raw():
             assert piece == b"ok"
             break
         await response.aclose()
-        assert await ask(pool, question(server)) == (200, b"ok")
+        assert await ask(pool, server) == (200, b"ok")
     assert server.connections == 2
 
 
@@ -205,10 +211,10 @@ async def test_tiny_chunks_come_together_and_others_have_their_turn_in_between()
             turns += 1
 
     async with answering(head + b"1\r\nx\r\n" * count + b"0\r\n\r\n") as server, pool_of() as pool:
-        response = await pool.handle_async_request(question(server))
+        response = await begin(pool, server)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tick)
-            async for piece in response.stream:  # type: ignore[union-attr]
+            async for piece in response.aiter_raw():
                 seen.append((turns, len(piece)))
             tasks.cancel_scope.cancel()
         await response.aclose()
@@ -220,9 +226,8 @@ async def test_tiny_chunks_come_together_and_others_have_their_turn_in_between()
 
 async def test_a_body_without_a_length_ends_with_the_connection() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n\r\nall of it") as server, pool_of() as pool:
-        response = await pool.handle_async_request(question(server))
-        assert isinstance(response.stream, AsyncIterable)
-        pieces = aiter(response.stream)
+        response = await begin(pool, server)
+        pieces = response.aiter_raw()
         assert await anext(pieces) == b"all of it"
         await server.streams[0].aclose()
         with pytest.raises(StopAsyncIteration):
@@ -233,43 +238,43 @@ async def test_a_body_without_a_length_ends_with_the_connection() -> None:
 async def test_a_body_that_is_cut_short_is_an_error() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
     async with answering(answer, OK) as server, pool_of(1) as pool:
-        response = await pool.handle_async_request(question(server))
-        pieces = aiter(response.stream)  # type: ignore[arg-type]
+        response = await begin(pool, server)
+        pieces = response.aiter_raw()
         assert await anext(pieces) == b"ok"
         await server.streams[0].aclose()
         with pytest.raises(httpcore.RemoteProtocolError):
             await anext(pieces)
-        assert await ask(pool, question(server)) == (200, b"ok")
+        assert await ask(pool, server) == (200, b"ok")
 
 
 async def test_a_resting_connection_that_the_server_ended_is_not_used() -> None:
     async with answering(OK, OK) as server, pool_of() as pool:
-        await ask(pool, question(server))
+        await ask(pool, server)
         await server.streams[0].aclose()
-        assert await ask(pool, question(server)) == (200, b"ok")
+        assert await ask(pool, server) == (200, b"ok")
     assert server.connections == 2
 
 
 async def test_a_connection_rests_for_so_long_only() -> None:
     async with answering(OK, OK) as server, pool_of(lifetime=0.0) as pool:
-        await ask(pool, question(server))
-        await ask(pool, question(server))
+        await ask(pool, server)
+        await ask(pool, server)
     assert server.connections == 2
 
 
 async def test_no_more_than_the_allowed_are_in_use() -> None:
-    async with answering(OK, OK) as server, pool_of(1) as pool:
-        first = await pool.handle_async_request(question(server))
+    async with answering(OK, OK) as server, pool_of(1, patience=0.5) as pool:
+        first = await begin(pool, server)
         with pytest.raises(httpcore.PoolTimeout):
-            await pool.handle_async_request(question(server, pool=0.01))
+            await begin(pool, server)
         answers: list[tuple[int, bytes]] = []
 
         async def second() -> None:
-            answers.append(await ask(pool, question(server)))
+            answers.append(await ask(pool, server))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(second)
-            await first.aread()
+            await whole(first)
             await first.aclose()
         assert answers == [(200, b"ok")]
     assert server.connections == 1
@@ -277,8 +282,8 @@ async def test_no_more_than_the_allowed_are_in_use() -> None:
 
 async def test_a_connection_that_rests_makes_room_for_one_to_another_origin() -> None:
     async with answering(OK) as one, answering(OK) as other, pool_of(1) as pool:
-        await ask(pool, question(one))
-        await ask(pool, question(other))
+        await ask(pool, one)
+        await ask(pool, other)
         await until(lambda: one.ended, "the end of the connection that rests")
 
 
@@ -296,51 +301,41 @@ async def test_a_connection_that_rests_makes_room_for_one_to_another_origin() ->
 async def test_no_usable_head_is_an_error_and_gives_the_place_back(
     answer: bytes | None, error: type[Exception] | None
 ) -> None:
-    async with answering(answer, OK) as server, pool_of(1) as pool:
+    async with answering(answer, OK) as server, pool_of(1, patience=0.5) as pool:
         with pytest.raises(error or httpcore.RemoteProtocolError):
-            await pool.handle_async_request(question(server, read=0.2))
-        assert await ask(pool, question(server)) == (200, b"ok")
+            await begin(pool, server)
+        assert await ask(pool, server) == (200, b"ok")
     assert server.connections == 2
 
 
 async def test_who_is_no_longer_waited_for_gives_the_place_back() -> None:
     async with answering(b"", OK) as server, pool_of(1) as pool:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask, pool, question(server))
+            tasks.start_soon(ask, pool, server)
             await until(lambda: server.questions, "the question")
             tasks.cancel_scope.cancel()
-        assert await ask(pool, question(server)) == (200, b"ok")
+        assert await ask(pool, server) == (200, b"ok")
 
 
 async def test_a_host_that_cannot_be_reached_gives_the_place_back() -> None:
     async with answering(OK) as server, pool_of(1) as pool:
-        dead = httpcore.Request("GET", "http://127.0.0.1:9/x", headers={"Host": "x"})
         with pytest.raises(httpcore.ConnectError):
-            await pool.handle_async_request(dead)
-        assert await ask(pool, question(server)) == (200, b"ok")
-
-
-@pytest.mark.parametrize("url", ["ftp://up.example/x", "file:///etc/passwd"])
-async def test_only_http_is_spoken(url: str) -> None:
-    async with pool_of() as pool:
-        with pytest.raises(httpcore.UnsupportedProtocol):
-            await pool.handle_async_request(httpcore.Request("GET", url))
+            await pool.get(UrlOrigin("http", "127.0.0.1", 9), b"/x", [(b"Host", b"x")])
+        assert await ask(pool, server) == (200, b"ok")
 
 
 async def test_a_field_that_would_be_two_lines_is_not_sent() -> None:
     async with answering(OK) as server, pool_of(1) as pool:
-        asked = question(server)
-        asked.headers.append((b"X", b"a\r\nHost: evil.example"))
         with pytest.raises(httpcore.LocalProtocolError):
-            await pool.handle_async_request(asked)
-        assert await ask(pool, question(server)) == (200, b"ok")
+            await begin(pool, server, (b"X", b"a\r\nHost: evil.example"))
+        assert await ask(pool, server) == (200, b"ok")
 
 
 async def test_closing_the_pool_ends_what_is_in_use_and_what_rests() -> None:
     hanging = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
     async with answering(OK, hanging) as server:
         async with pool_of() as pool:
-            await ask(pool, question(server))
-            response = await pool.handle_async_request(question(server))
+            await ask(pool, server)
+            response = await begin(pool, server)
         with pytest.raises(httpcore.ReadError):
-            await response.aread()
+            await whole(response)

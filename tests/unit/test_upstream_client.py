@@ -24,6 +24,7 @@ from proxyindex.upstream import retry as retry_module
 from proxyindex.upstream.client import Client, Connection, OffOrigin
 from proxyindex.upstream.index import ACCEPT, Absent, Fetched, NotModified, Upstream, Validators
 from proxyindex.upstream.proxies import ProxyUnusable
+from proxyindex.upstream.ways import Foreign
 
 BASE = "http://up.corp.example"
 Answer = httpx.Response | Exception
@@ -491,9 +492,11 @@ async def test_files_are_not_asked_past_a_proxy_that_cannot_be_used(
 
 def through(client: Client, url: str) -> bytes | None:
     """The host of the proxy on the way to the URL."""
-    transport = client._ways.to(url)
-    assert isinstance(transport, httpx.AsyncHTTPTransport)
-    pool: object = transport._pool
+    way = client._ways.to(url)
+    if not isinstance(way, Foreign):
+        return None
+    assert isinstance(way.transport, httpx.AsyncHTTPTransport)
+    pool: object = way.transport._pool
     return pool._proxy_url.host if isinstance(pool, httpcore.AsyncHTTPProxy) else None
 
 

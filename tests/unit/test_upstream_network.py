@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import httpcore
-import httpx
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
@@ -17,6 +16,8 @@ from proxyindex.errors import UpstreamInvalid
 from proxyindex.upstream.border import is_closed
 from proxyindex.upstream.client import Client, Connection
 from proxyindex.upstream.network import ClosedNetwork, GuardedBackend
+from proxyindex.upstream.pool import Pool
+from proxyindex.upstream.ways import Straight
 
 PUBLIC, OTHER_PUBLIC, PRIVATE, METADATA = "192.0.2.7", "192.0.2.8", "10.0.0.5", "169.254.169.254"
 NAMES = {
@@ -121,12 +122,10 @@ def client_of(network: Network, url: str) -> Client:
     return client
 
 
-def pool_of(client: Client) -> httpcore.AsyncConnectionPool:
-    transport = client._ways.straight
-    assert isinstance(transport, httpx.AsyncHTTPTransport)
-    pool = transport._pool
-    assert isinstance(pool, httpcore.AsyncConnectionPool)
-    return pool
+def pool_of(client: Client) -> Pool:
+    way = client._ways.straight
+    assert isinstance(way, Straight)
+    return way.pool
 
 
 @pytest.mark.parametrize(
@@ -245,11 +244,11 @@ async def test_a_name_server_that_is_silent_is_given_up(
     assert network.connected == []
 
 
-async def test_the_pool_of_httpx_uses_the_guard() -> None:
+async def test_the_pool_of_a_client_uses_the_guard() -> None:
     client = Client(Connection("up", "https://pypi.corp.example/", "px"), max_connections=7)
     pool = pool_of(client)
     assert isinstance(pool._network_backend, GuardedBackend)
-    assert pool._max_connections == 7
+    assert pool._slots.value == 7
     await client.aclose()
 
 

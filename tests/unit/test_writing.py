@@ -30,8 +30,7 @@ def file(**facts: Any) -> File:
 
 def reply(status: int = 200, **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = httpx.Request("GET", "http://up.example/f")
-    return Reply("up", httpx.Response(status, headers=named, request=request))
+    return Reply("up", "http://up.example/f", httpx.Response(status, headers=named))
 
 
 @pytest.fixture

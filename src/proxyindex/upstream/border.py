@@ -7,11 +7,12 @@ are checked on every hop.
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _CLOSED_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -86,12 +87,13 @@ class UrlOrigin:
     port: int
 
     @classmethod
+    @lru_cache(64)  # a URL is judged, and then asked
     def of(cls, url: str) -> "UrlOrigin":
         """Raises `ValueError` for anything that is not a plain http(s) URL."""
         parts = urlsplit(url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
             raise ValueError("not an http or https URL")
-        port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+        port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
         return cls(parts.scheme, parts.hostname.lower(), port)
 
 
@@ -134,7 +136,7 @@ class Border:
         return host.lower() == self.index.host or host.lower() in {name for name, _ in self._listed}
 
     def _may_reach(self, origin: UrlOrigin) -> bool:
-        usual = origin.port == _DEFAULT_PORTS[origin.scheme]
+        usual = origin.port == DEFAULT_PORTS[origin.scheme]
         if (origin.host, origin.port) in self._listed:
             return True
         if (origin.host, None) in self._listed:

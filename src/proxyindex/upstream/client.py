@@ -1,4 +1,4 @@
-"""The one door to httpx: limits, time-outs, credentials per origin, redirects by hand.
+"""The one door to upstreams: limits, time-outs, credentials per origin, redirects by hand.
 
 Foreign exceptions become ours here and nowhere else.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import anyio
+import httpcore
 import httpx
 
 from proxyindex.errors import ConnectionBroken, LoopDetected, UpstreamInvalid, UpstreamUnavailable
@@ -29,10 +30,10 @@ from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.proxies import Proxies, ProxyUnusable
 from proxyindex.upstream.reasons import reason
 from proxyindex.upstream.tls import trusting
+from proxyindex.upstream.ways import Foreign, Response, Straight, Transport, Way
 
 log = logging.getLogger(__name__)
 
-Transport = httpx.AsyncBaseTransport  # what stands in for the network in tests
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPALIVE_SECONDS = 60.0
@@ -42,6 +43,15 @@ _DRAIN_SECONDS = 1.0
 _LEAST_BYTES, _PACE_SECONDS = 32 * 1024, 30.0
 _MAX_VALUE = 2048  # characters of a header's value; a stored page's head must stay readable
 _DRAINED = 64 * 1024  # bytes of a refusal's body worth reading to keep a connection
+# a TLS alert after the handshake (no client certificate, say) comes as it is: an `OSError`
+_BROKEN = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpx.HTTPError,
+    httpx.StreamError,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +84,12 @@ def _nothing() -> None:
 class Reply:
     """An open answer: status, headers with lower-case names, final URL, body as a stream."""
 
-    def __init__(self, upstream: str, response: httpx.Response) -> None:
+    def __init__(self, upstream: str, url: str, response: Response) -> None:
         self._upstream = upstream
         self._response = response
         self.when_heard: Callable[[], object] = _nothing  # at each piece of the body
         self.status = response.status_code
-        self.url = str(response.url)
+        self.url = url
         # what is not short ASCII tells nothing here, and could not be sent back as a validator
         self.headers: Mapping[str, str] = {
             name: value
@@ -161,9 +171,7 @@ class Client:
             "User-Agent": "proxyindex",
             "Via": f"1.1 {connection.via}",
         }
-        timeout = httpx.Timeout(connection.read_timeout, connect=connection.connect_timeout)
-        self._extensions = {"timeout": timeout.as_dict()}
-        # httpx's own limits are between two reads, and a 1xx now and then keeps them for ever
+        # other limits are between two reads, and a 1xx now and then keeps them for ever
         self._head_seconds = connection.connect_timeout + connection.read_timeout
         self._credentials: dict[str, str] = {}
         if connection.username is not None:
@@ -180,12 +188,12 @@ class Client:
         Raises `UpstreamUnavailable` (no connection, time-out), `UpstreamInvalid` (a URL that must
         not be asked, a redirect loop), and `OffOrigin` when `same_origin` and a redirect leaves.
         """
-        response = await self._follow(url, headers, same_origin=same_origin)
+        url, response = await self._follow(url, headers, same_origin=same_origin)
         try:
             await self._drain_refusal(response)
             if response.status_code == 508:
                 raise LoopDetected(self._connection.name)
-            yield Reply(self._connection.name, response)
+            yield Reply(self._connection.name, url, response)
         finally:
             await response.aclose()
 
@@ -194,7 +202,8 @@ class Client:
 
     async def _follow(
         self, url: str, headers: Mapping[str, str], *, same_origin: bool
-    ) -> httpx.Response:
+    ) -> tuple[str, Response]:
+        """The last answer, and where it came from."""
         name = self._connection.name
         for _ in range(MAX_REDIRECTS + 1):
             if objection := self.border.objection(url):
@@ -204,7 +213,7 @@ class Client:
             response = await self._send(url, headers)
             location = response.headers.get("location")
             if response.status_code not in _REDIRECTS or location is None:
-                return response
+                return url, response
             await self._drain_refusal(response)
             await response.aclose()
             target = self._target(url, location)
@@ -238,39 +247,25 @@ class Client:
                 "its url has to name what answers",
             )
 
-    async def _drain_refusal(self, response: httpx.Response) -> None:
+    async def _drain_refusal(self, response: Response) -> None:
         """Read the short body of an answer that nobody will read: only then is the connection
         kept for the next request (measured: a handshake saved per missing sidecar)."""
         length = whole_number(response.headers.get("content-length", ""))
         if response.status_code >= 300 and length is not None and length <= _DRAINED:
             # the status stands, whatever becomes of the body; TLS breaks with errors of its own
-            broken = suppress(httpx.HTTPError, httpx.StreamError, OSError)
+            broken = suppress(*_BROKEN)
             with anyio.move_on_after(_DRAIN_SECONDS), broken:
                 async for _ in response.aiter_raw():
                     pass
 
-    async def _send(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
-        """The answer to one request.
-
-        By the transport itself: what httpx's client does around it (redirects, cookies, hooks, what
-        the environment says) is not wanted here, and took a tenth of the processor's time of a cold
-        small page.
-        """
+    async def _send(self, url: str, headers: Mapping[str, str]) -> Response:
         credentials = self._credentials if self.border.is_index_origin(url) else {}
         with _mapped(self._connection.name), anyio.fail_after(self._head_seconds):
-            request = httpx.Request(
-                "GET",
-                url,
-                headers={**self._headers, **headers, **credentials},
-                extensions=self._extensions,
-            )
-            response = await self._ways.to(url).handle_async_request(request)
-            response.request = request
-            return response
+            return await self._ways.to(url).get(url, {**self._headers, **headers, **credentials})
 
 
 class _mapped:  # noqa: N801 - a context manager used like a function
-    """httpx's exceptions as ours. Messages of httpx may hold URLs; ours name the kind only."""
+    """Foreign exceptions as ours. Messages of theirs may hold URLs; ours name the kind only."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -280,67 +275,68 @@ class _mapped:  # noqa: N801 - a context manager used like a function
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
         match problem:
-            case httpx.TimeoutException() | TimeoutError():
+            case httpx.TimeoutException() | httpcore.TimeoutException() | TimeoutError():
                 raise UpstreamUnavailable(self._upstream, "did not answer in time") from problem
             case zlib.error():
                 raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem
-            case httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpcore.UnsupportedProtocol():
                 raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem
             case ProxyUnusable():
                 raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
-            case httpx.ConnectError():
+            case httpx.ConnectError() | httpcore.ConnectError():
                 told = f"cannot be reached{reason(problem)}"
                 raise UpstreamUnavailable(self._upstream, told) from problem
             case httpx.ProxyError():
                 told = f"is behind a proxy that answers {str(problem)[:3]}"
                 raise UpstreamUnavailable(self._upstream, told) from problem
-            # a TLS alert after the handshake (no client certificate, say) comes as it is
-            case httpx.HTTPError() | httpx.StreamError() | OSError():
+            case _ if isinstance(problem, _BROKEN):
                 raise ConnectionBroken(self._upstream, "broke the connection") from problem
 
 
 class _Ways:
-    """The transports to one upstream: straight, and through a forward proxy where there is one."""
+    """How one upstream is reached: straight, or through a forward proxy where there is one."""
 
     def __init__(
         self, connection: Connection, border: Border, limit: int, transport: Transport | None
     ) -> None:
+        self._connection = connection
         self._tls = _tls(connection)
         self._limit = limit
+        self._timeout = httpx.Timeout(connection.read_timeout, connect=connection.connect_timeout)
         self._proxies = None if transport else Proxies(connection.proxy)
-        self.straight = transport or self._straight(border)
-        self._through: dict[str, Transport] = {}
+        self.straight: Way = self._foreign(transport) if transport else self._straight(border)
+        self._through: dict[str, Way] = {}
 
-    def to(self, url: str) -> Transport:
+    def to(self, url: str) -> Way:
         """The one that leads to `url`."""
         proxy = self._proxies and self._proxies.of(url)
         if not proxy:
             return self.straight
         if proxy not in self._through:
-            self._through[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._tls,
-                proxy=proxy,
-                limits=httpx.Limits(
-                    max_connections=self._limit, keepalive_expiry=_KEEPALIVE_SECONDS
-                ),
+            limits = httpx.Limits(max_connections=self._limit, keepalive_expiry=_KEEPALIVE_SECONDS)
+            self._through[proxy] = self._foreign(
+                httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
             )
         return self._through[proxy]
 
     async def aclose(self) -> None:
-        for transport in (self.straight, *self._through.values()):
-            await transport.aclose()
+        for way in (self.straight, *self._through.values()):
+            await way.aclose()
 
-    def _straight(self, border: Border) -> Transport:
-        transport = httpx.AsyncHTTPTransport(verify=self._tls)
-        # httpx offers no public way to pass it a pool; this one is where it would have put
-        # httpcore's (tests/unit/test_upstream_network.py fails if this moves)
-        transport._pool = Pool(
-            ssl_context=self._tls,
-            max_connections=self._limit,
-            keepalive_expiry=_KEEPALIVE_SECONDS,
-            network_backend=GuardedBackend(border.is_named, is_closed),
+    def _foreign(self, transport: Transport) -> Way:
+        return Foreign(transport, self._timeout)
+
+    def _straight(self, border: Border) -> Way:
+        return Straight(
+            Pool(
+                ssl_context=self._tls,
+                max_connections=self._limit,
+                keepalive_expiry=_KEEPALIVE_SECONDS,
+                connect_timeout=self._connection.connect_timeout,
+                read_timeout=self._connection.read_timeout,
+                network_backend=GuardedBackend(border.is_named, is_closed),
+            )
         )
-        return transport
 
 
 def _tls(connection: Connection) -> ssl.SSLContext:

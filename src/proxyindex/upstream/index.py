@@ -10,8 +10,9 @@ import anyio
 from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.freshness import upstream_lifetime
 from proxyindex.texts import whole_number
-from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply, Transport
+from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply
 from proxyindex.upstream.retry import pause_before
+from proxyindex.upstream.ways import Transport
 
 # JSON first; decided by what is answered, never by what was asked
 ACCEPT = (

@@ -1,21 +1,19 @@
 """Bytes of a connected socket, with no buffer of our own between the kernel and the reader.
 
-anyio's stream keeps whatever the event loop has read before anybody wanted it: with uvloop the
+A stream of the event loop keeps whatever it has read before anybody wanted it: with uvloop the
 whole receive buffer of the kernel, 4 MiB for each of a hundred fast downloads (measured). Here a
 read takes what it asks for, and the rest waits in the kernel, which then slows the sender down.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import httpcore
-from anyio.abc import ByteStream, SocketAttribute
-from httpcore._backends.anyio import AnyIOStream
 
+from proxyindex.upstream.deadline import in_time
 from proxyindex.upstream.hostnames import Entry, Hostnames
 
 # bytes of one read: larger ones while the kernel has more. Each piece of a file goes to a thread
@@ -24,55 +22,60 @@ _FIRST_READ, LARGEST_READ = 64 * 1024, 256 * 1024
 _HEAD_START = 0.25  # seconds that one address of a host has before the next is tried as well
 
 
-class Wire(ByteStream):
-    """A connected, non-blocking TCP socket."""
+class Wire(httpcore.AsyncNetworkStream):
+    """A connected, non-blocking TCP socket. Raises httpcore's errors; time-outs in seconds."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._size = _FIRST_READ
 
-    async def receive(self, max_bytes: int = LARGEST_READ) -> bytes:
-        self._check_open()
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """What has arrived, or arrives next; nothing at the end."""
         size = min(self._size, max_bytes)
         try:
-            data = await self._read(size)
+            data = self._socket.recv(size)
+            # what the kernel holds needs no waiting: let others run, and notice being cancelled
+            await asyncio.sleep(0)
+        except BlockingIOError:
+            loop = asyncio.get_running_loop()
+            waiting = loop.sock_recv(self._socket, size)
+            data = await in_time(waiting, timeout, httpcore.ReadTimeout, httpcore.ReadError)
         except OSError as problem:
-            raise anyio.BrokenResourceError from problem
-        if not data:
-            raise anyio.EndOfStream
+            raise httpcore.ReadError(str(problem)) from problem
         is_full = len(data) == size
         self._size = min(2 * size, LARGEST_READ) if is_full else max(size // 2, _FIRST_READ)
         return data
 
-    async def _read(self, size: int) -> bytes:
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
-            data = self._socket.recv(size)
+            sent = self._socket.send(buffer)
         except BlockingIOError:
-            return await asyncio.get_running_loop().sock_recv(self._socket, size)
-        # what the kernel holds needs no waiting: let others run, and notice being cancelled
-        await anyio.lowlevel.checkpoint()
-        return data
-
-    async def send(self, item: bytes) -> None:
-        self._check_open()
-        try:
-            await asyncio.get_running_loop().sock_sendall(self._socket, item)
+            sent = 0
         except OSError as problem:
-            raise anyio.BrokenResourceError from problem
-
-    def _check_open(self) -> None:
-        if self._socket.fileno() == -1:
-            raise anyio.ClosedResourceError
-
-    async def send_eof(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
+            raise httpcore.WriteError(str(problem)) from problem
+        if sent < len(buffer):
+            waiting = asyncio.get_running_loop().sock_sendall(self._socket, buffer[sent:])
+            await in_time(waiting, timeout, httpcore.WriteTimeout, httpcore.WriteError)
 
     async def aclose(self) -> None:
         self._socket.close()
 
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return {SocketAttribute.raw_socket: lambda: self._socket}
+    def get_extra_info(self, info: str) -> Any:
+        match info:
+            case "socket":
+                return self._socket
+            case "is_readable":  # bytes, an end or an error: anything but silence
+                return self._is_readable()
+        return None
+
+    def _is_readable(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
 
 class WireBackend(httpcore.AsyncNetworkBackend):
@@ -93,8 +96,7 @@ class WireBackend(httpcore.AsyncNetworkBackend):
         """Raises `httpcore.ConnectError` and `httpcore.ConnectTimeout`."""
         try:
             with anyio.fail_after(timeout):
-                # httpcore's own stream over ours: it knows what the pool asks a connection for
-                return AnyIOStream(await self._first(host, port))
+                return await self._first(host, port)
         except TimeoutError as problem:
             raise httpcore.ConnectTimeout(f"no connection to {host} in time") from problem
         except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold

@@ -1,0 +1,25 @@
+"""Waiting for a connection for so long only, with httpcore's errors for both ways to fail."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import httpcore
+
+T = TypeVar("T")
+
+
+async def in_time(
+    waiting: Awaitable[T],
+    timeout: float | None,
+    late: type[httpcore.TimeoutException],
+    broken: type[Exception],
+) -> T:
+    """What is waited for; raises `late` after `timeout` seconds, and `broken` for an `OSError`."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await waiting
+    except TimeoutError as problem:
+        raise late from problem
+    except OSError as problem:
+        raise broken(str(problem)) from problem

@@ -1,0 +1,102 @@
+"""TLS on a connection: a read gives all records that have arrived, where one holds 16 KiB at most.
+
+asyncio's own TLS has a buffer before its reader (see `wire`); anyio's gives a record at a time.
+"""
+
+import ssl
+from contextlib import suppress
+from typing import Any
+
+import httpcore
+
+from proxyindex.upstream.deadline import in_time
+
+_LARGEST_READ = 256 * 1024  # bytes of encrypted records
+
+
+async def secured(
+    stream: httpcore.AsyncNetworkStream, context: ssl.SSLContext, host: str, timeout: float | None
+) -> "SecureStream":
+    """The same connection, encrypted. Raises `ConnectError` and `ConnectTimeout`."""
+    secure = SecureStream(stream, context, host)
+    shaking = secure.shake_hands()
+    try:
+        await in_time(shaking, timeout, httpcore.ConnectTimeout, httpcore.ConnectError)
+    except httpcore.NetworkError as problem:
+        raise httpcore.ConnectError(str(problem)) from problem
+    return secure
+
+
+class SecureStream(httpcore.AsyncNetworkStream):
+    """What is read and written is encrypted on `stream`, once hands were shaken."""
+
+    def __init__(
+        self, stream: httpcore.AsyncNetworkStream, context: ssl.SSLContext, host: str
+    ) -> None:
+        self._stream = stream
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+
+    async def shake_hands(self) -> None:
+        """Raises `ssl.SSLError`, and what the stream raises."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._exchange(None)
+            else:
+                return await self._send(None)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """As the stream's; raises `ssl.SSLError`, too (an alert of the other side, say)."""
+        while True:
+            try:
+                return self._decrypted(max_bytes)
+            except ssl.SSLWantReadError:
+                await self._exchange(timeout)
+            except ssl.SSLEOFError:
+                return b""  # an end without a farewell is usual: lengths tell what is whole
+
+    def _decrypted(self, max_bytes: int) -> bytes:
+        """All that can be read now. What breaks after the first record is for the next read."""
+        parts = [self._tls.read(max_bytes)]
+        with suppress(ssl.SSLError):
+            while parts[-1]:
+                parts.append(self._tls.read(max_bytes))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._tls.write(buffer)
+        except ssl.SSLError as problem:
+            raise httpcore.WriteError(str(problem)) from problem
+        await self._send(timeout)
+
+    async def _exchange(self, timeout: float | None) -> None:
+        """Send what is to be sent, and take what arrives."""
+        await self._send(timeout)
+        if data := await self._stream.read(_LARGEST_READ, timeout):
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    async def _send(self, timeout: float | None) -> None:
+        if self._outgoing.pending:
+            await self._stream.write(self._outgoing.read(), timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._holds_more() if info == "holds_more" else self._stream.get_extra_info(info)
+
+    def _holds_more(self) -> bool:
+        """Whether whole records wait in memory, where no look at the socket finds them. The end of
+        the stream is such a record; a session ticket (TLS 1.3) is read here and tells nothing."""
+        try:
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            pass
+        return True
