@@ -183,7 +183,7 @@ def try_writing(folder: Path) -> None:
         stream.flush()
 
 
-def remove(path: Path) -> bool:
+def remove(path: Path | str) -> bool:
     """Unlink; whether there was something to unlink."""
     try:
         os.unlink(path)
@@ -192,7 +192,7 @@ def remove(path: Path) -> bool:
     return True
 
 
-def open_regular(path: Path) -> tuple[int, os.stat_result] | None:
+def open_regular(path: Path | str) -> tuple[int, os.stat_result] | None:
     """A read-only descriptor of a regular file, links not followed, or `None`."""
     try:
         fd = no_link(str(path), os.O_RDONLY)

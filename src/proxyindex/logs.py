@@ -32,6 +32,8 @@ _SECRETS = (
     (re.compile(_HEADER), rf"\1 {MASK}"),
     (re.compile(_OURS), f"pxi_{MASK}"),
 )
+# no secret is without one of them: few lines are searched for all (1 µs instead of 30)
+_MARKS = ("://", "basic", "bearer", "authorization", "pxi_")
 # C0, DEL, C1, and the two Unicode line separators
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -41,6 +43,8 @@ _TALKATIVE = ("httpx", "httpcore", "asyncio")
 
 def mask(text: str) -> str:
     """`text` without the user names, passwords, tokens and query strings in it."""
+    if not any(map(text.casefold().__contains__, _MARKS)):
+        return text
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -142,6 +146,8 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    if not record.exc_info and not record.stack_info:
+        return ""
     parts = []
     if record.exc_info:
         parts.append(formatter.formatException(record.exc_info))

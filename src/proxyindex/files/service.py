@@ -112,7 +112,7 @@ class FileService:
         except BaseException:
             blob.close()
             raise
-        inquiry.ground.rests_on((str(self._blobs.path(sha256)), blob.signature))
+        inquiry.ground.rests_on((self._blobs.where(sha256), blob.signature))
         inquiry.ground.uses.append(partial(self._blobs.touch, sha256, blob.size))
         return Stored(blob.fd, blob.size, sha256=sha256, modified=blob.modified)
 
@@ -167,7 +167,7 @@ class FileService:
         if isinstance(wheel.origin, LocalOrigin):
             return await self._open_own_metadata(wheel, wheel.origin.path, inquiry)
         if file.sha256:  # the page has all digests that were known when it was completed
-            path = str(self._blobs.path(file.sha256))
+            path = self._blobs.where(file.sha256)
             stamp = disk.signature(path)
             held = await anyio.to_thread.run_sync(self._blobs.read, file.sha256, MAX_METADATA)
             if held is not None:
@@ -187,7 +187,7 @@ class FileService:
             self._upstream(wheel, inquiry)  # tells why
             raise
         inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
-        path = str(self._blobs.path(hashlib.sha256(data).hexdigest()))
+        path = self._blobs.where(hashlib.sha256(data).hexdigest())
         if stamp := disk.signature(path):
             inquiry.ground.rests_on((path, stamp))
         else:  # the disk did not take it

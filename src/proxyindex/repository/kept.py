@@ -198,7 +198,7 @@ class Kept(Generic[T]):
             return
         since, until = (0.0, math.inf) if self._is_offline else self._asking.fresh_between(copy)
         inquiry.ground.rests_on(
-            (str(self._stores.pages.path(self._id, key)), copy.signature),
+            (self._stores.pages.where(self._id, key), copy.signature),
             since=since,
             until=until,
         )

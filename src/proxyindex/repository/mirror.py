@@ -102,7 +102,7 @@ class Mirror:
             return await self._remains(name)
         signatures = self._facts.signatures(self._id, name)
         # what the page may tell later is no reason to take back what it says
-        inquiry.ground.rests_on((str(self._facts.path(self._id, name)), signatures[0]))
+        inquiry.ground.rests_on((self._facts.where(self._id, name), signatures[0]))
         if signatures == (None, None) and not self._is_offline:
             return parsed  # nothing is known beyond what upstream says
         known = self._memo.get(name)

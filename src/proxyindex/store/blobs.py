@@ -54,7 +54,7 @@ class BlobStore(Budgeted):
 
         It stays: the blob may be sound and the size a lie; if not, the next adoption replaces it.
         """
-        found = disk.open_regular(self.path(sha256))
+        found = disk.open_regular(self.where(sha256))
         if found is None:
             return None
         fd, stat = found
@@ -84,7 +84,7 @@ class BlobStore(Budgeted):
             self._proofs.add(blob.sha256, blob.signature)
             return True
         # not if another process has replaced it meanwhile
-        if disk.signature(self.path(blob.sha256)) == blob.signature:
+        if disk.signature(self.where(blob.sha256)) == blob.signature:
             self.forget(blob.sha256)
             self._events.alarm("damaged-file")
             log.error("stored file %s was damaged (%s) and is removed", blob.sha256, actual)
@@ -114,7 +114,7 @@ class BlobStore(Budgeted):
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def has(self, sha256: str) -> bool:
-        return os.path.isfile(self.path(sha256))  # what may not be looked at is not there, either
+        return os.path.isfile(self.where(sha256))  # what may not be looked at is not there, either
 
     def adopt(self, partial: Partial, sha256: str) -> None:
         """Move a verified partial into place: one rename, no second write. Raises `StoreError`."""
@@ -166,14 +166,18 @@ class BlobStore(Budgeted):
                     continue
                 yield entry.name, stat.st_size, stat.st_mtime
 
+    def where(self, sha256: str) -> str:
+        """The path of the blob, if it is stored."""
+        return f"{self._root}/{sha256[:2]}/{sha256}"
+
     def path(self, sha256: str) -> Path:
-        """Where the blob lies, or would."""
-        return self._root / sha256[:2] / sha256
+        """The same, for those who do more with it."""
+        return Path(self.where(sha256))
 
     def shelves(self, sha256s: Iterable[str]) -> list[str]:
         """The folders in which these blobs lie, or would: one that comes or goes changes its
         folder's stamp."""
-        return [str(self._root / name) for name in sorted({sha256[:2] for sha256 in sha256s})]
+        return [f"{self._root}/{name}" for name in sorted({sha256[:2] for sha256 in sha256s})]
 
     def _free(self) -> int:
         try:

@@ -64,7 +64,7 @@ class Fact:
 class Line(NamedTuple):
     """One line of a file of facts, and its offset in bytes."""
 
-    path: Path
+    path: str
     offset: int
     text: bytes
 
@@ -80,7 +80,7 @@ class Facts:
 
         One changes whenever any fact is added.
         """
-        later, now = map(disk.signature, self._paths(upstream, project))
+        later, now = map(disk.signature, self._both(upstream, project))
         return now, later
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
@@ -109,7 +109,7 @@ class Facts:
             "size": fact.size,
             "metadata": fact.metadata,
         }
-        later, now = self._paths(upstream, project)
+        later, now = self._both(upstream, project)
         self._append(later if may_wait else now, {k: v for k, v in values.items() if v is not None})
 
     def is_quarantined(self, upstream: str, project: str) -> bool:
@@ -122,16 +122,17 @@ class Facts:
         if is_quarantined == self.is_quarantined(upstream, project):
             return
         if is_quarantined:
-            self._append(self.path(upstream, project), {"file": _QUARANTINED})
+            self._append(self.where(upstream, project), {"file": _QUARANTINED})
         else:
             self.forget(upstream, project, [_QUARANTINED])
 
-    def _append(self, path: Path, values: Mapping[str, object]) -> None:
+    def _append(self, where: str, values: Mapping[str, object]) -> None:
         """One appended line in one write: concurrent writers interleave whole lines.
 
         It begins with the line break, which ends what a killed writer may have left half written.
         """
         line = b"\n" + sealed(json.dumps(values).encode())
+        path = Path(where)
         try:
             disk.make_folder(path.parent)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -171,7 +172,7 @@ class Facts:
 
     def remove(self, upstream: str, project: str) -> bool:
         """Forget all facts of a project, its pins included."""
-        return any([disk.remove(path) for path in self._paths(upstream, project)])
+        return any([disk.remove(path) for path in self._both(upstream, project)])
 
     def projects(self, upstream: str) -> list[str]:
         """Every project of which something was learned."""
@@ -182,7 +183,7 @@ class Facts:
         return disk.names(self._root)
 
     def _lines(self, upstream: str, project: str) -> Iterator[Line]:
-        for path in self._paths(upstream, project):
+        for path in self._both(upstream, project):
             try:
                 with open(path, "rb") as stream:
                     texts = stream.read(_MAX_FILE).split(b"\n")
@@ -195,14 +196,14 @@ class Facts:
                 yield Line(path, offset, text)
                 offset += len(text) + 1
 
-    def path(self, upstream: str, project: str) -> Path:
-        """Where that lies, or would, which the page must tell at once."""
-        return self._root / upstream / project
+    def where(self, upstream: str, project: str) -> str:
+        """The path of what the page must tell at once, if there is any."""
+        return f"{self._root}/{upstream}/{project}"
 
-    def _paths(self, upstream: str, project: str) -> tuple[Path, Path]:
-        """The two files; the second one has the last word."""
-        path = self.path(upstream, project)
-        return path.with_name(project + _LATER), path
+    def _both(self, upstream: str, project: str) -> tuple[str, str]:
+        """The paths of the two files; the second one has the last word."""
+        now = self.where(upstream, project)
+        return now + _LATER, now
 
 
 def _parse(line: bytes) -> tuple[str, Fact] | None:

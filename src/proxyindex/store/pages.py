@@ -73,7 +73,7 @@ class PageStore(Budgeted):
 
     def signature(self, upstream: str, key: str) -> Signature | None:
         """Changes whenever the stored page does; one `stat`."""
-        return disk.signature(self.path(upstream, key))
+        return disk.signature(self.where(upstream, key))
 
     def read(self, upstream: str, key: str) -> StoredPage | None:
         """The stored page; a missing or broken one is `None`.
@@ -81,7 +81,7 @@ class PageStore(Budgeted):
         Raises `StoreError` if it cannot be told now: what replaces a page is compared to it.
         """
         try:
-            with open(self.path(upstream, key), "rb") as stream:
+            with open(self.where(upstream, key), "rb") as stream:
                 head = _parse_head(stream.readline(_MAX_HEAD))
                 body = stream.read()
         except OSError as problem:
@@ -118,7 +118,7 @@ class PageStore(Budgeted):
     def read_head(self, upstream: str, key: str) -> PageHead | None:
         """Only the head, unverified: to see whether the body is the one already parsed."""
         try:
-            with open(self.path(upstream, key), "rb") as stream:
+            with open(self.where(upstream, key), "rb") as stream:
                 return _parse_head(stream.readline(_MAX_HEAD))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
@@ -162,7 +162,7 @@ class PageStore(Budgeted):
 
     def disowned(self) -> Signature | None:
         """Changes with `disown`, and with a new upstream; one `stat`."""
-        return disk.signature(self._root)
+        return disk.signature(str(self._root))
 
     def keys(self, upstream: str) -> list[str]:
         """Every stored key of an upstream."""
@@ -172,10 +172,14 @@ class PageStore(Budgeted):
         """The ids of all upstreams with pages."""
         return disk.names(self._root)
 
-    def path(self, upstream: str, key: str) -> Path:
-        """Where the page lies, or would."""
+    def where(self, upstream: str, key: str) -> str:
+        """The path of the page, if it is stored. A text: to make a `Path` took 10 µs."""
         # both parts are ours: a configured id, and a normalized name or a fixed word
-        return self._root / upstream / key
+        return f"{self._root}/{upstream}/{key}"
+
+    def path(self, upstream: str, key: str) -> Path:
+        """The same, for those who do more with it."""
+        return Path(self.where(upstream, key))
 
 
 def absent_note(upstream: str, key: str) -> str:

@@ -14,6 +14,8 @@ from proxyindex.web.accesslog import CROWDED_KEY
 MAX_TARGET = 2048
 _SLASHES = re.compile(r"/{2,}")
 # %00, controls, encoded separators, encoded dots, and percent signs that encode nothing
+_DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|\Z)")
+_BAD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]|%2[EeFf]|%5[Cc]")
 
 
@@ -58,9 +60,9 @@ class PathGuard:
             return 400, "The request target is not a path."
         if _BAD_ESCAPE.search(raw):
             return 400, "The path holds an escape that is not allowed in it."
-        if "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
+        if _BAD_CHARACTER.search(path):
             return 400, "The path holds a character that is not allowed in it."
-        if any(part in (".", "..") for part in path.split("/")):
+        if _DOT_SEGMENT.search(path):
             return 400, "The path holds a dot segment."
         return None
 
