@@ -51,7 +51,7 @@ DOORS: dict[str, set[str]] = {
     "platformdirs": {"config"},
     "msgspec": {"model", "records", "simple", "users", "uploads", "web"},
 }
-# Modules behind one door. httpx has two: `upstream.client` asks on behalf of strangers and is
+# Modules behind one door. httpx has two: `upstream.ways` asks on behalf of strangers and is
 # guarded against what pages may point at; `publishing.client` sends what a person said, with
 # credentials, to where the person said, and follows nothing.
 MOST_BEHIND = {("httpx", "upstream"): 1, ("httpx", "publishing"): 1}

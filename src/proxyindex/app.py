@@ -40,6 +40,7 @@ from proxyindex.trees import Trees
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.index import Upstream
+from proxyindex.upstream.tls import introduced
 from proxyindex.upstream.ways import Transport
 from proxyindex.web import changes, health, landing, manage, simple, upload
 from proxyindex.web.accesslog import (
@@ -184,7 +185,7 @@ async def open_house(
     """Everything behind the routes, running; closed in the reverse order."""
     cache, metrics = site.cache, site.metrics
     async with AsyncExitStack() as stack:
-        upstreams = _upstreams(settings, via, transport, stack)
+        upstreams = await _upstreams(settings, via, transport, stack)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         workshop = _workshop(cache, settings, metrics)
@@ -226,13 +227,16 @@ async def open_house(
         )
 
 
-def _upstreams(
+async def _upstreams(
     settings: Settings, via: str, transport: Transport | None, stack: AsyncExitStack
 ) -> dict[str, Upstream]:
     """By their ids in the stores; closed with the stack."""
     found = {}
     for configured in settings.upstreams:
-        upstream = sources.upstream(configured, settings, via, transport)
+        tls = await anyio.to_thread.run_sync(
+            introduced, configured.ca_file, configured.client_cert, configured.client_key
+        )
+        upstream = sources.upstream(configured, settings, via, tls, transport)
         stack.push_async_callback(upstream.aclose)
         found[sources.upstream_id(configured)] = upstream
     return found

@@ -1,6 +1,7 @@
 """What the trees of all indexes share: repositories over folders, upstreams, and their mirrors."""
 
 import hashlib
+import ssl
 
 from anyio.abc import TaskGroup
 
@@ -14,7 +15,7 @@ from proxyindex.settings import IndexSettings, Settings, UpstreamSettings
 from proxyindex.store.cache import Cache
 from proxyindex.store.derived import DerivedNotes
 from proxyindex.upstream.breaker import Breaker
-from proxyindex.upstream.client import Connection
+from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.index import Upstream
 from proxyindex.upstream.ways import Transport
 
@@ -85,7 +86,11 @@ def mirrors(
 
 
 def upstream(
-    configured: UpstreamSettings, settings: Settings, via: str, transport: Transport | None
+    configured: UpstreamSettings,
+    settings: Settings,
+    via: str,
+    tls: ssl.SSLContext,
+    transport: Transport | None,
 ) -> Upstream:
     """The client of one upstream, to be closed."""
     connection = Connection(
@@ -94,9 +99,7 @@ def upstream(
         via=via,
         username=configured.username,
         password=configured.password.reveal() if configured.password else None,
-        ca_file=configured.ca_file,
-        client_cert=configured.client_cert,
-        client_key=configured.client_key,
+        tls=tls,
         proxy=configured.proxy.reveal() if configured.proxy else None,
         connect_timeout=configured.connect_timeout,
         read_timeout=configured.read_timeout,

@@ -16,7 +16,7 @@ from proxyindex.freshness import FreshnessRules
 from proxyindex.repository.asking import Stores, Terms
 from proxyindex.store.cache import Cache
 from proxyindex.upstream.breaker import Breaker
-from proxyindex.upstream.client import Connection
+from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.index import Upstream
 
 UPSTREAM_URL = "http://up.example/simple"

@@ -16,9 +16,8 @@ from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener
 
 from proxyindex.upstream.border import UrlOrigin
-from proxyindex.upstream.client import Connection as Terms
-from proxyindex.upstream.client import _tls
 from proxyindex.upstream.pool import Answer, Pool
+from proxyindex.upstream.tls import trusting
 from proxyindex.upstream.wire import WireBackend
 from tests.support.certificates import Certificates
 from tests.support.hermetic import until
@@ -85,7 +84,7 @@ async def pool_of(
     patience: float = 5.0,
 ) -> AsyncIterator[Pool]:
     pool = Pool(
-        ssl_context=_tls(Terms("up", "http://up.example/", "px", ca_file=authority)),
+        ssl_context=trusting(authority),
         max_connections=connections,
         keepalive_expiry=lifetime,
         connect_timeout=5.0,
@@ -339,3 +338,39 @@ async def test_closing_the_pool_ends_what_is_in_use_and_what_rests() -> None:
             response = await begin(pool, server)
         with pytest.raises(httpcore.ReadError):
             await whole(response)
+
+
+class Ending(httpcore.AsyncNetworkStream):
+    """Gives one answer, and has come to its end when it is looked at again."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return OK
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    def get_extra_info(self, info: str) -> bool:
+        return info == "is_readable"
+
+
+class EndingBackend(httpcore.AsyncNetworkBackend):
+    async def connect_tcp(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+        return Ending()
+
+
+async def test_any_number_of_resting_connections_may_have_ended() -> None:
+    origin, most = UrlOrigin("http", "up.example", 80), 1000  # as many as may be configured
+    async with pool_of(most) as pool:
+        pool._network_backend = EndingBackend()
+        answers = [await pool.get(origin, b"/", [(b"Host", b"x")]) for _ in range(most)]
+        for answer in answers:
+            await whole(answer)
+            await answer.aclose()
+        assert len(pool._resting) == most
+        last = await pool.get(origin, b"/", [(b"Host", b"x")])
+        assert await whole(last) == b"ok"
+        assert not pool._resting
+        await last.aclose()

@@ -21,7 +21,8 @@ from proxyindex.errors import (
 )
 from proxyindex.upstream import client as client_module
 from proxyindex.upstream import retry as retry_module
-from proxyindex.upstream.client import Client, Connection, OffOrigin
+from proxyindex.upstream.client import Client, OffOrigin
+from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.index import ACCEPT, Absent, Fetched, NotModified, Upstream, Validators
 from proxyindex.upstream.proxies import ProxyUnusable
 from proxyindex.upstream.ways import Foreign

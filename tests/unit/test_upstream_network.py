@@ -13,8 +13,8 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from proxyindex.errors import UpstreamInvalid
-from proxyindex.upstream.border import is_closed
-from proxyindex.upstream.client import Client, Connection
+from proxyindex.upstream.client import Client
+from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.network import ClosedNetwork, GuardedBackend
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.ways import Straight
@@ -108,7 +108,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
 
 
 def guarded(network: Network, *trusted: str) -> GuardedBackend:
-    backend = GuardedBackend(lambda host: host in trusted, is_closed)
+    backend = GuardedBackend(lambda host: host in trusted)
     backend._inner = network  # type: ignore[assignment]
     return backend
 

@@ -1,76 +1,33 @@
-"""The one door to upstreams: limits, time-outs, credentials per origin, redirects by hand.
-
-Foreign exceptions become ours here and nowhere else.
-"""
+"""Requests to one upstream: limits, time-outs, credentials per origin, redirects by hand."""
 
 from __future__ import annotations
 
 import base64
 import logging
-import ssl
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
-from urllib.parse import urljoin
 
 import anyio
-import httpcore
-import httpx
 
-from proxyindex.errors import ConnectionBroken, LoopDetected, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import LoopDetected, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.texts import whole_number
 from proxyindex.unzip import Unzip
-from proxyindex.upstream.border import Border, UrlOrigin, is_closed
-from proxyindex.upstream.network import GuardedBackend
-from proxyindex.upstream.pool import Pool
-from proxyindex.upstream.proxies import Proxies, ProxyUnusable
-from proxyindex.upstream.reasons import reason
-from proxyindex.upstream.tls import trusting
-from proxyindex.upstream.ways import Foreign, Response, Straight, Transport, Way
+from proxyindex.upstream.border import Border, UrlOrigin
+from proxyindex.upstream.connection import Connection
+from proxyindex.upstream.ways import BROKEN, Response, Transport, Ways, joined, mapped
 
 log = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_KEEPALIVE_SECONDS = 60.0
 _DRAIN_SECONDS = 1.0
 # Less than this in so many seconds of waiting is no sending: a file that drips would hold a place
 # among the downloads for days. A slow line with many downloads gives each more than 1 KiB a second.
 _LEAST_BYTES, _PACE_SECONDS = 32 * 1024, 30.0
 _MAX_VALUE = 2048  # characters of a header's value; a stored page's head must stay readable
 _DRAINED = 64 * 1024  # bytes of a refusal's body worth reading to keep a connection
-# a TLS alert after the handshake (no client certificate, say) comes as it is: an `OSError`
-_BROKEN = (
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.TimeoutException,
-    httpx.HTTPError,
-    httpx.StreamError,
-    OSError,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """How to speak to one upstream. Times in seconds; `via` names this server to others."""
-
-    name: str
-    url: str
-    via: str
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
-    proxy: str | None = field(default=None, repr=False)
-    connect_timeout: float = 3.0
-    read_timeout: float = 20.0
-    max_connections: int = 20
-    file_hosts: tuple[str, ...] = ()
 
 
 class OffOrigin(Exception):
@@ -103,7 +60,7 @@ class Reply:
         Raises `UpstreamUnavailable`, also for a body that does little but keep us waiting.
         """
         waited, received = 0.0, 0  # the time that the reader takes for himself does not count
-        with _mapped(self._upstream):
+        with mapped(self._upstream):
             asked = time.monotonic()
             async for chunk in self._response.aiter_raw():
                 self.when_heard()
@@ -125,7 +82,7 @@ class Reply:
         self._check_size(received, limit)
         # gives its bytes away uncopied: a second 8 MB cost 7 ms, all of it touching fresh memory
         body, size, received = BytesIO(), 0, 0
-        with _mapped(self._upstream):
+        with mapped(self._upstream):
             async for chunk in self._response.aiter_raw():
                 received += len(chunk)
                 self._check_size(received, limit)
@@ -161,7 +118,7 @@ class Client:
     ) -> None:
         self._connection = connection
         self.border = Border(connection.url, connection.file_hosts)
-        self._ways = _Ways(
+        self._ways = Ways(
             connection, self.border, max_connections or connection.max_connections, transport
         )
         self._ways.to(connection.url)  # a proxy that cannot be used is told at the start
@@ -225,11 +182,9 @@ class Client:
     def _target(self, url: str, location: str) -> str:
         """Where a redirect leads. What is no URL is not the address of another index either."""
         try:
-            target = urljoin(url, location)
-            httpx.URL(target)
-        except (ValueError, httpx.InvalidURL) as problem:
+            return joined(url, location)
+        except ValueError as problem:
             raise UpstreamInvalid(self._connection.name, "redirected to no URL") from problem
-        return target
 
     def _check_origin(self, target: str) -> None:
         """Raises `OffOrigin` for another host, and `UpstreamInvalid` for another scheme or port of
@@ -253,94 +208,12 @@ class Client:
         length = whole_number(response.headers.get("content-length", ""))
         if response.status_code >= 300 and length is not None and length <= _DRAINED:
             # the status stands, whatever becomes of the body; TLS breaks with errors of its own
-            broken = suppress(*_BROKEN)
+            broken = suppress(*BROKEN)
             with anyio.move_on_after(_DRAIN_SECONDS), broken:
                 async for _ in response.aiter_raw():
                     pass
 
     async def _send(self, url: str, headers: Mapping[str, str]) -> Response:
         credentials = self._credentials if self.border.is_index_origin(url) else {}
-        with _mapped(self._connection.name), anyio.fail_after(self._head_seconds):
+        with mapped(self._connection.name), anyio.fail_after(self._head_seconds):
             return await self._ways.to(url).get(url, {**self._headers, **headers, **credentials})
-
-
-class _mapped:  # noqa: N801 - a context manager used like a function
-    """Foreign exceptions as ours. Messages of theirs may hold URLs; ours name the kind only."""
-
-    def __init__(self, upstream: str) -> None:
-        self._upstream = upstream
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        match problem:
-            case httpx.TimeoutException() | httpcore.TimeoutException() | TimeoutError():
-                raise UpstreamUnavailable(self._upstream, "did not answer in time") from problem
-            case zlib.error():
-                raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem
-            case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpcore.UnsupportedProtocol():
-                raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem
-            case ProxyUnusable():
-                raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
-            case httpx.ConnectError() | httpcore.ConnectError():
-                told = f"cannot be reached{reason(problem)}"
-                raise UpstreamUnavailable(self._upstream, told) from problem
-            case httpx.ProxyError():
-                told = f"is behind a proxy that answers {str(problem)[:3]}"
-                raise UpstreamUnavailable(self._upstream, told) from problem
-            case _ if isinstance(problem, _BROKEN):
-                raise ConnectionBroken(self._upstream, "broke the connection") from problem
-
-
-class _Ways:
-    """How one upstream is reached: straight, or through a forward proxy where there is one."""
-
-    def __init__(
-        self, connection: Connection, border: Border, limit: int, transport: Transport | None
-    ) -> None:
-        self._connection = connection
-        self._tls = _tls(connection)
-        self._limit = limit
-        self._timeout = httpx.Timeout(connection.read_timeout, connect=connection.connect_timeout)
-        self._proxies = None if transport else Proxies(connection.proxy)
-        self.straight: Way = self._foreign(transport) if transport else self._straight(border)
-        self._through: dict[str, Way] = {}
-
-    def to(self, url: str) -> Way:
-        """The one that leads to `url`."""
-        proxy = self._proxies and self._proxies.of(url)
-        if not proxy:
-            return self.straight
-        if proxy not in self._through:
-            limits = httpx.Limits(max_connections=self._limit, keepalive_expiry=_KEEPALIVE_SECONDS)
-            self._through[proxy] = self._foreign(
-                httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
-            )
-        return self._through[proxy]
-
-    async def aclose(self) -> None:
-        for way in (self.straight, *self._through.values()):
-            await way.aclose()
-
-    def _foreign(self, transport: Transport) -> Way:
-        return Foreign(transport, self._timeout)
-
-    def _straight(self, border: Border) -> Way:
-        return Straight(
-            Pool(
-                ssl_context=self._tls,
-                max_connections=self._limit,
-                keepalive_expiry=_KEEPALIVE_SECONDS,
-                connect_timeout=self._connection.connect_timeout,
-                read_timeout=self._connection.read_timeout,
-                network_backend=GuardedBackend(border.is_named, is_closed),
-            )
-        )
-
-
-def _tls(connection: Connection) -> ssl.SSLContext:
-    context = trusting(connection.ca_file)
-    if connection.client_cert:
-        context.load_cert_chain(connection.client_cert, connection.client_key)
-    return context

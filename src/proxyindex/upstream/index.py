@@ -10,7 +10,8 @@ import anyio
 from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.freshness import upstream_lifetime
 from proxyindex.texts import whole_number
-from proxyindex.upstream.client import Client, Connection, OffOrigin, Reply
+from proxyindex.upstream.client import Client, OffOrigin, Reply
+from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.retry import pause_before
 from proxyindex.upstream.ways import Transport
 

@@ -13,7 +13,7 @@ import anyio
 import httpcore
 
 from proxyindex.upstream import hostnames
-from proxyindex.upstream.border import IPAddress
+from proxyindex.upstream.border import is_closed
 from proxyindex.upstream.wire import WireBackend
 
 SocketOption = (
@@ -36,11 +36,9 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     def __init__(
         self,
         is_trusted: Callable[[str], bool],
-        is_closed: Callable[[IPAddress], bool],
     ) -> None:
         self._inner: httpcore.AsyncNetworkBackend = WireBackend()
         self._is_trusted = is_trusted
-        self._is_closed = is_closed
 
     async def connect_tcp(
         self,
@@ -83,7 +81,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         addresses = [ipaddress.ip_address(entry[4][0].split("%")[0]) for entry in found]
         if not addresses:
             raise httpcore.ConnectError(f"no address for {host}")
-        if any(self._is_closed(address) for address in addresses):
+        if any(is_closed(address) for address in addresses):
             log.warning("a link leads to %s, whose address is inside a closed network", host)
             raise ClosedNetwork(f"{host} resolves to an address inside a closed network")
         return [str(address) for address in dict.fromkeys(addresses)][:_MOST_ADDRESSES]

@@ -86,19 +86,21 @@ class Pool:
                 raise httpcore.PoolTimeout("all connections are in use") from problem
 
     async def _take(self, origin: UrlOrigin) -> "_Connection":
-        for connection in reversed(self._resting):
-            if connection.origin == origin:
-                self._resting.remove(connection)
-                if connection.is_usable(self._lifetime):
-                    self._busy.add(connection)
-                    return connection
-                await connection.aclose()
-                return await self._take(origin)
+        while connection := self._resting_at(origin):
+            self._resting.remove(connection)
+            if connection.is_usable(self._lifetime):
+                self._busy.add(connection)
+                return connection
+            await connection.aclose()
         while len(self._resting) > self._slots.value:  # there is no place for another
             await self._resting.pop(0).aclose()
         connection = _Connection(origin, await self._connected(origin), self._read_timeout)
         self._busy.add(connection)
         return connection
+
+    def _resting_at(self, origin: UrlOrigin) -> "_Connection | None":
+        """The one used last: the others may come to their end."""
+        return next((one for one in reversed(self._resting) if one.origin == origin), None)
 
     async def _connected(self, origin: UrlOrigin) -> httpcore.AsyncNetworkStream:
         timeout = self._connect_timeout

@@ -9,6 +9,16 @@ from pathlib import Path
 import truststore
 
 
+def introduced(
+    ca_file: Path | None, client_cert: Path | None, client_key: Path | None
+) -> ssl.SSLContext:
+    """As `trusting`, and with a certificate of our own, if there is one. Raises what that does."""
+    context = trusting(ca_file)
+    if client_cert:
+        context.load_cert_chain(client_cert, client_key)
+    return context
+
+
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
     """For connections to others: the system's trust store as pip has it, or a CA file alone.
 

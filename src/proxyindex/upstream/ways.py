@@ -1,18 +1,29 @@
 """The ways to one upstream: straight, by our own pool, or through a forward proxy, by httpx.
 
-What both answer is read alike: an `Answer` has what we want of an httpx response.
+The one door to httpx. What both answer is read alike: an `Answer` has what we want of an httpx
+response. Foreign exceptions become ours here and nowhere else.
 """
 
 import re
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
+from urllib.parse import urljoin
 
+import httpcore
 import httpx
 
-from proxyindex.upstream.border import DEFAULT_PORTS, UrlOrigin
+from proxyindex.errors import ConnectionBroken, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.upstream.border import DEFAULT_PORTS, Border, UrlOrigin
+from proxyindex.upstream.connection import Connection
+from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Headers, Pool
+from proxyindex.upstream.proxies import Proxies, ProxyUnusable
+from proxyindex.upstream.reasons import reason
+from proxyindex.upstream.tls import trusting
 
 Transport = httpx.AsyncBaseTransport  # what stands in for the network in tests
+_KEEPALIVE_SECONDS = 60.0
 
 # nothing in it that has to be encoded, decoded or left out. httpx's reader of URLs, which does all
 # that, took 7 % of the processor's time of a cold install of 91 distributions
@@ -20,6 +31,17 @@ _PLAIN = re.compile(
     r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[1-9]\d{0,4})?"
     r"(/(?:[\w/.~+=,:@!$&()*-]|%[0-9A-F]{2})*)",
     re.ASCII,
+)
+
+
+# a TLS alert after the handshake (no client certificate, say) comes as it is: an `OSError`
+BROKEN = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpx.HTTPError,
+    httpx.StreamError,
+    OSError,
 )
 
 
@@ -77,6 +99,52 @@ class Foreign:
         await self.transport.aclose()
 
 
+class Ways:
+    """How one upstream is reached: straight, or through a forward proxy where there is one."""
+
+    def __init__(
+        self, connection: Connection, border: Border, limit: int, transport: Transport | None
+    ) -> None:
+        self._connection = connection
+        self._tls = connection.tls or trusting(None)
+        self._limit = limit
+        self._timeout = httpx.Timeout(connection.read_timeout, connect=connection.connect_timeout)
+        self._proxies = None if transport else Proxies(connection.proxy)
+        self.straight: Way = self._foreign(transport) if transport else self._straight(border)
+        self._through: dict[str, Way] = {}
+
+    def to(self, url: str) -> Way:
+        """The one that leads to `url`."""
+        proxy = self._proxies and self._proxies.of(url)
+        if not proxy:
+            return self.straight
+        if proxy not in self._through:
+            limits = httpx.Limits(max_connections=self._limit, keepalive_expiry=_KEEPALIVE_SECONDS)
+            self._through[proxy] = self._foreign(
+                httpx.AsyncHTTPTransport(verify=self._tls, proxy=proxy, limits=limits)
+            )
+        return self._through[proxy]
+
+    async def aclose(self) -> None:
+        for way in (self.straight, *self._through.values()):
+            await way.aclose()
+
+    def _foreign(self, transport: Transport) -> Way:
+        return Foreign(transport, self._timeout)
+
+    def _straight(self, border: Border) -> Way:
+        return Straight(
+            Pool(
+                ssl_context=self._tls,
+                max_connections=self._limit,
+                keepalive_expiry=_KEEPALIVE_SECONDS,
+                connect_timeout=self._connection.connect_timeout,
+                read_timeout=self._connection.read_timeout,
+                network_backend=GuardedBackend(border.is_named),
+            )
+        )
+
+
 def read(url: str) -> tuple[UrlOrigin, bytes]:
     """Who is asked, and for what, by a URL that the border let pass. Raises `httpx.InvalidURL` and
     `httpx.UnsupportedProtocol`."""
@@ -88,3 +156,42 @@ def read(url: str) -> tuple[UrlOrigin, bytes]:
         raise httpx.UnsupportedProtocol("neither http nor https")
     port = DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
     return UrlOrigin(parsed.scheme, parsed.raw_host.decode("ascii"), port), parsed.raw_path
+
+
+def joined(url: str, location: str) -> str:
+    """Where a redirect from `url` leads. Raises `ValueError` for what is no URL."""
+    target = urljoin(url, location)
+    try:
+        httpx.URL(target)
+    except httpx.InvalidURL as problem:
+        raise ValueError(str(problem)) from problem
+    return target
+
+
+class mapped:  # noqa: N801 - a context manager used like a function
+    """Foreign exceptions as ours. Messages of theirs may hold URLs; ours name the kind only."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        match problem:
+            case httpx.TimeoutException() | httpcore.TimeoutException() | TimeoutError():
+                raise UpstreamUnavailable(self._upstream, "did not answer in time") from problem
+            case zlib.error():
+                raise UpstreamInvalid(self._upstream, "sent a broken encoding") from problem
+            case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpcore.UnsupportedProtocol():
+                raise UpstreamInvalid(self._upstream, "gave an unusable link") from problem
+            case ProxyUnusable():
+                raise UpstreamInvalid(self._upstream, "is behind an unusable proxy") from problem
+            case httpx.ConnectError() | httpcore.ConnectError():
+                told = f"cannot be reached{reason(problem)}"
+                raise UpstreamUnavailable(self._upstream, told) from problem
+            case httpx.ProxyError():
+                told = f"is behind a proxy that answers {str(problem)[:3]}"
+                raise UpstreamUnavailable(self._upstream, told) from problem
+            case _ if isinstance(problem, BROKEN):
+                raise ConnectionBroken(self._upstream, "broke the connection") from problem
