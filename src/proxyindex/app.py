@@ -36,11 +36,10 @@ from proxyindex.server.reload import RENEW_KEY
 from proxyindex.settings import Settings
 from proxyindex.simple import NotAcceptable
 from proxyindex.store.cache import Cache, instance_id
+from proxyindex.threads import Threads
 from proxyindex.trees import Trees
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.shelf import Shelves
-from proxyindex.upstream.index import Upstream
-from proxyindex.upstream.tls import introduced
 from proxyindex.upstream.ways import Transport
 from proxyindex.web import changes, health, landing, manage, simple, upload
 from proxyindex.web.accesslog import (
@@ -185,10 +184,10 @@ async def open_house(
     """Everything behind the routes, running; closed in the reverse order."""
     cache, metrics = site.cache, site.metrics
     async with AsyncExitStack() as stack:
-        upstreams = await _upstreams(settings, via, transport, stack)
+        upstreams = await sources.upstreams(settings, via, transport, stack)
+        workshop = _workshop(cache, settings, metrics, stack)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        workshop = _workshop(cache, settings, metrics)
         downloads = Downloads(workshop, tasks)
         stack.push_async_callback(_finish_fills, downloads)
         files = FileService(
@@ -227,21 +226,6 @@ async def open_house(
         )
 
 
-async def _upstreams(
-    settings: Settings, via: str, transport: Transport | None, stack: AsyncExitStack
-) -> dict[str, Upstream]:
-    """By their ids in the stores; closed with the stack."""
-    found = {}
-    for configured in settings.upstreams:
-        tls = await anyio.to_thread.run_sync(
-            introduced, configured.ca_file, configured.client_cert, configured.client_key
-        )
-        upstream = sources.upstream(configured, settings, via, tls, transport)
-        stack.push_async_callback(upstream.aclose)
-        found[sources.upstream_id(configured)] = upstream
-    return found
-
-
 def _landing_pages(settings: Settings) -> dict[str, bytes]:
     pages = {"": landing.render(banner.client_hints(settings))}
     for index in settings.indexes:
@@ -249,7 +233,12 @@ def _landing_pages(settings: Settings) -> dict[str, bytes]:
     return pages
 
 
-def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
+def _workshop(
+    cache: Cache, settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> Workshop:
+    writers, provers = Threads(_WRITERS), Threads(_PROVERS)
+    stack.callback(writers.close)
+    stack.callback(provers.close)
     return Workshop(
         blobs=cache.blobs,
         partials=cache.partials,
@@ -258,8 +247,8 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
         worker=cache.worker,
         slots=PerUpstream(settings.max_transfers),
         relays=PerUpstream(max(1, settings.max_transfers // 2)),
-        writers=anyio.CapacityLimiter(_WRITERS),
-        provers=anyio.CapacityLimiter(_PROVERS),
+        writers=writers,
+        provers=provers,
         readers=anyio.CapacityLimiter(_READERS),
         spool=cache.root / "partials",
         max_file_size=settings.max_file_size,

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from proxyindex.server.reload import Load, refuse
 from proxyindex.settings import Settings
+from proxyindex.threads import in_thread
 from proxyindex.web.express import Express
 from proxyindex.web.house import House
 
@@ -111,7 +112,7 @@ class Houses:
 
     async def _renewed(self, load: Load) -> bool:
         try:
-            await self.move(await anyio.to_thread.run_sync(load))
+            await self.move(await in_thread(load))
         except Exception as problem:  # noqa: BLE001 - it must not end a server that serves
             refuse(problem)
             return False

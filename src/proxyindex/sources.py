@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+from contextlib import AsyncExitStack
 
 from anyio.abc import TaskGroup
 
@@ -14,9 +15,11 @@ from proxyindex.repository.mirror import Mirror
 from proxyindex.settings import IndexSettings, Settings, UpstreamSettings
 from proxyindex.store.cache import Cache
 from proxyindex.store.derived import DerivedNotes
+from proxyindex.threads import in_thread
 from proxyindex.upstream.breaker import Breaker
 from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.index import Upstream
+from proxyindex.upstream.tls import introduced
 from proxyindex.upstream.ways import Transport
 
 
@@ -85,7 +88,22 @@ def mirrors(
     return found
 
 
-def upstream(
+async def upstreams(
+    settings: Settings, via: str, transport: Transport | None, stack: AsyncExitStack
+) -> dict[str, Upstream]:
+    """By their ids in the stores; closed with the stack."""
+    found = {}
+    for configured in settings.upstreams:
+        tls = await in_thread(
+            introduced, configured.ca_file, configured.client_cert, configured.client_key
+        )
+        made = _upstream(configured, settings, via, tls, transport)
+        stack.push_async_callback(made.aclose)
+        found[upstream_id(configured)] = made
+    return found
+
+
+def _upstream(
     configured: UpstreamSettings,
     settings: Settings,
     via: str,

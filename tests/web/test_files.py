@@ -27,6 +27,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, MetadataOrigin
 from proxyindex.settings import PolicySettings, UpstreamSettings
 from proxyindex.store.cache import Cache
+from proxyindex.threads import COMMON
 from tests.support.builders import (
     make_sdist,
     make_wheel,
@@ -503,15 +504,14 @@ async def test_local_files_that_hang_leave_their_threads_to_others(
             answers.wait(10)
         return really(fd, size, offset)
 
-    common = anyio.to_thread.current_default_thread_limiter()
     monkeypatch.setattr(os, "pread", pread)
-    monkeypatch.setattr(common, "total_tokens", 2)
+    monkeypatch.setattr(COMMON, "most", 2)
     try:
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(client.get, f"/simple/mine/{path.name}")
             await until(lambda: len(hanging) >= 2, "two reads that hang")
-            assert common.borrowed_tokens == 0
+            await until(lambda: COMMON.busy == 0, "the threads of all others")
             assert (await client.get(URL)).status_code == 200
             answers.set()
     finally:

@@ -5,13 +5,14 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import anyio
 import pytest
 from starlette.requests import Request
 
 from proxyindex.metrics import Metrics
 from proxyindex.repository.looking import Looker
+from proxyindex.threads import COMMON
 from proxyindex.web import health
+from tests.support.hermetic import until
 from tests.support.pages import wheel_spec
 from tests.web.conftest import House
 
@@ -73,12 +74,11 @@ async def test_a_folder_that_hangs_is_told_and_holds_nothing_else_up(
     monkeypatch.setattr(health, "is_changeable", lambda folder: over.wait(20))
     state = health.Health(tmp_path, [tmp_path], [tmp_path], Metrics(), Looker("here", 0.05))
     request = Request({"type": "http", "state": {"house": SimpleNamespace(health=state)}})
-    others = anyio.to_thread.current_default_thread_limiter()
     try:
         for _ in range(3):
             reply = await health.ready(request)
             assert reply.status_code == 503
             assert reply.body == b"A package folder does not answer.\n"
-        assert others.borrowed_tokens == 0
+        await until(lambda: COMMON.busy == 0, "the threads of all others")
     finally:
         over.set()

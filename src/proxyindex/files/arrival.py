@@ -10,6 +10,7 @@ import anyio.to_thread
 from proxyindex.errors import FileGone, ProxyindexError, StoreError
 from proxyindex.files.content import READ_SIZE
 from proxyindex.store.partials import Partial, Phase, Progress
+from proxyindex.threads import in_thread
 
 _PIECE = 128 * 1024  # upstreams are slower than disks: larger reads gain nothing, and cost memory
 _RECENT = 16 * 1024**2  # bytes just written are in the page cache: a thread hop costs more
@@ -139,7 +140,7 @@ class ArrivalStream:
         if arrival.readable - position <= _RECENT:
             chunk = _read(arrival.fd, wanted, position)
         else:
-            chunk = await anyio.to_thread.run_sync(_read, arrival.fd, wanted, position)
+            chunk = await in_thread(_read, arrival.fd, wanted, position)
         if not chunk:
             raise StopAsyncIteration
         self._position += len(chunk)

@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import anyio.to_thread
-
 from proxyindex import disk
 from proxyindex.errors import StoreError, UpstreamInvalid
 from proxyindex.model import File, best_hash
+from proxyindex.threads import in_thread
 from proxyindex.unzip import GZIP, PIECE, ZLIB, unzipped
 from proxyindex.upstream.client import Reply
 
@@ -54,16 +53,16 @@ async def identity(
             if size > limit:
                 raise UpstreamInvalid(upstream, f"sent more than {limit} bytes")
             digest.update(chunk)
-            await anyio.to_thread.run_sync(write, raw, chunk)
+            await in_thread(write, raw, chunk)
         raw.seek(0)
         if best is not None:
             is_itself = best[1] == digest.hexdigest()
         elif file.size is not None:
             is_itself = file.size == size
         else:
-            is_itself = await anyio.to_thread.run_sync(_is_itself, raw, file)
+            is_itself = await in_thread(_is_itself, raw, file)
         pieces = _plain(raw) if is_itself else _decoded(raw, coding, upstream, limit)
-        while piece := await anyio.to_thread.run_sync(next, pieces, b""):
+        while piece := await in_thread(next, pieces, b""):
             yield piece
 
 

@@ -97,7 +97,7 @@ class Fetching:
         )
         async for chunk in body:
             try:
-                new = await anyio.to_thread.run_sync(writing.add, chunk, limiter=self._shop.writers)
+                new = await self._shop.writers.run(writing.add, chunk)
             except ValueError as problem:
                 raise UpstreamInvalid(self._upstream.name, str(problem)) from problem
             if writing.written > most:

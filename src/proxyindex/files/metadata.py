@@ -30,6 +30,7 @@ from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
 from proxyindex.names import normalize, parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
+from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive, parse_headers, read_metadata
 
@@ -72,18 +73,18 @@ class MetadataFinder:
 
     async def _search(self, wheel: File, upstream: Upstream, may_ask: bool) -> bytes:
         async with self._shop.locks.hold(f"metadata {_search_key(wheel)}"):
-            if (held := await anyio.to_thread.run_sync(self._held, wheel)) is not None:
+            if (held := await in_thread(self._held, wheel)) is not None:
                 return held
             for way in (self._from_stored_wheel, *(self._ways(wheel) if may_ask else ())):
                 try:
                     found = await way(wheel, upstream)
                 except InvalidArchive as problem:
                     lacking = Fact(metadata=NO_METADATA)
-                    await anyio.to_thread.run_sync(self._shop.learn, wheel, lacking)
+                    await in_thread(self._shop.learn, wheel, lacking)
                     log.warning("no core metadata: %s", problem)
                     raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
                 if found is not None:
-                    await anyio.to_thread.run_sync(self._keep, wheel, found)
+                    await in_thread(self._keep, wheel, found)
                     return found
         name = wheel.filename + METADATA_SUFFIX
         raise FileGone(name) if may_ask else NotHeld(name)
@@ -98,9 +99,7 @@ class MetadataFinder:
         return *(reversed(looks) if _promised(wheel) else looks), self._from_whole_wheel
 
     async def _from_stored_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
-        return await anyio.to_thread.run_sync(
-            self._extract_stored, wheel, limiter=self._shop.provers
-        )
+        return await self._shop.provers.run(self._extract_stored, wheel)
 
     async def _from_sidecar(self, wheel: File, upstream: Upstream) -> bytes | None:
         is_promised = _promised(wheel) is not None
@@ -119,7 +118,7 @@ class MetadataFinder:
             log.debug("no sidecar of %s: %s", wheel.filename, problem)
             return None
         self._sidecars.found(upstream.name)
-        if objection := await anyio.to_thread.run_sync(_objection, data, wheel):
+        if objection := await in_thread(_objection, data, wheel):
             log.warning("sidecar of %s refused: %s", wheel.filename, objection)
             return None
         return data
@@ -181,8 +180,8 @@ class MetadataFinder:
         with scratch(None) as archive:
             async with aclosing(pass_through(wheel, upstream, self._shop, 0, None)) as chunks:
                 async for chunk in chunks:
-                    await anyio.to_thread.run_sync(write, archive, chunk)
-            return await anyio.to_thread.run_sync(read_metadata, archive, wheel.filename)
+                    await in_thread(write, archive, chunk)
+            return await in_thread(read_metadata, archive, wheel.filename)
 
     def _held(self, wheel: File) -> bytes | None:
         """What is on disk of the digest that the page tells, or that was learned since."""

@@ -9,14 +9,13 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-import anyio.to_thread
-
 from proxyindex.errors import DigestMismatch, StoreError, UpstreamInvalid
 from proxyindex.files.arrival import Arrival, ArrivalStream
 from proxyindex.files.fetching import Fetching
 from proxyindex.files.patience import in_time
 from proxyindex.files.workshop import Workshop
 from proxyindex.model import File
+from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
 
 log = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ class Rescued:
     async def _switch(self, arriving: ArrivalStream) -> None:
         """Go on from upstream, if that sends what was sent so far: never two versions in one."""
         try:
-            sent = await anyio.to_thread.run_sync(arriving.digest, self._start, self._position)
+            sent = await in_thread(arriving.digest, self._start, self._position)
         finally:
             await arriving.aclose()
         self._stream, again, left = self._rest(), hashlib.sha256(), self._position - self._start

@@ -40,6 +40,7 @@ from proxyindex.model import (
 )
 from proxyindex.store.blobs import Blob
 from proxyindex.store.index import Notes
+from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
 from proxyindex.wheel import MAX_METADATA, InvalidArchive, read_metadata
 
@@ -121,7 +122,7 @@ class FileService:
         # by another descriptor: ours is closed when our client leaves
         flight, _ = self._proving.join(
             blob.sha256,
-            partial(anyio.to_thread.run_sync, self._is_sound, blob.sha256, limiter=self._provers),
+            partial(self._provers.run, self._is_sound, blob.sha256),
         )
         return await flight.result() and self._blobs.is_proven(blob)
 
@@ -169,7 +170,7 @@ class FileService:
         if file.sha256:  # the page has all digests that were known when it was completed
             path = self._blobs.where(file.sha256)
             stamp = disk.signature(path)
-            held = await anyio.to_thread.run_sync(self._blobs.read, file.sha256, MAX_METADATA)
+            held = await in_thread(self._blobs.read, file.sha256, MAX_METADATA)
             if held is not None:
                 inquiry.ground.rests_on((path, stamp))
                 inquiry.outcome = Outcome.HIT

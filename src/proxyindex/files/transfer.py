@@ -27,6 +27,7 @@ from proxyindex.files.workshop import Workshop
 from proxyindex.model import File
 from proxyindex.store.facts import Fact
 from proxyindex.store.partials import Partial, Phase, Progress
+from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Transfer(Arrival):
     async def _follow(self, lock: str) -> None:
         """Apply what the writing process publishes, until it is over or the writer is gone."""
         if self._partial is None:
-            partial = await anyio.to_thread.run_sync(self._shop.partials.follow, self.file.key)
+            partial = await in_thread(self._shop.partials.follow, self.file.key)
             if partial is None:  # not begun, or adopted this moment
                 if not await self._use_stored():
                     await anyio.sleep(_POLL_SECONDS)
@@ -110,7 +111,7 @@ class Transfer(Arrival):
             # before room is made for what upstream only claims
             self._fetching.check_size(self.file.size)
             await self._make_room(self.file.size or 0)
-            self._attach(await anyio.to_thread.run_sync(self._begun))
+            self._attach(await in_thread(self._begun))
         elif not self._may_continue():
             raise UpstreamUnavailable(self._upstream.name, "was lost by the process that asked it")
         async with self._shop.slots.of(self._upstream):
@@ -132,9 +133,7 @@ class Transfer(Arrival):
 
     async def _use_stored(self) -> bool:
         """Whether another process has stored the file meanwhile; then readers get that."""
-        blob = await anyio.to_thread.run_sync(
-            self._shop.stored, self.file, limiter=self._shop.provers
-        )
+        blob = await self._shop.provers.run(self._shop.stored, self.file)
         if blob is None:
             return False
         if self._fd is None:
@@ -148,7 +147,7 @@ class Transfer(Arrival):
         partial = self._partial
         assert partial is not None
         if not self._writing.has_begun:  # a dead writer's, which we followed
-            await anyio.to_thread.run_sync(self._writing.begin, partial)
+            await in_thread(self._writing.begin, partial)
         async with aclosing(self._fetching.pieces()) as pieces:
             async for piece in pieces:
                 if not piece and self.file.size is None and self._writing.size:
@@ -181,7 +180,7 @@ class Transfer(Arrival):
                 self._upstream.name, self.file.filename, expected=expected, actual=actual
             )
         try:
-            await anyio.to_thread.run_sync(self._adopt, partial, sha256, size)
+            await in_thread(self._adopt, partial, sha256, size)
         except StoreError as problem:  # the bytes are right all the same, for those who have them
             self._shop.trouble.refused(problem)
             partial.discard()

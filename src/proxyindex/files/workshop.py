@@ -14,6 +14,7 @@ from proxyindex.store.locks import Locks
 from proxyindex.store.partials import Partials
 from proxyindex.store.trouble import Trouble
 from proxyindex.store.worker import Worker
+from proxyindex.threads import Threads
 from proxyindex.upstream.index import Upstream
 
 
@@ -48,8 +49,8 @@ class Workshop:
     worker: Worker
     slots: PerUpstream
     relays: PerUpstream
-    writers: anyio.CapacityLimiter
-    provers: anyio.CapacityLimiter
+    writers: Threads
+    provers: Threads
     readers: anyio.CapacityLimiter
     spool: Path
     max_file_size: int

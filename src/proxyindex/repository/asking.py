@@ -21,6 +21,7 @@ from proxyindex.store.locks import Locks
 from proxyindex.store.pages import PageHead, PageStore, absent_note
 from proxyindex.store.trouble import Trouble
 from proxyindex.store.worker import Worker
+from proxyindex.threads import in_thread
 from proxyindex.upstream.breaker import Breaker
 from proxyindex.upstream.index import Absent, Fetched, NotModified, Upstream, Validators
 
@@ -180,7 +181,7 @@ class Asking(Generic[T]):
         head = copy.head.renewed(self._clock(), lifetime)
         stored = None
         with suppress(StoreError):
-            stored = await anyio.to_thread.run_sync(self._stores.pages.read, self._id, key)
+            stored = await in_thread(self._stores.pages.read, self._id, key)
         if stored is not None and stored.head.digest == copy.head.digest:
             await self._write(key, head, stored.body, copy.document)
         else:  # evicted, damaged, or not taken by the disk: good for now, asked for again next time
@@ -236,7 +237,7 @@ class Asking(Generic[T]):
     async def _digest(self, body: bytes) -> str:
         if len(body) < THREAD_SIZE:
             return hashlib.sha256(body).hexdigest()
-        return (await anyio.to_thread.run_sync(hashlib.sha256, body)).hexdigest()
+        return (await in_thread(hashlib.sha256, body)).hexdigest()
 
     def _check_serial(self, copy: Copy[T] | None, answer: Fetched) -> None:
         known = copy.head.serial if copy and self._is_worth_keeping(copy) else None
@@ -285,7 +286,7 @@ class Asking(Generic[T]):
     async def _write(self, key: str, head: PageHead, body: bytes, document: T) -> None:
         write = self._stores.pages.write
         try:
-            head = (await anyio.to_thread.run_sync(write, self._id, key, head, body)).head
+            head = (await in_thread(write, self._id, key, head, body)).head
         except StoreError as problem:
             self._stores.trouble.refused(problem)
         self._copies.remember(

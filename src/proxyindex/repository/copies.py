@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-import anyio.to_thread
-
 from proxyindex.disk import Signature
 from proxyindex.errors import ProxyindexError, UpstreamInvalid
 from proxyindex.flight import Shared
 from proxyindex.memo import Memo
 from proxyindex.store.pages import PageHead, PageStore
+from proxyindex.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +71,10 @@ class Copies(Generic[T]):
 
     async def _load(self, key: str, signature: Signature, known: Copy[T] | None) -> Copy[T] | None:
         if known is not None:  # renewed by another process, most likely
-            head = await anyio.to_thread.run_sync(self._pages.read_head, self._id, key)
+            head = await in_thread(self._pages.read_head, self._id, key)
             if head is not None and _same_document(head, known.head):
                 return self.remember(key, Copy(signature, head, known.document))
-        stored = await anyio.to_thread.run_sync(self._pages.read, self._id, key)
+        stored = await in_thread(self._pages.read, self._id, key)
         if stored is None:
             return None
         head = stored.head
@@ -91,7 +90,7 @@ class Copies(Generic[T]):
         try:
             if len(body) < (THREAD_SIZE if "json" in content_type else THREAD_SIZE // 4):
                 return self._parse(body, content_type, url, key)
-            return await anyio.to_thread.run_sync(self._parse, body, content_type, url, key)
+            return await in_thread(self._parse, body, content_type, url, key)
         except ProxyindexError as problem:
             raise UpstreamInvalid(
                 self._upstream, f"sent an unusable page for {key}: {problem}"

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
-import anyio.to_thread
-
 from proxyindex.flight import Shared
 from proxyindex.model import NO_PROJECTS, ProjectList
+from proxyindex.threads import in_thread
 
 
 class MadeList:
@@ -30,7 +29,7 @@ class MadeList:
         return await self._making.get(key, partial(self._made, sources))
 
     async def _made(self, sources: tuple[object, ...]) -> ProjectList:
-        made = await anyio.to_thread.run_sync(self._make, *sources)
+        made = await in_thread(self._make, *sources)
         self._known = sources, made
         return made
 

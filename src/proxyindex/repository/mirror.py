@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 from functools import partial
 
-import anyio
 from anyio.abc import TaskGroup
 from packaging.utils import NormalizedName
 
@@ -23,6 +22,7 @@ from proxyindex.repository.remembered import Remembered, remembered, weight
 from proxyindex.repository.trust import shrinkage
 from proxyindex.store.blobs import BlobStore
 from proxyindex.store.facts import Facts
+from proxyindex.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Mirror:
         ground: Ground,
     ) -> ProjectPage:
         """The page as we serve it. Offline the `ground` is told what it rests on."""
-        page, changed = await anyio.to_thread.run_sync(self._completed, parsed, ground)
+        page, changed = await in_thread(self._completed, parsed, ground)
         for file in changed:
             await self._report(name, file)
         (made_from, facts_then), earlier = self._memo.get(name) or ((None, None), None)
@@ -137,7 +137,7 @@ class Mirror:
 
     async def _held(self, page: ProjectPage, ground: Ground) -> ProjectPage:
         """What can be had of the page without asking; the same object while that is the same."""
-        held = await anyio.to_thread.run_sync(self._on_disk, page, ground)
+        held = await in_thread(self._on_disk, page, ground)
         known = self._held_memo.get(page.name)
         if known is not None and known[0] is page and known[1].files == held.files:
             return known[1]
@@ -148,7 +148,7 @@ class Mirror:
         """What is removed after a quarantine, as malware is, leaves no files to be served."""
         is_bad = page is not None and page.status.status == "quarantined"
         if is_bad or self._facts.signatures(self._id, key) != (None, None):
-            await anyio.to_thread.run_sync(self._mark, key, page is None, is_bad)
+            await in_thread(self._mark, key, page is None, is_bad)
 
     def _mark(self, key: str, is_absent: bool, is_bad: bool) -> None:
         try:
@@ -160,7 +160,7 @@ class Mirror:
             self._stores.trouble.refused(problem)
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
-        facts = await anyio.to_thread.run_sync(self._facts.read, self._id, name)
+        facts = await in_thread(self._facts.read, self._id, name)
         if not facts:
             raise ProjectNotFound(name)
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)

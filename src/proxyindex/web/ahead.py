@@ -25,6 +25,7 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.memo import Memo
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
 from proxyindex.repository.base import Repository
+from proxyindex.threads import in_thread
 from proxyindex.web.machine import Machine, likely_wheel, machine_of
 from proxyindex.wheel import ANYTHING, MAX_METADATA, Wanted, required_projects
 
@@ -132,7 +133,7 @@ class LookAhead:
         try:
             with anyio.move_on_after(_SECONDS):
                 await anyio.sleep(_PAUSE)
-                machine = await anyio.to_thread.run_sync(machine_of, reader.who[1])
+                machine = await in_thread(machine_of, reader.who[1])
                 await look(replace(reader, machine=machine))
         except Exception:  # let loose, it would end every download, too
             log.exception("looking ahead failed")
@@ -146,7 +147,7 @@ class LookAhead:
             await self._from_metadata(data, wanted, reader)
 
     async def _from_metadata(self, data: bytes, wanted: Wanted, reader: Reader) -> None:
-        required = await anyio.to_thread.run_sync(reader.required, data, wanted.extras)
+        required = await in_thread(reader.required, data, wanted.extras)
         async with anyio.create_task_group() as tasks:
             for name, its in islice(required.items(), _MOST_REQUIRED):
                 tasks.start_soon(self._required, name, its, reader)
@@ -164,7 +165,7 @@ class LookAhead:
                 self._brought.put(name, wanted)
             data = await self._metadata(page, wanted, reader)
         if data is not None and not is_new and not is_last:
-            required = await anyio.to_thread.run_sync(reader.required, data, wanted.extras)
+            required = await in_thread(reader.required, data, wanted.extras)
             for further, its in islice(required.items(), _MOST_REQUIRED):
                 await self._required(further, its, reader, is_last=True)
 
@@ -182,9 +183,7 @@ class LookAhead:
 
     async def _metadata(self, page: ProjectPage, wanted: Wanted, reader: Reader) -> bytes | None:
         """That of the wheel that the client will most likely choose, if it can be told."""
-        wheel = await anyio.to_thread.run_sync(
-            likely_wheel, page.files, reader.machine, wanted.versions
-        )
+        wheel = await in_thread(likely_wheel, page.files, reader.machine, wanted.versions)
         sibling = wheel.metadata() if wheel else None
         if wheel is None or sibling is None or not reader.is_alone():
             return None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -14,6 +13,7 @@ from starlette.routing import Route
 from proxyindex import disk
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
+from proxyindex.threads import in_thread
 from proxyindex.uploads.stage import is_changeable
 from proxyindex.web.accesslog import exchange_of
 
@@ -79,7 +79,7 @@ async def ready(request: Request) -> Response:
         problems, complaints = await state.looker.run(state.of_folders)
     except FolderUnavailable:
         problems, complaints = ["A package folder does not answer."], []
-    complaints += await anyio.to_thread.run_sync(state.of_cache)
+    complaints += await in_thread(state.of_cache)
     text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
     return PlainTextResponse(text + "\n", 503 if problems else 200, _NO_STORE)
 
@@ -87,9 +87,7 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """`GET /metrics`: Prometheus text exposition."""
     exchange_of(request.scope).kind = "health"
-    body, content_type = await anyio.to_thread.run_sync(
-        request.state.house.health.metrics.exposition
-    )
+    body, content_type = await in_thread(request.state.house.health.metrics.exposition)
     return Response(body, headers={**_NO_STORE, "Content-Type": content_type})
 
 

@@ -24,6 +24,7 @@ from proxyindex.errors import LoginRequired, TooManyAttempts
 from proxyindex.flight import Shared
 from proxyindex.inquiry import Ground
 from proxyindex.memo import Memo
+from proxyindex.threads import in_thread
 from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import TokenFile, is_token
@@ -166,7 +167,7 @@ class Identities:
         now = time.time()
         if self._tokens is None:
             return _Check()
-        found = await anyio.to_thread.run_sync(self._tokens.find, text, now)
+        found = await in_thread(self._tokens.find, text, now)
         if found is None:
             return _Check()
         token = found.token

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from weakref import ref
 
-import anyio.to_thread
-
 from proxyindex import simple
 from proxyindex.flight import Shared
 from proxyindex.memo import Memo
 from proxyindex.model import ProjectList, ProjectPage
 from proxyindex.simple import MediaType
+from proxyindex.threads import in_thread
 from proxyindex.web.gzipped import gzipped
 
 Document = ProjectPage | ProjectList
@@ -57,7 +56,7 @@ class Renderer:
         _, form, accepts_gzip = key
         count = len(document.files if isinstance(document, ProjectPage) else document.names)
         if count > _THREAD_FILES:
-            rendered = await anyio.to_thread.run_sync(_render, document, form, accepts_gzip)
+            rendered = await in_thread(_render, document, form, accepts_gzip)
         else:
             rendered = _render(document, form, accepts_gzip)
         self._memo.put(key, (ref(document), rendered))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import quote
 
-import anyio.to_thread
 from packaging.utils import NormalizedName
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,6 +29,7 @@ from proxyindex.model import METADATA_SUFFIX, File, MetadataOrigin, ProjectList,
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
+from proxyindex.threads import in_thread
 from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange, exchange_of
 from proxyindex.web.admission import Admission
@@ -87,7 +87,7 @@ async def project_list(request: Request) -> Response:
     listed = await index.repository.projects(inquiry)
     rights = index.admission.rights
     if not rights.reaches_all(identity, Action.READ):
-        listed = await anyio.to_thread.run_sync(_readable, listed, rights, identity)
+        listed = await in_thread(_readable, listed, rights, identity)
     return await _document_response(request, index, listed, form, inquiry, exchange)
 
 
