@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from proxyindex.server.reload import Load, refuse
 from proxyindex.settings import Settings
-from proxyindex.web.express import Express
 from proxyindex.web.house import House
 
 log = logging.getLogger(__name__)
@@ -42,11 +41,6 @@ class Houses:
     def current(self) -> House:
         """The one that requests enter."""
         return self._houses[-1]
-
-    @property
-    def express(self) -> Express:
-        """The remembered answers of the current house."""
-        return self._houses[-1].express
 
     def transfers(self) -> int:
         """Downloads under way in all houses."""
