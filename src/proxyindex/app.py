@@ -51,7 +51,7 @@ from proxyindex.web.accesslog import (
 )
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead
-from proxyindex.web.express import EXPRESS_KEY, Express
+from proxyindex.web.express import Express
 from proxyindex.web.house import HOUSES_KEY, House, Reception
 from proxyindex.web.identity import CHALLENGE
 from proxyindex.web.paths import PathGuard
@@ -105,7 +105,6 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
                 site.tasks.start_soon(_keep_shelves, site)
                 yield {
                     HOUSES_KEY: open_now,
-                    EXPRESS_KEY: open_now,
                     RENEW_KEY: open_now.renew,
                     REFUSALS_KEY: partial(note_refusal, metrics),
                 }
@@ -286,7 +285,7 @@ async def _keep_house(site: Site, open_now: Houses) -> None:
     for chore in chores:
         try:
             await chore()
-            open_now.express.sweep()
+            open_now.current.express.sweep()
         except Exception:  # let loose, it would end every download, too
             log.exception("keeping the cache in order failed")
         await anyio.sleep(_TRIM_SECONDS)

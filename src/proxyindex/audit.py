@@ -45,15 +45,9 @@ def note(action: str, outcome: str, *, user: str | None, client: str, **subject:
 
     Never a secret: texts from outside are quoted, and escaped by the formatters, but shown.
     """
-    fields = {
-        "action": action,
-        "outcome": outcome,
-        "user": user or "-",
-        "client": client,
-        **subject,
-    }
-    known = {key: value for key, value in fields.items() if key not in ("action", "outcome")}
+    known = {"user": user or "-", "client": client, **subject}
     about = " ".join(f"{key}={_word(value)}" for key, value in known.items())
+    fields = {"action": action, "outcome": outcome, **known}
     logger.info("%s %s %s", action, outcome, about, extra={"fields": fields})
 
 

@@ -232,12 +232,14 @@ def total(root: Path) -> int:
     return sum(found.st_size for _, found in files(root))
 
 
-def older(root: Path, instant: float) -> list[Path]:
-    """The files below `root` that were not written since `instant` (seconds since the epoch)."""
-    return [path for path, found in files(root) if found.st_mtime < instant]
+def older(root: Path, instant: float, prefix: str = "") -> list[Path]:
+    """The files below `root` that were not written since `instant` (seconds since the epoch).
+
+    `prefix`: as `files` has it.
+    """
+    return [path for path, found in files(root, prefix) if found.st_mtime < instant]
 
 
 def sweep(root: Path, older_than: float) -> int:
     """Remove what writers that were killed left unfinished below `root`; the number removed."""
-    left = [path for path, found in files(root, _NEW) if found.st_mtime < older_than]
-    return sum(remove(path) for path in left)
+    return sum(remove(path) for path in older(root, older_than, _NEW))

@@ -16,7 +16,6 @@ from anyio.abc import TaskGroup, TaskStatus
 from proxyindex.server.reload import Load, refuse
 from proxyindex.settings import Settings
 from proxyindex.threads import in_thread
-from proxyindex.web.express import Express
 from proxyindex.web.house import House
 
 log = logging.getLogger(__name__)
@@ -43,11 +42,6 @@ class Houses:
     def current(self) -> House:
         """The one that requests enter."""
         return self._houses[-1]
-
-    @property
-    def express(self) -> Express:
-        """The remembered answers of the current house."""
-        return self._houses[-1].express
 
     def transfers(self) -> int:
         """Downloads under way in all houses."""

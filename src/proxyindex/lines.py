@@ -17,11 +17,10 @@ from typing import Literal
 
 from proxyindex.logs import escape, mask
 from proxyindex.web.accesslog import MIDDLE, logger
+from proxyindex.web.given import Prepared
 
 _HOLD_SECONDS = 0.05
 _PIECE = 4096  # characters: what a pipe takes as one, so that lines of several processes stay whole
-
-Prepared = tuple[str, str]
 
 
 class AccessLines:

@@ -18,7 +18,7 @@ import pytest
 from proxyindex.banner import client_hints, start_lines
 from proxyindex.settings import IndexSettings, Route, Secret, Settings, UpstreamSettings
 from proxyindex.web.clients import ClientHints, Snippet, snippets
-from proxyindex.web.landing import content_security_policy, render
+from proxyindex.web.landing import CONTENT_SECURITY_POLICY, render
 
 SETTINGS = Settings(
     folders=(Path("/srv/private-folder"),),
@@ -243,8 +243,8 @@ def test_page_reveals_no_paths_addresses_or_credentials() -> None:
 def test_page_runs_under_its_policy() -> None:
     page = _Page(render(hints()))
     digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in content_security_policy()
-    assert content_security_policy().startswith("default-src 'none';")
+    assert f"style-src 'sha256-{digest}'" in CONTENT_SECURITY_POLICY
+    assert CONTENT_SECURITY_POLICY.startswith("default-src 'none';")
     assert not page.tags & {"script", "img", "link", "iframe", "form"}
     assert not page.attributes & {"style", "src"}
     assert not [name for name in page.attributes if name.startswith("on")]

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 from proxyindex import app
 from proxyindex.settings import Settings, UpstreamSettings
 from proxyindex.web.accesslog import PEER_KEY
-from proxyindex.web.express import EXPRESS_KEY, Express
+from proxyindex.web.express import Express
+from proxyindex.web.house import HOUSES_KEY
 from tests.support.mirrors import answer
 from tests.support.pages import JSON_TYPE, FileSpec, json_page
 
@@ -51,7 +52,7 @@ class House:
         assert isinstance(made, Starlette)
         state = await self._stack.enter_async_context(made.router.lifespan_context(made))
         assert isinstance(state, Mapping)
-        self.express = state[EXPRESS_KEY].express
+        self.express = state[HOUSES_KEY].current.express
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
             peer = {PEER_KEY: self.peer} if self.peer else {}

@@ -26,9 +26,9 @@ def serve(ctx: click.Context, /, **parameters: object) -> None:
       proxyindex serve ./packages --policy-reserved acme --policy-deny 'torch<2.1'
       proxyindex serve --config proxyindex.toml --host 0.0.0.0 --workers 4
 
-    Every option is also a key of the TOML file (page-ttl = "10m") and an environment variable
-    (PROXYINDEX_PAGE_TTL=10m). A flag wins over the variable, the variable over the file. Sizes
-    are written 50GB or 512MiB, times 10m, 1h30m or 7d.
+    Every option is also an environment variable (PROXYINDEX_PAGE_TTL=10m) and, but for --config, a
+    key of the TOML file (page-ttl = "10m"), which has tables besides. A flag wins over the
+    variable, the variable over the file. Sizes are written 50GB or 512MiB, times 10m, 1h30m or 7d.
     """
     settings = loaded(parameters).settings
 

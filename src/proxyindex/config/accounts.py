@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Protocol
 
 from proxyindex.access import LOGGED_IN, Action, Grant
+from proxyindex.config.layers import Values
 from proxyindex.config.mistakes import Mistakes, Place, nothing_called
 from proxyindex.settings import IndexSettings
 
 
-class Values(Protocol):
-    """The winning value of every option that was given, and its place."""
-
-    def __getitem__(self, key: str) -> object: ...
-
-    def place(self, key: str) -> Place: ...
-
-
 def check(values: Values, mistakes: Mistakes) -> None:
     """Files that are not there, a front nobody is, groups nobody has made."""
-    for path in _tuple(values["htpasswd"]):
-        assert isinstance(path, Path)
+    for path in values["htpasswd"] or ():
         if not os.path.isfile(path):
             remedy = f"make it with `proxyindex user add NAME --htpasswd {path}`"
             mistakes.absent(values.place("htpasswd"), path, "a file", remedy)
@@ -33,7 +23,7 @@ def check(values: Values, mistakes: Mistakes) -> None:
     if peers and not header:
         mistakes.say(values.place("remote_user_from"), "needs remote-user-header beside it")
     for action in Action:
-        _check_grants(values[action.value], values.place(action.value), values["groups"], mistakes)
+        _check_grants(values[action.value] or (), values.place(action.value), values, mistakes)
 
 
 def check_indexes(tables: Iterable[IndexSettings], values: Values, mistakes: Mistakes) -> None:
@@ -42,23 +32,19 @@ def check_indexes(tables: Iterable[IndexSettings], values: Values, mistakes: Mis
         place = values.place("index").inside(table.name)
         for action in Action:
             grants = getattr(table, action.value)
-            _check_grants(grants, place.inside(action.value), values["groups"], mistakes)
+            _check_grants(grants, place.inside(action.value), values, mistakes)
 
 
-def _check_grants(grants: object, place: Place, groups: object, mistakes: Mistakes) -> None:
+def _check_grants(grants: Iterable[str], place: Place, values: Values, mistakes: Mistakes) -> None:
     """Groups that grants speak of are in the table of groups."""
-    known = [str(group[0]) for group in _tuple(groups) if isinstance(group, tuple)]
+    known = [name for name, _ in values["groups"] or ()]
     for group in _groups_of(grants):
         if group not in known:
             mistakes.say(place, nothing_called(group, known, "group"))
 
 
-def _groups_of(grants: object) -> Iterator[str]:
-    for text in _tuple(grants):
-        who = Grant.parse(str(text)).who
+def _groups_of(grants: Iterable[str]) -> Iterator[str]:
+    for text in grants:
+        who = Grant.parse(text).who
         if who.startswith("@") and who != LOGGED_IN:
             yield who[1:]
-
-
-def _tuple(value: object) -> tuple[object, ...]:
-    return value if isinstance(value, tuple) else ()

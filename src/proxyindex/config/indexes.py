@@ -49,12 +49,11 @@ def build(tables: Given, upstreams: Collection[str], mistakes: Mistakes) -> Inde
         for name, found in values.items()
         for key, given in found.items()
     }
-    return Indexes(tuple(made(found, name=name) for name, found in values.items()), sources)
-
-
-def made(values: Values, *, name: str) -> IndexSettings:
-    """The settings of one index."""
-    return IndexSettings(name, **layers.fields((key, one.value) for key, one in values.items()))
+    settings = (
+        IndexSettings(name, **layers.fields((key, one.value) for key, one in found.items()))
+        for name, found in values.items()
+    )
+    return Indexes(tuple(settings), sources)
 
 
 def _values(name: str, table: object, place: Place, mistakes: Mistakes) -> Values:

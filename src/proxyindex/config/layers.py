@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proxyindex.config.kinds import Unfit
-from proxyindex.config.mistakes import Given, Mistakes, Place, Rank
+from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
 from proxyindex.config.options import ENV_PREFIX, OPTIONS, Option
 from proxyindex.settings import PolicySettings
 
@@ -25,6 +25,25 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _ALIKE = 0.7
 # Python's reader takes memory that grows with the square of a key's parts: gigabytes for 60 kB
 _ENDLESS_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){200}""", re.ASCII)
+
+
+class Values:
+    """The winning value of every option that was given."""
+
+    def __init__(self, found: Mapping[str, Given]) -> None:
+        self._found = found
+
+    def __getitem__(self, key: str) -> Any:
+        return self._found[key].value if key in self._found else None
+
+    def given(self, key: str) -> Given | None:
+        return self._found.get(key)
+
+    def place(self, key: str) -> Place:
+        return self._found[key].place if key in self._found else DEFAULT
+
+    def rank(self, key: str) -> Rank:
+        return self.place(key).rank
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:

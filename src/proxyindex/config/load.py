@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from proxyindex.config import accounts, homes, indexes, layers, upstreams
-from proxyindex.config.layers import Layer
-from proxyindex.config.mistakes import DEFAULT, Given, Mistakes, Place, Rank
+from proxyindex.config.layers import Layer, Values
+from proxyindex.config.mistakes import Given, Mistakes
 from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
 from proxyindex.settings import Settings
 
@@ -36,25 +36,6 @@ class Loaded:
     sources: Mapping[str, str]
 
 
-class _Values:
-    """The winning value of every option that was given."""
-
-    def __init__(self, found: Mapping[str, Given]) -> None:
-        self._found = found
-
-    def __getitem__(self, key: str) -> Any:
-        return self._found[key].value if key in self._found else None
-
-    def given(self, key: str) -> Given | None:
-        return self._found.get(key)
-
-    def place(self, key: str) -> Place:
-        return self._found[key].place if key in self._found else DEFAULT
-
-    def rank(self, key: str) -> Rank:
-        return self.place(key).rank
-
-
 def load(
     flags: Mapping[str, object] = _NOTHING,
     environ: Mapping[str, str] = _NOTHING,
@@ -73,7 +54,7 @@ def load(
     if named := given[0].get("config") or given[1].get("config"):
         path = Path(os.path.expanduser(str(named.value)))
         given.append(layers.from_file(path, named.place, mistakes))
-    values = _Values(_winners(given, mistakes))
+    values = Values(_winners(given, mistakes))
     entries = _upstream_entries(values, mistakes)
     built = upstreams.build(entries, environ, mistakes) if entries else upstreams.Upstreams()
     names = [upstream.name for upstream in built.settings]
@@ -91,7 +72,7 @@ def load(
     sources = {option.key: values.place(option.key).source for option in OPTIONS}
     if entries is None:
         sources["upstream"] = values.place("no_upstream").source
-    sources |= {f"upstream.{key}": source for key, source in (built.sources or {}).items()}
+    sources |= {f"upstream.{key}": source for key, source in built.sources.items()}
     sources |= {f"index.{key}": source for key, source in tables.sources.items()}
     return Loaded(_settings(values, built, tables), sources)
 
@@ -107,7 +88,7 @@ def _winners(given: list[Layer], mistakes: Mistakes) -> Mapping[str, Given]:
     return winners
 
 
-def _upstream_entries(values: _Values, mistakes: Mistakes) -> Given | None:
+def _upstream_entries(values: Values, mistakes: Mistakes) -> Given | None:
     asked, refused = values["upstream"], values["no_upstream"]
     if refused and asked and values.rank("upstream") == values.rank("no_upstream"):
         mistakes.say(values.place("no_upstream"), "contradicts the upstreams given beside it")
@@ -116,7 +97,7 @@ def _upstream_entries(values: _Values, mistakes: Mistakes) -> Given | None:
     return upstreams.default() if asked is None else Given(asked, values.place("upstream"))
 
 
-def _index_tables(values: _Values, names: list[str], mistakes: Mistakes) -> indexes.Indexes:
+def _index_tables(values: Values, names: list[str], mistakes: Mistakes) -> indexes.Indexes:
     given = values.given("index")
     assert given is not None
     built = indexes.build(given, names, mistakes)
@@ -134,7 +115,7 @@ def _index_tables(values: _Values, names: list[str], mistakes: Mistakes) -> inde
     return built
 
 
-def _settings(values: _Values, built: upstreams.Upstreams, tables: indexes.Indexes) -> Settings:
+def _settings(values: Values, built: upstreams.Upstreams, tables: indexes.Indexes) -> Settings:
     given = ((one.attribute, values[one.key]) for one in OPTIONS if one.key not in _BUILT)
     fields = layers.fields((key, value) for key, value in given if value is not None)
     fields["cache_dir"] = _cache_dir(values) or Path()
@@ -142,7 +123,7 @@ def _settings(values: _Values, built: upstreams.Upstreams, tables: indexes.Index
     return Settings(**fields, upstreams=built.settings, index_tables=tables.settings)
 
 
-def _check_tls(values: _Values, mistakes: Mistakes) -> None:
+def _check_tls(values: Values, mistakes: Mistakes) -> None:
     cert, key = values["tls_cert"], values["tls_key"]
     if cert and not key:
         mistakes.say(values.place("tls_cert"), "needs tls-key beside it")
@@ -153,7 +134,7 @@ def _check_tls(values: _Values, mistakes: Mistakes) -> None:
             mistakes.absent(values.place(name), path, "a file")
 
 
-def _check_socket(values: _Values, mistakes: Mistakes) -> None:
+def _check_socket(values: Values, mistakes: Mistakes) -> None:
     if not values["unix_socket"]:
         return
     for key in ("host", "port"):
@@ -164,7 +145,7 @@ def _check_socket(values: _Values, mistakes: Mistakes) -> None:
             )
 
 
-def _check_folders(values: _Values, mistakes: Mistakes) -> None:
+def _check_folders(values: Values, mistakes: Mistakes) -> None:
     for folder in values["folders"] or ():
         if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
             mistakes.absent(
@@ -172,7 +153,7 @@ def _check_folders(values: _Values, mistakes: Mistakes) -> None:
             )
 
 
-def _check_purpose(values: _Values, entries: Given | None, mistakes: Mistakes) -> None:
+def _check_purpose(values: Values, entries: Given | None, mistakes: Mistakes) -> None:
     if values["folders"]:
         return
     if entries is None or not entries.value:
@@ -183,7 +164,7 @@ def _check_purpose(values: _Values, entries: Given | None, mistakes: Mistakes) -
         mistakes.say(values.place("offline"), f"{problem}, so there is nothing to serve")
 
 
-def _check_cache(values: _Values, mistakes: Mistakes) -> None:
+def _check_cache(values: Values, mistakes: Mistakes) -> None:
     if _cache_dir(values) is None:
         mistakes.missing.append(
             "cache-dir: this user has no home to keep a cache in; "
@@ -191,6 +172,6 @@ def _check_cache(values: _Values, mistakes: Mistakes) -> None:
         )
 
 
-def _cache_dir(values: _Values) -> Path | None:
+def _cache_dir(values: Values) -> Path | None:
     given = values["cache_dir"]
     return given if isinstance(given, Path) else homes.cache()

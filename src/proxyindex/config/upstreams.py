@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +28,7 @@ class Upstreams:
     """The upstreams in order, and where each of their values came from (`NAME.KEY`)."""
 
     settings: tuple[UpstreamSettings, ...] = ()
-    sources: Mapping[str, str] | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(entries: Given, environ: Mapping[str, str], mistakes: Mistakes) -> Upstreams:

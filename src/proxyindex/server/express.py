@@ -15,8 +15,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from proxyindex.server.protocol import BoundedProtocol
 from proxyindex.server.sendfile import Sending, at_once, read_behind
-from proxyindex.web.express import EXPRESS_KEY, Express, ExpressSource
+from proxyindex.web.express import Express
 from proxyindex.web.given import Asker, Given, Part
+from proxyindex.web.house import HOUSES_KEY, Houses
 from proxyindex.web.questions import Question, without_range
 
 _JOINED = 16 * 1024  # bytes: longer bodies are not copied to join their head
@@ -52,7 +53,7 @@ class ExpressProtocol(BoundedProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._source: ExpressSource | None = self.app_state.get(EXPRESS_KEY)
+        self._houses: Houses | None = self.app_state.get(HOUSES_KEY)
         self._express: Express | None = None
         self._given: Given | None = None
         self._asker = Asker()
@@ -78,7 +79,7 @@ class ExpressProtocol(BoundedProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._pay()
-        is_between = self._source is not None and self._is_between()
+        is_between = self._houses is not None and self._is_between()
         if is_between:
             question = self._seen(data)
             if question is not None and self._is_free() and self._look(question):
@@ -123,8 +124,8 @@ class ExpressProtocol(BoundedProtocol):
 
     def _present(self) -> Express:
         """The remembered answers of the configuration now in force."""
-        assert self._source is not None
-        express = self._source.express
+        assert self._houses is not None
+        express = self._houses.current.express
         if express is not self._express:  # another one: it may read log-ins otherwise
             self._express, self._latest = express, (b"", None)
             self._asker.verified = None  # and give users other groups
@@ -154,7 +155,7 @@ class ExpressProtocol(BoundedProtocol):
         self._pay()
         self._heads += 1
         self._question = None
-        if self._source is not None and self._is_free() and self._is_simple():
+        if self._houses is not None and self._is_free() and self._is_simple():
             question = self._present().asked(self.url, self.headers)
             if question is not None and self._look(question):
                 self._question = question
@@ -230,11 +231,7 @@ class ExpressProtocol(BoundedProtocol):
         """Count and log an answer, of which only `sent` bytes were taken if that is said."""
         assert self._express is not None
         client, user, asked_at = asked
-        seconds = time.perf_counter() - asked_at
-        if sent is None:
-            self._express.note(given, client, seconds, user)
-        else:
-            self._express.note_broken(given, sent, client, seconds, user)
+        self._express.note(given, client, time.perf_counter() - asked_at, user, sent)
 
     def _write(self, head: bytes, body: bytes) -> None:
         wire = self._lines.wire

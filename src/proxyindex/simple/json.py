@@ -132,11 +132,12 @@ def parse_list(body: bytes) -> list[NormalizedName]:
     """The projects of an upstream's list, each once, in its order. Raises `InvalidPage`."""
     listing = _decode(body, _List)
     check_api_version(listing.meta.get("api-version") if isinstance(listing.meta, dict) else None)
+    decode = msgspec.json.Decoder(_Name).decode
     names: dict[NormalizedName, None] = {}
-    for entry in _each(listing.projects, _Name):
+    for raw in listing.projects:
         try:
-            names[normalize(entry.name)] = None
-        except InvalidName:
+            names[normalize(decode(raw).name)] = None
+        except (InvalidName, *UNREADABLE):
             continue
     return list(names)
 
@@ -161,15 +162,6 @@ def _decode(body: bytes, shape: type[_Shape]) -> _Shape:
         if whole != body:
             return _decode(whole, shape)
         raise InvalidPage(f"it is not the JSON it should be: {exc}") from exc
-
-
-def _each(raws: Iterable[msgspec.Raw], shape: type[_Shape]) -> Iterator[_Shape]:
-    decoder = msgspec.json.Decoder(shape)
-    for raw in raws:
-        try:
-            yield decoder.decode(raw)
-        except UNREADABLE:
-            continue
 
 
 def _encode(document: object) -> bytes:

@@ -26,7 +26,7 @@ INCOMING = ".incoming"  # the scanner enters no hidden folder
 LOCKS = "locks"
 RESERVE = "reserve"
 _CONTENT = ".content"
-_RESERVED = 256 * 1024  # bytes: the steps of a deletion of a thousand files
+_RESERVED = 256 * 1024  # bytes: steps of a deletion of some hundred files, records of fifty yanked
 _SYNC_EVERY = 16 * 1024**2  # bytes: what is left to be written out at the end is little
 
 

@@ -37,10 +37,7 @@ class Admission:
         """
         if self.rights.is_open(action, project):
             return ANONYMOUS
-        identity = await self._identity(request)
-        if problem := self.refusal(identity, action, project):
-            raise problem
-        return identity
+        return await self._admitted(request, action, project)
 
     async def admit_reader(self, request: Request, project: NormalizedName | None) -> Identity:
         """As `admit`, to read; `None` is the list of projects.
@@ -49,10 +46,7 @@ class Admission:
         """
         if self.is_public(project):
             return ANONYMOUS
-        identity = await self._identity(request)
-        if problem := self.refusal(identity, Action.READ, project):
-            raise problem
-        return identity
+        return await self._admitted(request, Action.READ, project)
 
     def refusal(
         self, identity: Identity, action: Action, project: NormalizedName | None
@@ -82,7 +76,11 @@ class Admission:
         """
         return None if self.is_public(project) else Gate(self.rights, project, is_own)
 
-    async def _identity(self, request: Request) -> Identity:
+    async def _admitted(
+        self, request: Request, action: Action, project: NormalizedName | None
+    ) -> Identity:
         identity = await self.identities.identify(request.scope)
         exchange_of(request.scope).user = identity.user
+        if problem := self.refusal(identity, action, project):
+            raise problem
         return identity

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from proxyindex.files.content import Content
 from proxyindex.inquiry import Ground
@@ -39,7 +38,6 @@ from proxyindex.web.questions import Key, Question, asked
 
 _BUDGET = 64 * 1024**2  # bytes of remembered answers, per worker
 _LIMIT = 20_000  # answers: clients choose the wording of their Accept
-EXPRESS_KEY = "express"  # where the application's state has them
 _SMALL = 64 * 1024  # bytes of a file that is kept in memory
 # fields of a 304: RFC 9110, 15.4.5, and our own
 _SHORT = frozenset({b"cache-control", b"etag", b"last-modified", b"vary", b"x-proxyindex"})
@@ -58,13 +56,6 @@ class _Ready:
     short: Given
     ground: Ground
     gate: Gate | None
-
-
-class ExpressSource(Protocol):
-    """Has the remembered answers of the configuration now in force."""
-
-    @property
-    def express(self) -> "Express": ...
 
 
 class Express:
@@ -137,25 +128,22 @@ class Express:
                 self.seen.clear()
             self.seen[request] = question
 
-    def note(self, given: Given, client: str, seconds: float, user: str = "-") -> None:
-        """Count and log that the answer was given."""
+    def note(
+        self, given: Given, client: str, seconds: float, user: str = "-", sent: int | None = None
+    ) -> None:
+        """Count and log the answer, of which only `sent` bytes were taken if that is said."""
         exchange, part = given.exchange, given.part
-        size = len(given.body) if part is None else part.stop - part.start
+        whole = len(given.body) if part is None else part.stop - part.start
+        size = whole if sent is None else sent
         outcome = exchange.outcome or "-"
         self._metrics.request(exchange.kind, given.status, outcome, seconds, size)
-        self._lines.write(given.line, client, user, seconds)
-
-    def note_broken(
-        self, given: Given, sent: int, client: str, seconds: float, user: str = "-"
-    ) -> None:
-        """Count and log that only `sent` bytes of the part were taken."""
-        exchange = given.exchange
-        outcome = exchange.outcome or "-"
-        self._metrics.request(exchange.kind, given.status, outcome, seconds, sent)
-        path = given.part.path if given.part else ""
-        scope = {"client": (client, 0), "method": "GET", "path": path}
-        fields = line_fields(scope, exchange, given.status, sent) | {"user": user}
-        write_line(fields, seconds, is_complete=False)
+        if sent is None:
+            self._lines.write(given.line, client, user, seconds)
+        else:
+            path = part.path if part else ""
+            scope = {"client": (client, 0), "method": "GET", "path": path}
+            fields = line_fields(scope, exchange, given.status, sent) | {"user": user}
+            write_line(fields, seconds, is_complete=False)
 
     def remember(self, answered: Answered, body: bytes) -> None:
         """Give this answer to the same question from now on, if it is one that may be, and to all

@@ -36,13 +36,19 @@ pre{margin:0;padding:.85rem 1rem;background:var(--card);border:1px solid var(--l
 border-radius:.6rem;overflow-x:auto;user-select:all;
 font:.875rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 """
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+# its own style and nothing else
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 async def page(request: Request) -> Response:
     """`GET /`, also below the name of an index: the page, the same for everybody."""
     headers = {
         "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": content_security_policy(),
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": REVALIDATE,
@@ -51,15 +57,6 @@ async def page(request: Request) -> Response:
 
 
 ROUTES = (Route("/", page),)
-
-
-def content_security_policy() -> str:
-    """The value of `Content-Security-Policy` for this page: its own style and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
 
 
 def render(hints: ClientHints) -> bytes:

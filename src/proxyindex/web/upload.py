@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from proxyindex.access import Action
 from proxyindex.uploads.form import boundary_of
 from proxyindex.uploads.rejection import UploadRejected
-from proxyindex.uploads.service import Publisher, Receiving, too_large
+from proxyindex.uploads.service import Publisher, too_large
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
 from proxyindex.web.changes import changed_index, changing, done
@@ -30,7 +30,9 @@ async def upload(request: Request) -> Response:
     want(request.scope, publisher.max_body)
     async with publisher.receiving(boundary) as receiving:
         try:
-            await _receive(request, publisher, receiving)
+            # at the pace of the disk, which is all that keeps the client waiting
+            async for piece in pieces(request, publisher.max_body):
+                await publisher.feed(receiving, piece)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         found = await publisher.finish(receiving)
@@ -41,12 +43,6 @@ async def upload(request: Request) -> Response:
     if is_new:
         by.note([found.filename])
     return done(PlainTextResponse(f"{found.filename} is published.\n"), request)
-
-
-async def _receive(request: Request, publisher: Publisher, receiving: Receiving) -> None:
-    """Write the body away at the pace of the disk, which is all that keeps the client waiting."""
-    async for piece in pieces(request, publisher.max_body):
-        await publisher.feed(receiving, piece)
 
 
 def _boundary(request: Request, publisher: Publisher) -> bytes:
