@@ -6,19 +6,23 @@ the event loop, or may be left behind while it runs, goes by anyio.
 """
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Generic, TypeVar, TypeVarTuple
 
 import anyio
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+log = logging.getLogger(__name__)
+
+_Job = Callable[[], object]
 _MOST = 40  # as many as anyio has
 
 
@@ -31,16 +35,16 @@ class Threads:
 
     def forget(self) -> None:
         """Begin anew, in a child that has none of its parent's threads."""
-        self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = 0
+        self._threads: list[threading.Thread] = []
         self.busy = 0  # calls that wait or run
 
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """What `work` returns, or raises. Who is cancelled waits for its end: until then it has in
         hand what is about to be closed. If it has not begun, it never will."""
         call = _Call(partial(work, *args))
-        self._put(call)
+        self._put(call.make)
         try:
             await call.future
         except asyncio.CancelledError:
@@ -49,33 +53,47 @@ class Threads:
             raise
         return call.outcome()
 
-    def _put(self, call: "_Call[Any]") -> None:
+    def start(self, work: Callable[[], object]) -> None:
+        """Have `work` done some time; nobody waits for it."""
+        self._put(partial(_alone, work))
+
+    def _put(self, job: _Job) -> None:
+        self._jobs.put(job)
         with self._lock:
             self.busy += 1
-            needs_another = self._threads < min(self.busy, self.most)
-            self._threads += needs_another
-        self._calls.put(call)
-        if needs_another:
-            # nobody has to wait at the end of the process for a disk that does not answer
-            threading.Thread(target=self._serve, name="proxyindex", daemon=True).start()
+            if len(self._threads) < min(self.busy, self.most):
+                # nobody has to wait at the end of the process for a disk that does not answer
+                thread = threading.Thread(target=self._serve, name="proxyindex", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _serve(self) -> None:
-        while _made(self._calls.get()):
+        while _done(self._jobs.get()):
             with self._lock:
                 self.busy -= 1
 
-    def close(self) -> None:
-        """End the threads, once the calls that were put in before are over."""
-        for _ in range(self._threads):
-            self._calls.put(None)
+    def close(self, *, waits: bool = False) -> None:
+        """End the threads, once all that was put in before is done; `waits` until they have."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        if waits:
+            for thread in self._threads:
+                thread.join()
 
 
-def _made(call: "_Call[Any] | None") -> bool:
-    """Make it, if it is one. Its caller has it in no variable: it would stay in memory there until
-    the next one comes."""
-    if call is not None:
-        call.make()
-    return call is not None
+def _done(job: _Job | None) -> bool:
+    """Do it, if it is one. Who calls this has it in no variable: it would stay in memory until the
+    next one comes."""
+    if job is not None:
+        job()
+    return job is not None
+
+
+def _alone(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception:
+        log.exception("work in a thread failed")
 
 
 class _Call(Generic[T]):

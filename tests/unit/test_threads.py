@@ -76,7 +76,7 @@ async def test_threads_are_made_when_they_are_needed(two: Threads) -> None:
     for _ in range(5):
         await two.run(int)
         await until(lambda: two.busy == 0, "its end")
-    assert two._threads == 1
+    assert len(two._threads) == 1
 
 
 async def test_who_is_cancelled_waits_for_a_call_under_way(
@@ -165,3 +165,14 @@ async def test_a_forked_child_has_threads_of_its_own() -> None:
             os._exit(1)
     _, status = await in_thread(os.waitpid, child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_work_that_nobody_waits_for_is_done_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    one, done = Threads(1), list[int]()
+    for number in range(3):
+        one.start(lambda number=number: done.append(number))  # type: ignore[misc]
+    one.start(lambda: done[7])
+    one.start(lambda: done.append(3))
+    one.close(waits=True)
+    assert done == [0, 1, 2, 3]
+    assert [record.getMessage() for record in caplog.records] == ["work in a thread failed"]

@@ -5,10 +5,11 @@ threads are slower, with waits of half a second, because SQLite serialises them.
 index may wait for long: see decision 19.
 """
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
+
+from proxyindex.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,17 +19,17 @@ class Worker:
     """Runs synchronous calls one after the other, in order, off the event loop."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._thread = Threads(1)
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `call(*args, **kwargs)`; a cancelled caller leaves the call running."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+        """The result of `call(*args, **kwargs)`; a cancelled caller waits for it if it has begun,
+        and else takes it back."""
+        return await self._thread.run(partial(call, *args, **kwargs))
 
     def submit(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Start `call` and do not wait; for bookkeeping that may be late or lost."""
-        self._executor.submit(call, *args, **kwargs)
+        self._thread.start(partial(call, *args, **kwargs))
 
     def close(self) -> None:
         """Finish what was submitted, then stop the thread."""
-        self._executor.shutdown(wait=True)
+        self._thread.close(waits=True)
