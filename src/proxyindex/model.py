@@ -186,6 +186,7 @@ class File(msgspec.Struct, frozen=True, gc=False):
             filename=self.filename + METADATA_SUFFIX,
             origin=MetadataOrigin(self),
             hashes=self.core_metadata,
+            upload_time=self.upload_time,
         )
 
     def signature(self) -> File:
