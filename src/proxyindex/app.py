@@ -28,6 +28,7 @@ from proxyindex.files.metadata import MetadataFinder
 from proxyindex.files.service import FileService
 from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.houses import Houses
+from proxyindex.inquiry import OUTCOME_HEADER
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
 from proxyindex.repository.looking import Looker
@@ -43,7 +44,6 @@ from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.ways import Transport
 from proxyindex.web import changes, health, landing, manage, simple, upload
 from proxyindex.web.accesslog import (
-    OUTCOME_HEADER,
     REFUSALS_KEY,
     AccessLog,
     exchange_of,

@@ -18,6 +18,9 @@ MOST_WITNESSES = 300
 Witness = tuple[str, tuple[int, ...] | None]
 
 
+OUTCOME_HEADER = "x-proxyindex"
+
+
 class Outcome(StrEnum):
     """Where an answer came from; sent as `X-Proxyindex` and written to the access line."""
 

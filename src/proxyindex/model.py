@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 METADATA_SUFFIX = ".metadata"  # PEP 658: the sibling of a wheel
 SIGNATURE_SUFFIX = ".asc"
 PROVENANCE_SUFFIX = ".provenance"  # PEP 740
+PROVENANCE_ORIGIN = "https://"  # how its link begins: it must be of a secure origin
 RECORD_SUFFIX = ".json"  # what an upload noted of a file in our folders: `records.py`
 
 
@@ -186,6 +187,7 @@ class File(msgspec.Struct, frozen=True, gc=False):
             filename=self.filename + METADATA_SUFFIX,
             origin=MetadataOrigin(self),
             hashes=self.core_metadata,
+            upload_time=self.upload_time,
         )
 
     def signature(self) -> File:

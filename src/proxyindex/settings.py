@@ -6,9 +6,14 @@ How the values are found (flags, environment, TOML file) is `config/`; what they
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
+
+from packaging.utils import NormalizedName
+
+from proxyindex.names import first_match
 
 MEBIBYTE = 1024**2
 GIGABYTE = 1000**3
@@ -230,20 +235,7 @@ class Settings(IndexKeys):
         route tells, each once."""
         by_name = {one.name: one for one in self.indexes}
         known = {upstream.name for upstream in self.upstreams}
-        found, visited = dict[str, None](), {index.name}
-
-        def visit(one: IndexSettings) -> None:
-            if one.fallback == "none":
-                return
-            for target in (*one.bases, *one.upstreams):
-                if target in known:
-                    found[target] = None
-                elif target in by_name and target not in visited:
-                    visited.add(target)
-                    visit(by_name[target])
-
-        visit(index)
-        return tuple(found)
+        return tuple(ways_out(index, None, by_name, known))
 
     def routes_of(self, index: IndexSettings) -> tuple[Route, ...]:
         """The routes of the index and of what it inherits from."""
@@ -269,3 +261,33 @@ class Settings(IndexKeys):
             is_routed = len(reached) > 1 and bool(self.routes_of(index))
             found.update(reached if is_routed else self.asks(index)[:-1])
         return frozenset(found)
+
+
+def ways_out(
+    index: IndexSettings,
+    name: NormalizedName | None,
+    indexes: Mapping[str, IndexSettings],
+    upstreams: Container[str],
+) -> dict[str, tuple[IndexSettings, ...]]:
+    """The upstreams that an index asks for a name, in order, each with the bases on the first way
+    there, the farthest last; `None`: for a name of which no route tells.
+
+    Every index is visited once: bases may share bases.
+    """
+    found: dict[str, tuple[IndexSettings, ...]] = {}
+    visited = {index.name}
+
+    def visit(one: IndexSettings, way: tuple[IndexSettings, ...]) -> None:
+        if one.fallback == "none":
+            return
+        routes = [(route.match, route.to) for route in one.routes]
+        to = first_match(name, routes) if name else None
+        for target in (to,) if to else (*one.bases, *one.upstreams):
+            if target in upstreams:
+                found.setdefault(target, way)
+            elif target in indexes and target not in visited:
+                visited.add(target)
+                visit(indexes[target], (*way, indexes[target]))
+
+    visit(index, ())
+    return found

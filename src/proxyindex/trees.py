@@ -12,14 +12,14 @@ from functools import partial
 
 from packaging.utils import NormalizedName
 
-from proxyindex.names import first_match, matches_pattern
+from proxyindex.names import matches_pattern
 from proxyindex.policy import rules
 from proxyindex.policy.verdict import NameRule, Policy
 from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.priority import Joined, Priority
 from proxyindex.repository.routed import Leaf, Redirected, Routed, Signpost
-from proxyindex.settings import FOLDERS, IndexSettings, PolicySettings, Settings
+from proxyindex.settings import FOLDERS, IndexSettings, PolicySettings, Settings, ways_out
 
 _NOTHING = Priority(())
 
@@ -127,26 +127,12 @@ class Outside:
         return leaves[0] if len(leaves) == 1 else Priority(leaves, merges)
 
     def _leaves(self, index: IndexSettings, name: NormalizedName | None) -> list[Leaf]:
-        """Who is asked for a name, in order, each by the first way there; `None`: without routes.
-
-        Every index is visited once: bases may share bases.
-        """
-        found: dict[str, Leaf] = {}
-        visited = {index.name}
-
-        def visit(one: IndexSettings, policies: tuple[Policy, ...]) -> None:
-            routes = [(route.match, route.to) for route in one.routes]
-            to = first_match(name, routes) if name else None
-            for target in (to,) if to else (*one.bases, *one.upstreams):
-                if target in self._upstreams:
-                    found.setdefault(target, Leaf(self._upstreams[target], policies))
-                elif target in self._indexes and target not in visited:
-                    visited.add(target)
-                    if self._indexes[target].fallback != "none":
-                        visit(self._indexes[target], (*policies, self._policies[target]))
-
-        visit(index, ())
-        return list(found.values())
+        """Who is asked for a name, in order; `None`: without routes."""
+        ways = ways_out(index, name, self._indexes, self._upstreams)
+        return [
+            Leaf(self._upstreams[upstream], tuple(self._policies[base.name] for base in way))
+            for upstream, way in ways.items()
+        ]
 
 
 def policy(settings: PolicySettings, *, reserved: bool = False) -> Policy:

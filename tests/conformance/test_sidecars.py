@@ -229,12 +229,15 @@ def test_091_siblings_of_unlisted_files_are_not_asked_for(index: Index, missing:
         ("x.whl.provenance", False),
         ("javascript:alert(1)", False),
         ("//attest.example/x", False),
+        ("http://attest.example/x", False),
         ("https://user:pass@attest.example/x", False),
         (None, False),
         (7, False),
     ],
 )
-def test_092_provenance_is_absolute_or_absent(index: Index, told: Any, is_kept: bool) -> None:
+def test_092_provenance_is_absolute_and_secure_or_absent(
+    index: Index, told: Any, is_kept: bool
+) -> None:
     spec = wheel_spec(index.new_name(), entry={"provenance": told})
     name = offered(index, spec)
     entry = entry_of(index, name, spec.filename)

@@ -25,8 +25,11 @@ from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.target import Outcome, PublishError
 from tests.support.broken import Front
 from tests.support.builders import make_wheel, make_zip, metadata, put, put_sdist, put_wheel
+from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import environment, wait_until
+from tests.support.pages import wheel_spec
 from tests.support.upload_server import ACCEPTS, CUT, Answer, UploadServer, page, refuses
+from tests.support.upstream import FakeUpstream
 
 WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 SECRET = "pxi_sesame"
@@ -145,6 +148,39 @@ def test_same_bytes_are_not_sent_again(
     assert f"already there: {WHEEL}" in done.stdout
     assert f"published: {SDIST}" in done.stdout
     assert [upload.content[0] for upload in index.uploads] == [SDIST]
+
+
+def test_what_only_an_upstream_has_is_sent_to_be_ours(
+    server: ServerFactory,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    dist: Path,
+    publish: Callable[..., Result],
+) -> None:
+    own, body = tmp_path / "own", (dist / WHEEL).read_bytes()
+    own.mkdir()
+    upstream.project("demo", wheel_spec("demo", body=body), wheel_spec("demo", "2.0"))
+    running = server(own, "--upload", "*", "--claim", "demo", upstream=upstream)
+    done = publish(dist / WHEEL, "--to", f"{running.url}/simple/")
+    assert f"published: {WHEEL}" in done.stdout
+    assert (own / "demo" / WHEEL).read_bytes() == body
+    assert f"already there: {WHEEL}" in publish(dist, "--to", f"{running.url}/simple/").stdout
+
+
+def test_what_an_upstream_has_and_nobody_claims_is_there_already(
+    server: ServerFactory,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    dist: Path,
+    publish: Callable[..., Result],
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    upstream.project("demo", wheel_spec("demo", body=(dist / WHEEL).read_bytes()))
+    running = server(own, "--upload", "*", upstream=upstream)
+    done = publish(dist / WHEEL, "--to", f"{running.url}/simple/")
+    assert (done.exit_code, list(own.rglob("*.whl"))) == (0, [])
+    assert f"already there: {WHEEL}" in done.stdout
 
 
 def test_other_bytes_are_refused_before_anything_is_sent(

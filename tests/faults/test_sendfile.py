@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxyindex.server.sendfile import _are_cached
+from proxyindex.disk import are_cached
 from tests.support import http
 from tests.support.certificates import Certificates
 from tests.support.crowd import open_in, together
@@ -235,12 +235,12 @@ def test_a_part_of_which_only_the_end_was_read_lately_is_waited_for_elsewhere(
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if _are_cached(file.fileno(), 0, SIZE):
+        if are_cached(file.fileno(), 0, SIZE):
             pytest.skip("this file system is in memory")
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         os.pread(file.fileno(), 100, SIZE - 100)
-        assert _are_cached(file.fileno(), SIZE - 100, SIZE)
-        assert not _are_cached(file.fileno(), 0, SIZE)
+        assert are_cached(file.fileno(), SIZE - 100, SIZE)
+        assert not are_cached(file.fileno(), 0, SIZE)
 
 
 def test_a_file_that_a_stop_cuts_off_has_its_line(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from proxyindex.errors import StoreError
 from proxyindex.files.arrival import Arrival
-from proxyindex.files.content import Stored
+from proxyindex.files.content import Own, Stored
 from proxyindex.store.partials import Phase, Progress
 
 
@@ -42,3 +44,20 @@ async def test_a_stored_file_that_cannot_be_read_is_not_at_hand(unreadable: int)
     assert stored.at_hand(100) is None
     with pytest.raises(StoreError):
         await anext(aiter(await stored.stream()))
+
+
+async def test_an_own_file_is_at_hand_only_if_no_disk_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"bytes")
+    own = Own("mine-1.0.tar.gz", anyio.CapacityLimiter(1))
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    content = Stored(fd, 5, sha256=None, modified=None, own=own)
+    assert content.at_hand(5) == b"bytes"
+
+    def not_in_memory(fd: int, buffers: object, offset: int, flags: int = 0) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "preadv", not_in_memory)
+    assert content.at_hand(5) is None
+    await content.aclose()

@@ -457,6 +457,20 @@ async def test_a_local_file_with_its_siblings(house: House) -> None:
     assert not house.router.calls
 
 
+@pytest.mark.parametrize("suffix", ["", ".metadata", ".asc", ".provenance"])
+async def test_a_copy_of_a_local_file_or_sibling_is_confirmed(house: House, suffix: str) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    put(house.folder, path.name + ".asc", b"signed")
+    put(house.folder, path.name + ".provenance", b"{}")
+    client, target = await house.client(), f"/simple/mine/{path.name}{suffix}"
+    first = await client.get(target)
+    assert first.headers["etag"] == f'"{sha256_of(first.content)}"'
+    for condition, told in (("if-none-match", "etag"), ("if-modified-since", "last-modified")):
+        again = await client.get(target, headers={condition: first.headers[told]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+
+
 async def test_metadata_of_a_local_wheel_that_is_replaced_is_of_the_one_that_is_listed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from proxyindex import disk
 from proxyindex.errors import FileUnreadable, ProxyindexError, StoreError
 
 # A client that stalls holds one read: 1 MiB / 512 KiB / 256 KiB cost 1.3 / 0.7 / 0.4 MiB each.
@@ -87,8 +88,10 @@ class Stored:
         return DescriptorStream(self._fd, start, stop, self._own)
 
     def at_hand(self, limit: int) -> bytes | None:
-        """From the page cache, most likely: its first reader is being answered."""
+        """From the page cache: own files may not be there, and nobody waits for their disk."""
         if self._fd is None or self.size is None or self.size > limit:
+            return None
+        if not disk.are_cached(self._fd, 0, self.size):
             return None
         try:
             data = os.pread(self._fd, self.size, 0)

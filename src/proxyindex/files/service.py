@@ -144,12 +144,14 @@ class FileService:
     async def _open_own(self, file: File, path: str, inquiry: Inquiry) -> Stored:
         inquiry.outcome = Outcome.LOCAL
         looked_ns = time.time_ns()
-        fd, found = await anyio.to_thread.run_sync(_open_local, file, path, limiter=self._readers)
+        fd, found, sha256 = await anyio.to_thread.run_sync(
+            _open_digested, file, path, limiter=self._readers
+        )
         _rest_on(path, disk.signature_of(found), looked_ns, inquiry)
         return Stored(
             fd,
             found.st_size,
-            sha256=file.sha256,
+            sha256=sha256,
             modified=disk.time_of(found.st_mtime_ns),
             is_immutable=file.sha256 is not None and not _is_volatile(file),
             own=Own(file.filename, self._readers),
@@ -247,6 +249,17 @@ def _open_local(file: File, path: str) -> tuple[int, os.stat_result]:
         os.close(fd)  # its digest is not the one we promised
         raise FileReplaced(file.filename)
     return fd, found
+
+
+def _open_digested(file: File, path: str) -> tuple[int, os.stat_result, str]:
+    """As `_open_local`, and its sha256, which no page tells of signatures and provenance."""
+    fd, found = _open_local(file, path)
+    try:
+        with open(fd, "rb", closefd=False) as source:
+            return fd, found, file.sha256 or disk.sha256_of(source)
+    except OSError as problem:
+        os.close(fd)
+        raise FileUnreadable(file.filename, f"cannot be read: {problem.strerror}") from problem
 
 
 def _read_own_metadata(wheel: File, path: str) -> tuple[bytes, Signature]:

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from packaging.utils import NormalizedName
 
+from proxyindex import inquiry
 from proxyindex.model import ProjectPage
 from proxyindex.publishing.client import MAX_PAGE, Answer, Client, Unreachable
 from proxyindex.publishing.credentials import Credentials, login_hint
@@ -85,11 +86,17 @@ class Server:
         self._host = urlsplit(where.upload).netloc
 
     def held(self, wanted: Sequence[Distribution]) -> Mapping[str, str]:
-        """What the project pages list, where there are any."""
+        """What the project pages list, where there are any.
+
+        What the index has from its upstream may become its own. Not so other bytes under that
+        name: installers that have the upstream's take no others.
+        """
         pages = {name: self._page(name) for name in {each.project for each in wanted}}
         found: dict[str, str] = {}
         for each in wanted:
-            if digest := _digest(pages[each.project], each.filename):
+            page, is_own = pages[each.project]
+            digest = _digest(page, each.filename)
+            if digest and (is_own or digest != each.sha256):
                 found[each.filename] = digest
         return found
 
@@ -172,31 +179,35 @@ class Server:
         )
 
     def _listed(self, each: Distribution) -> str | None:
-        return _digest(self._page(each.project), each.filename)
+        page, _ = self._page(each.project)
+        return _digest(page, each.filename)
 
-    def _page(self, name: NormalizedName) -> ProjectPage | None:
-        """The project's page now; `None` where there is none.
+    def _page(self, name: NormalizedName) -> tuple[ProjectPage | None, bool]:
+        """The project's page now, `None` where there is none, and whether it tells what the index
+        has of its own: a proxyindex says if not, and pages that were named always do.
 
         Raises `PublishError` where nobody can tell, of pages that were named.
         """
         if self._where.pages is None:
-            return None
+            return None, True
         url = f"{self._where.pages}{name}/"
         try:
             answer = self._client.get(url, _ACCEPT)
             if answer.status == 404:
-                return None
+                return None, True
             if answer.status == 200 and len(answer.body) <= MAX_PAGE:
                 content_type = answer.headers.get("content-type", "")
-                return parse_page(
+                page = parse_page(
                     answer.body, content_type, project=name, base_url=url, upstream="target"
                 )
+                told = answer.headers.get(inquiry.OUTCOME_HEADER, inquiry.Outcome.LOCAL)
+                return page, told == inquiry.Outcome.LOCAL or self._where.is_checked
             problem = f"it answers {answer.status}"
         except (Unreachable, InvalidPage) as exc:
             problem = str(exc).removesuffix(".")
         if self._where.is_checked:
             raise PublishError(f"The page {url} cannot be compared with: {problem}.")
-        return None
+        return None, True
 
     def _refusal(self, each: Distribution, answer: Answer, *, overwrite: bool) -> str:
         said = answer.said(self._credentials)

@@ -14,7 +14,14 @@ from packaging.utils import NormalizedName
 from proxyindex.disk import is_settled, time_of
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Ground, Inquiry, Outcome, Witness
-from proxyindex.model import PROVENANCE_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
+from proxyindex.model import (
+    PROVENANCE_ORIGIN,
+    PROVENANCE_SUFFIX,
+    File,
+    LocalOrigin,
+    ProjectList,
+    ProjectPage,
+)
 from proxyindex.records import Record, record_path
 from proxyindex.repository.examine import Derived, DerivedStore, Examiner, Sighting, sight
 from proxyindex.repository.lists import MadeList
@@ -53,7 +60,7 @@ class Local:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._is_volatile = is_volatile
-        is_secure = public_url is not None and public_url.startswith("https://")
+        is_secure = public_url is not None and public_url.startswith(PROVENANCE_ORIGIN)
         self._public_url = public_url if is_secure else None
         self._records = Records(clock=clock)
         self._scanner = Scanner(folders, clock=clock)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 from collections.abc import Callable
 
+from proxyindex.disk import are_cached
+
 _TURN = 2 * 1024**2  # bytes for one connection before the others get a turn
 _AT_ONCE = 256 * 1024  # bytes
 _AHEAD = 1024**2  # bytes looked for in the page cache, and read into it, before they are sent
-_NOT_CACHED = frozenset({errno.EAGAIN})
 
 
 class Sending:
@@ -104,7 +104,7 @@ class Sending:
     def _look_ahead(self) -> bool:
         """Whether the next bytes are in memory; if not they are read in a thread, and then sent."""
         stop = min(self._position + _AHEAD, self._stop)
-        if _are_cached(self._fd, self._position, stop):
+        if are_cached(self._fd, self._position, stop):
             self._cached = stop
             return True
         self._unwatch()
@@ -132,20 +132,6 @@ class Sending:
         self._on_end(self._position - self._start)
 
 
-def _are_cached(fd: int, start: int, stop: int) -> bool:
-    """Whether bytes can be had without waiting for the disk, as their first and last one tell;
-    `True` where nobody can. The last one alone may be there because an installer read the end."""
-    one = [bytearray(1)]
-    try:
-        os.preadv(fd, one, stop - 1, os.RWF_NOWAIT)
-        os.preadv(fd, one, start, os.RWF_NOWAIT)
-    except OSError as problem:
-        return problem.errno not in _NOT_CACHED
-    except AttributeError:  # no Linux
-        return True
-    return True
-
-
 def at_once(
     connection: socket.socket, head: bytes | bytearray, fd: int, start: int, stop: int
 ) -> int:
@@ -154,7 +140,7 @@ def at_once(
     Ranges of 64 KiB: 28 µs instead of 86, most of them for a `Sending` and its descriptors.
     """
     sent = 0
-    if stop - start <= _AT_ONCE and _are_cached(fd, start, stop):
+    if stop - start <= _AT_ONCE and are_cached(fd, start, stop):
         with contextlib.suppress(OSError):  # no room; if the client has left it will show again
             sent = connection.send(head)
             if sent == len(head):

@@ -17,7 +17,7 @@ import msgspec
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
-from proxyindex.model import ACTIVE, File, ProjectPage, Status, UpstreamOrigin
+from proxyindex.model import ACTIVE, PROVENANCE_ORIGIN, File, ProjectPage, Status, UpstreamOrigin
 from proxyindex.names import is_safe_filename, parse_filename, version_key
 from proxyindex.texts import one_line
 
@@ -313,5 +313,5 @@ def _read_metadata(entry: Entry) -> dict[str, str] | None:
 
 def _read_provenance(value: object) -> str | None:
     if isinstance(value, str) and len(value) <= MAX_URL and (match := _URL.fullmatch(value)):
-        return match[1]
+        return match[1] if value.startswith(PROVENANCE_ORIGIN) else None
     return None

@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, Hashes, Sha256, UpstreamOrigin
+from proxyindex.model import PROVENANCE_ORIGIN, File, Hashes, Sha256, UpstreamOrigin
 from proxyindex.names import FileName, is_safe_filename, parse_filename
 from proxyindex.simple.entries import (
     MAX_SIZE,
@@ -96,6 +96,8 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
     _check_urls(urls)
     if provenances := [entry.provenance for entry in entries if entry.provenance is not None]:
         _check_urls(provenances)
+        if not provenances[0].startswith(PROVENANCE_ORIGIN):  # nor are the others, then
+            raise NotPlain
     digests = [entry.hashes.sha256 for entry in entries]
     _check_digests(digests + [told.sha256 for told in metadata if isinstance(told, Sha256)])
     specifiers = {

@@ -111,7 +111,7 @@ def read_version(form: Form) -> Version:
     """The version. Source: PEP 440."""
     text = form.texts.get("version", "")
     try:
-        if len(text) <= _MAX_VERSION:
+        if len(text) <= _MAX_VERSION and text == text.strip():  # which `Version` would allow
             return Version(text)
     except ValueError:  # InvalidVersion, and int() refusing thousands of digits
         pass

@@ -199,6 +199,6 @@ class FormReader:
 
 def _text(name: str, data: bytes) -> str:
     try:
-        return data.decode().strip()
+        return data.decode()
     except UnicodeDecodeError:
         raise bad(f"The form's field {name!r} is not UTF-8.") from None

@@ -14,7 +14,6 @@ LEFT_KEY = "proxyindex.left"  # where it has what tells, when called, that the c
 TOLD_KEY = "proxyindex.told"  # where it has the status that the server told instead, if it did
 CROWDED_KEY = "proxyindex.crowded"  # where it is said that more are connected than may be
 REFUSALS_KEY = "refusals"  # where the application's state has `note_refusal` with its metrics
-OUTCOME_HEADER = "x-proxyindex"
 PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "
 LINE = f"%(client)s %(user)s{MIDDLE}%(milliseconds).1fms"

@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from proxyindex.access import Identity
 from proxyindex.audit import Action, Change
+from proxyindex.inquiry import OUTCOME_HEADER
 from proxyindex.names import InvalidName, normalize
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected, bad, no_folder
 from proxyindex.uploads.service import Publisher
-from proxyindex.web.accesslog import OUTCOME_HEADER, exchange_of
+from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.clients import address_of
 from proxyindex.web.simple import IndexService, index_of
 

@@ -11,8 +11,8 @@ from packaging.utils import NormalizedName
 from starlette.responses import Response
 
 from proxyindex.access import Identity, Rights
-from proxyindex.inquiry import Ground, Inquiry, Outcome
-from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange
+from proxyindex.inquiry import OUTCOME_HEADER, Ground, Inquiry, Outcome
+from proxyindex.web.accesslog import Exchange
 
 _AT_HAND = frozenset({Outcome.HIT, Outcome.LOCAL})
 _JUST_FETCHED = frozenset({Outcome.FETCHED, Outcome.JOINED})

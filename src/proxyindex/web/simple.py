@@ -24,14 +24,14 @@ from proxyindex.errors import (
 )
 from proxyindex.files.content import Content
 from proxyindex.files.service import FileService
-from proxyindex.inquiry import Ground, Inquiry, Outcome
+from proxyindex.inquiry import OUTCOME_HEADER, Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, MetadataOrigin, ProjectList, ProjectPage
 from proxyindex.names import InvalidName, normalize
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.threads import in_thread
 from proxyindex.uploads.service import Publisher
-from proxyindex.web.accesslog import OUTCOME_HEADER, Exchange, exchange_of
+from proxyindex.web.accesslog import Exchange, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead, Reader
 from proxyindex.web.conditional import is_not_modified

@@ -246,6 +246,7 @@ def test_a_plus_may_be_encoded(url):
         ("provenance", {"provenance": 5}, None),
         ("provenance", {"provenance": "/relative"}, None),
         ("provenance", {"provenance": "javascript:alert(1)"}, None),
+        ("provenance", {"provenance": "http://a.example/p"}, None),
         ("provenance", {"provenance": 'https://a.example/"><b>'}, None),
         ("has_signature", {"gpg-sig": None}, False),
         ("has_signature", {"gpg-sig": "true"}, False),
