@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
+from proxyindex.store.worker import Worker
 from proxyindex.threads import Threads, in_thread
 from tests.support.hermetic import until
 
@@ -167,12 +168,14 @@ async def test_a_forked_child_has_threads_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(status) == 7
 
 
-def test_work_that_nobody_waits_for_is_done_in_order(caplog: pytest.LogCaptureFixture) -> None:
-    one, done = Threads(1), list[int]()
+def test_what_is_submitted_is_done_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    worker, done = Worker(), list[int]()
     for number in range(3):
-        one.start(lambda number=number: done.append(number))  # type: ignore[misc]
-    one.start(lambda: done[7])
-    one.start(lambda: done.append(3))
-    one.close(waits=True)
+        worker.submit(done.append, number)
+    worker.submit(done.index, 7)
+    worker.submit(done.append, 3)
+    worker.close()
     assert done == [0, 1, 2, 3]
-    assert [record.getMessage() for record in caplog.records] == ["work in a thread failed"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "work in the index's thread failed"
+    ]

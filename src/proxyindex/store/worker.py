@@ -5,11 +5,14 @@ threads are slower, with waits of half a second, because SQLite serialises them.
 index may wait for long: see decision 19.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from proxyindex.threads import Threads
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,8 +31,15 @@ class Worker:
 
     def submit(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Start `call` and do not wait; for bookkeeping that may be late or lost."""
-        self._thread.start(partial(call, *args, **kwargs))
+        self._thread.start(partial(_alone, partial(call, *args, **kwargs)))
 
     def close(self) -> None:
         """Finish what was submitted, then stop the thread."""
         self._thread.close(waits=True)
+
+
+def _alone(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception:
+        log.exception("work in the index's thread failed")
