@@ -28,7 +28,7 @@ from proxyindex.upstream.network import GuardedBackend
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.proxies import Proxies, ProxyUnusable
 from proxyindex.upstream.reasons import reason
-from proxyindex.upstream.tls import trusting
+from proxyindex.upstream.tls import present, trusting
 
 log = logging.getLogger(__name__)
 
@@ -346,5 +346,5 @@ class _Ways:
 def _tls(connection: Connection) -> ssl.SSLContext:
     context = trusting(connection.ca_file)
     if connection.client_cert:
-        context.load_cert_chain(connection.client_cert, connection.client_key)
+        present(context, connection.client_cert, connection.client_key)
     return context

@@ -1,4 +1,4 @@
-"""Whom to believe under TLS."""
+"""Whom to believe under TLS, and by what to be known."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ def trusting(ca_file: Path | None) -> ssl.SSLContext:
         # same file, but anew at every handshake (measured: 20 ms of the event loop each)
         return ssl.create_default_context()
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def present(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    """Have the context present this certificate; the key may be in its file.
+
+    Raises `OSError` (`ssl.SSLError` too) and `ValueError` for files that cannot be used.
+    """
+    # without a password to give, OpenSSL would ask on the terminal
+    context.load_cert_chain(cert, key, password=str)
