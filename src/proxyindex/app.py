@@ -6,7 +6,7 @@ lifespan, passed in explicitly, and closed there.
 
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.houses import Houses
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
+from proxyindex.repository.base import Repository
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
@@ -219,7 +220,7 @@ async def open_house(
             select_by_user=settings.select_by_user,
             public_host=urlsplit(settings.public_url or "").netloc,
             landing=_landing_pages(settings),
-            health=_health(settings, metrics),
+            health=_health(settings, metrics, own.values()),
             express=express,
             transfers=downloads.__len__,
             idle=downloads.idle,
@@ -264,13 +265,14 @@ def _workshop(cache: Cache, settings: Settings, metrics: Metrics) -> Workshop:
     )
 
 
-def _health(settings: Settings, metrics: Metrics) -> health.Health:
+def _health(settings: Settings, metrics: Metrics, own: Collection[Repository]) -> health.Health:
     return health.Health(
         settings.cache_dir,
         settings.every_folder,
         settings.changed_folders,
         metrics,
         Looker("all folders"),
+        own,
     )
 
 
