@@ -18,6 +18,7 @@ from proxyindex.banner import client_hints
 from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
 from proxyindex.cli.printing import print_json, print_table
+from proxyindex.config.kinds import PATTERNS, Unfit
 from proxyindex.names import matches_pattern
 from proxyindex.settings import Settings
 from proxyindex.units import format_minute, parse_duration
@@ -42,6 +43,16 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return seconds
 
 
+def _patterns(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """As the configuration reads them: what no name can match would be a token for nothing."""
+    try:
+        return tuple(str(PATTERNS.read(value)) for value in values)
+    except Unfit as unfit:
+        raise click.BadParameter(f"expected {unfit}.", ctx, param) from None
+
+
 @click.group(short_help="Make, list and revoke API tokens.")
 def token() -> None:
     """Make, list and revoke API tokens.
@@ -54,7 +65,14 @@ def token() -> None:
 @token.command()
 @click.option("--user", required=True, metavar="NAME", help="Whom it stands for; may be new.")
 @click.option("--index", "indexes", multiple=True, metavar="GLOB", help="Only these indexes.")
-@click.option("--project", "projects", multiple=True, metavar="GLOB", help="Only these projects.")
+@click.option(
+    "--project",
+    "projects",
+    multiple=True,
+    callback=_patterns,
+    metavar="GLOB",
+    help="Only these projects.",
+)
 @click.option(
     "--action",
     "actions",
