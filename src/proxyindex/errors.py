@@ -48,10 +48,11 @@ class NotFound(ProxyindexError):
 
 
 class ProjectNotFound(NotFound):
-    """No source has a project of this name."""
+    """No source has a project of this name. `index` is told where it is given."""
 
-    def __init__(self, project: str) -> None:
-        super().__init__(f"There is no project {project!r} on this index.")
+    def __init__(self, project: str, index: str | None = None) -> None:
+        where = f"index {index!r}" if index else "this index"
+        super().__init__(f"There is no project {project!r} on {where}.")
 
 
 class FileNotOnPage(NotFound):
