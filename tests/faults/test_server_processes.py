@@ -216,6 +216,12 @@ def test_answers_that_outlast_the_grace_period_are_cut(tmp_path: Path, workers: 
         assert server.stop() == 0
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             answer.read()
+        assert server.process.stderr is not None
+        told = server.process.stderr.read()
+    assert (
+        "WARNING uvicorn.error: the time for running answers (grace) is over; cut off: 1\n" in told
+    )
+    assert "ERROR" not in told
 
 
 @both
