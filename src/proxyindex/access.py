@@ -159,6 +159,12 @@ class Rights:
         """Whether the decision is `ALLOWED`."""
         return self.decide(identity, action, project) is Decision.ALLOWED
 
+    def exceeds_token(
+        self, identity: Identity, action: Action, project: NormalizedName | None
+    ) -> bool:
+        """Whether what the identity showed is a token that does not reach that far."""
+        return not identity.scope.covers(self._index, action, project)
+
     def is_open(self, action: Action, project: NormalizedName | None) -> bool:
         """Whether everybody may do this, so that nobody needs to be asked who he is.
 

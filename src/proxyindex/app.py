@@ -6,7 +6,7 @@ lifespan, passed in explicitly, and closed there.
 
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from proxyindex.houses import Houses
 from proxyindex.inquiry import OUTCOME_HEADER
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
+from proxyindex.repository.base import Repository
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
@@ -218,7 +219,7 @@ async def open_house(
             select_by_user=settings.select_by_user,
             public_host=urlsplit(settings.public_url or "").netloc,
             landing=_landing_pages(settings),
-            health=_health(settings, metrics),
+            health=_health(settings, metrics, own.values()),
             express=express,
             transfers=downloads.__len__,
             idle=downloads.idle,
@@ -256,13 +257,14 @@ def _workshop(
     )
 
 
-def _health(settings: Settings, metrics: Metrics) -> health.Health:
+def _health(settings: Settings, metrics: Metrics, own: Collection[Repository]) -> health.Health:
     return health.Health(
         settings.cache_dir,
         settings.every_folder,
         settings.changed_folders,
         metrics,
         Looker("all folders"),
+        own,
     )
 
 

@@ -48,10 +48,11 @@ class NotFound(ProxyindexError):
 
 
 class ProjectNotFound(NotFound):
-    """No source has a project of this name."""
+    """No source has a project of this name. `index` is told where it is given."""
 
-    def __init__(self, project: str) -> None:
-        super().__init__(f"There is no project {project!r} on this index.")
+    def __init__(self, project: str, index: str | None = None) -> None:
+        where = f"index {index!r}" if index else "this index"
+        super().__init__(f"There is no project {project!r} on {where}.")
 
 
 class FileNotOnPage(NotFound):
@@ -110,10 +111,16 @@ class LoginRequired(NotAdmitted):
 
 
 class Forbidden(NotAdmitted):
-    """Who asks is known, or logging in would not help. `action` is a phrase."""
+    """Who asks is known, or logging in would not help. `action` is a phrase.
 
-    def __init__(self, user: str | None, action: str) -> None:
-        super().__init__(f"On this index, {user or 'nobody'} may {'not ' if user else ''}{action}.")
+    `by_token`: it is beyond the limits of the user's token, whatever he may.
+    """
+
+    def __init__(self, user: str | None, action: str, *, by_token: bool = False) -> None:
+        may = f"{user} may not {action}" if user else f"nobody may {action}"
+        if by_token:
+            may = f"this token may not {action}, whatever {user} may"
+        super().__init__(f"On this index, {may}.")
 
 
 class TooManyAttempts(NotAdmitted):

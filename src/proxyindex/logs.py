@@ -137,7 +137,17 @@ def setup(log_format: Literal["text", "json"], level: str, audit_log: Path | Non
         logging.getLogger(name).setLevel(logging.WARNING)
     # its start and stop messages repeat ours, and requests that are refused have an access line
     uvicorn_level = logging.INFO if level == "debug" else logging.ERROR
-    logging.getLogger("uvicorn.error").setLevel(uvicorn_level)
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.setLevel(uvicorn_level)
+    uvicorn.addFilter(_calmed)
+
+
+def _calmed(record: logging.LogRecord) -> bool:
+    """A stop that cuts off what outlasts `grace` is orderly; uvicorn calls that an error."""
+    if str(record.msg).startswith("Cancel %s running task(s)"):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg = "the time for running answers (grace) is over; cut off: %s"
+    return record.levelno >= logging.getLogger().level
 
 
 def _time(record: logging.LogRecord) -> str:

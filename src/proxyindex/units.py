@@ -1,8 +1,9 @@
-"""Sizes and durations as people write them (`50GB`, `1h30m`) and as programs count them."""
+"""Sizes and times as people write them (`50GB`, `1h30m`) and as programs count them."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
 _BYTES = {
@@ -60,6 +61,11 @@ def parse_duration(text: str) -> float:
     if milliseconds > LONGEST_SECONDS * 1000:
         raise ValueError(f"not a duration: {text!r}")
     return milliseconds / 1000
+
+
+def format_minute(seconds: float) -> str:
+    """The minute in UTC: 0.0 since the epoch is `1970-01-01 00:00`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def format_duration(seconds: float) -> str:

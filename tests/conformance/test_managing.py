@@ -21,7 +21,7 @@ from tests.support.server import ProxyIndex
 from tests.support.uploads import UploadForm, two_indexes, upload_form
 from tests.support.upstream import FakeUpstream
 
-EMPTY = '[index.empty]\nbases = ["prod"]\nupload = ["*"]\n'  # has no folder of its own
+EMPTY = '[index.empty]\nbases = ["prod"]\nadmin = ["*"]\n'  # has no folder of its own
 STRICT = """
 [index.strict]
 folders = ["strict"]

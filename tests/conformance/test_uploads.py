@@ -624,7 +624,8 @@ def test_105_a_first_upload_of_a_name_that_exists_upstream_is_refused(
     )
     refused = wheel_form("public").post(running)
     assert refused.status == 403
-    assert "claim" in refused.text
+    for way in ("another name", "'policy.reserved'", "'claim'"):
+        assert way in refused.reason
     assert "9.9" in running.get("/simple/public/", JSON).text, "it still is upstream's"
     assert wheel_form("mine-too").post(running).status == 200
     assert wheel_form("acme-core").post(running).status == 200
@@ -634,6 +635,26 @@ def test_105_a_first_upload_of_a_name_that_exists_upstream_is_refused(
     upstream.down()
     assert wheel_form("unknown").post(running).status == 503
     assert wheel_form("mine-too", "2.0").post(running).status == 200
+
+
+def test_105_a_name_that_an_upstream_is_not_asked_for_needs_to_be_ours(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    config = tmp_path / "proxyindex.toml"
+    config.write_text(
+        'folders = ["own"]\npolicy.reserved = ["acme"]\n'
+        f'[[upstream]]\nurl = "{upstream.simple_url}"\npolicy.allow = ["torch"]\n'
+    )
+    made = server("--config", config, *OPEN, is_started=False)
+    made.args.remove("--no-upstream")
+    with made as running:
+        refused = wheel_form("newcomer").post(running)
+        assert refused.status == 403
+        assert "newcomer is denied by rule allow" in refused.text
+        assert "That is a rule of an upstream or base. Take another name" in refused.text
+        assert wheel_form("acme-core").post(running).status == 200
+    assert upstream.count() == 0
 
 
 def test_106_a_name_whose_files_were_all_deleted_stays_ours(

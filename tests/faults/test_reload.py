@@ -207,14 +207,25 @@ def test_a_broken_configuration_is_refused_in_one_line_and_the_old_one_goes_on(
     assert site.statuses("/simple/evil/") == {200}
 
 
-def test_a_house_that_cannot_be_opened_changes_nothing(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("nonsense")
-    site.write('[[upstream]]\nname = "other"\nurl = "https://x.example"\nca-file = "ca.pem"')
+def test_a_house_that_cannot_be_opened_changes_nothing(site: Site) -> None:
+    # a host that nobody but httpx finds wrong
+    site.write('[[upstream]]\nname = "other"\nurl = "https://x.example"\nproxy = "http://ä..b"')
     site.reload(said="stay with the old" if site.workers > 1 else "configuration refused")
     assert site.statuses("/simple/good/") == {200}
     site.write('[policy]\ndeny = ["evil"]')
     site.reload()
     assert site.statuses("/simple/evil/") == {403}
+
+
+def test_what_an_upstream_cannot_be_asked_with_is_refused_before_any_worker_is_told(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("nonsense")
+    site.write('[[upstream]]\nname = "other"\nurl = "https://x.example"\nca-file = "ca.pem"')
+    site.reload(said="configuration refused")
+    assert "ca.pem of upstream 'other' cannot be used" in site.server.logs
+    assert "stay with the old" not in site.server.logs
+    assert site.statuses("/simple/good/") == {200}
 
 
 def test_what_takes_a_restart_is_named_and_all_else_is_followed(

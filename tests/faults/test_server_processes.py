@@ -216,6 +216,12 @@ def test_answers_that_outlast_the_grace_period_are_cut(tmp_path: Path, workers: 
         assert server.stop() == 0
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             answer.read()
+        assert server.process.stderr is not None
+        told = server.process.stderr.read()
+    assert (
+        "WARNING uvicorn.error: the time for running answers (grace) is over; cut off: 1\n" in told
+    )
+    assert "ERROR" not in told
 
 
 @both
@@ -530,6 +536,26 @@ def test_unusable_tls_files_are_explained(tmp_path: Path) -> None:
     for (chosen_cert, chosen_key), problem in cases:
         with pytest.raises(StartError, match=problem):
             check(Settings(cache_dir=tmp_path, tls_cert=chosen_cert, tls_key=chosen_key))
+        upstream = UpstreamSettings(
+            "up", "https://index.example", client_cert=chosen_cert, client_key=chosen_key
+        )
+        with pytest.raises(StartError, match=f"of upstream 'up' .*{problem}"):
+            check(Settings(cache_dir=tmp_path, upstreams=(upstream,)))
+
+
+def test_an_unusable_file_of_authorities_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "junk").touch()
+    upstream = UpstreamSettings("up", "https://index.example", ca_file=tmp_path / "junk")
+    with pytest.raises(StartError, match="junk of upstream 'up' cannot be used"):
+        check(Settings(cache_dir=tmp_path, upstreams=(upstream,)))
+
+
+def test_a_file_of_accounts_that_lets_nobody_in_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "users").write_bytes(b"\xff")
+    check(Settings(cache_dir=tmp_path, htpasswd=(tmp_path / "users",)))
+    assert f"htpasswd lets nobody in: {tmp_path / 'users'} cannot be used" in caplog.text
 
 
 def test_descriptor_limit_is_never_lowered() -> None:

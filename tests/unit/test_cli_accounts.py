@@ -91,6 +91,15 @@ def test_the_limits_of_a_token_are_kept_and_shown(tokens: Path) -> None:
     assert "acme-* torch" in run("token", "list", "--tokens", tokens).output
 
 
+def test_a_token_for_projects_that_cannot_be_is_refused_with_what_to_write(tokens: Path) -> None:
+    done = run("token", "create", "--user", "ci", "--project", "acme_", "--tokens", tokens)
+    assert "--project" in done.stderr
+    told = "this covers no project, because no name ends with a separator: write acme or acme-*."
+    assert told in " ".join(done.stderr.split())
+    run("token", "create", "--user", "ci", "--project", "Acme.X*", "--tokens", tokens)
+    assert TokenFile(tokens).all()[0].projects == ("Acme.X*",), "it is compared normalized"
+
+
 def test_tokens_are_revoked_by_id(tokens: Path) -> None:
     for _ in range(3):
         run("token", "create", "--user", "ci", "--tokens", tokens)
@@ -112,6 +121,8 @@ def test_tokens_are_revoked_by_id(tokens: Path) -> None:
         (("token", "create", "--user", "ci", "--expires", "soon"), 2),
         (("token", "create", "--user", "ci", "--expires", "0s"), 2),
         (("token", "create", "--user", "ci", "--action", "fly"), 2),
+        (("token", "create", "--user", "ci", "--project", "a*", "--project", "acme-"), 2),
+        (("token", "create", "--user", "ci", "--project", "acme beta"), 2),
         (("token", "revoke"), 2),
         (("token", "revoke", "ffff"), 1),
     ],

@@ -16,6 +16,15 @@ WRONG = [
     ('[index.dev]\nfolders = ["."]\nupload = ["@ops"]', "index.dev.upload: there is no group"),
     ('read = ["a:b"]', "expected WHO or WHO PROJECT-GLOB"),
     ('read = [""]', "expected WHO"),
+    ('upload = ["ci acme-"]', "behind 'ci' a project name or glob such as acme-* (without a"),
+    ('read = ["ci a* acme/x"]', "behind 'ci' a project name or glob"),
+    ('[index.dev]\nfolders = ["."]\nyank = ["@users [ab"]', "because [ and ] go together"),
+    ('upload = ["ci"]', "upload: needs folders beside it"),
+    ('yank = ["ci"]', "yank: needs folders beside it"),
+    (
+        '[index.dev]\nbases = ["own"]\ndelete = ["ci"]\n[index.own]\nfolders = ["."]',
+        "index.dev.delete: needs folders beside it",
+    ),
     ("[groups]\nusers = []", "none may be called users"),
     ('[groups]\nrelease = "alice"', "a table of lists of user names"),
     ('[groups]\nrelease = ["a b"]', "a table of lists of user names"),
@@ -44,6 +53,12 @@ def test_mistakes_are_told(tmp_path: Path, text: str, told: str) -> None:
 def test_a_password_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="users"):
         load(written(tmp_path, 'htpasswd = ["users"]'))
+
+
+def test_what_changes_a_folder_needs_one_only_where_it_is_served(tmp_path: Path) -> None:
+    text = written(tmp_path, 'upload = ["ci"]\nadmin = ["alice"]\n')
+    assert load(text, is_ready=False).settings.upload == ("ci",)
+    assert load(text | {"folders": (str(tmp_path),)}).settings.upload == ("ci",)
 
 
 def test_everybody_reads_and_nobody_changes_unless_told() -> None:

@@ -22,7 +22,7 @@ from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.followed import AccountsError, Followed
 from proxyindex.users.hashes import PasswordHashes
 from proxyindex.users.htpasswd import Htpasswd
-from proxyindex.users.tokens import PREFIX, TokenFile, is_token
+from proxyindex.users.tokens import PREFIX, TokenExpired, TokenFile, is_token
 from tests.support.limits import no_descriptors
 
 PASSWORD = "pässwörd with blanks"
@@ -263,7 +263,9 @@ def test_a_token_ends_when_it_expires_and_when_it_is_revoked(tokens: TokenFile) 
     text, made = tokens.create("ci", Scope(expires=1000.0))
     kept, _ = tokens.create("ci", Scope())
     assert tokens.find(text, 999.9)
-    assert tokens.find(text, 1000.0) is None
+    with pytest.raises(TokenExpired) as expired:
+        tokens.find(text, 1000.0)
+    assert expired.value.at == 1000.0
     assert tokens.revoke(frozenset({made.id, "unknown"})) == [made]
     assert tokens.find(text, 0.0) is None
     assert tokens.find(kept, 1e12)

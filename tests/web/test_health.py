@@ -48,6 +48,18 @@ async def test_not_ready_tells_why_without_paths(house: House) -> None:
     assert (await client.get("/health")).status_code == 200
 
 
+async def test_a_closed_folder_in_a_package_folder_is_told(house: House) -> None:
+    client = await house.client()
+    mount = house.folder / "mount"
+    mount.symlink_to("vanished")
+    assert (await client.get("/simple/demo/")).status_code == 503
+    reply = await client.get("/ready")
+    told = "A folder in a package folder cannot be read; the log tells which.\n"
+    assert (reply.status_code, reply.text) == (503, told)
+    mount.unlink()
+    assert (await client.get("/ready")).text == "ready\n"
+
+
 async def test_requests_are_counted(house: House) -> None:
     house.project("demo", wheel_spec("demo"))
     client = await house.client()
@@ -72,7 +84,7 @@ async def test_a_folder_that_hangs_is_told_and_holds_nothing_else_up(
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(health, "is_changeable", lambda folder: over.wait(20))
-    state = health.Health(tmp_path, [tmp_path], [tmp_path], Metrics(), Looker("here", 0.05))
+    state = health.Health(tmp_path, [tmp_path], [tmp_path], Metrics(), Looker("here", 0.05), [])
     request = Request({"type": "http", "state": {"house": SimpleNamespace(health=state)}})
     try:
         for _ in range(3):

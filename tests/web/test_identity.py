@@ -158,6 +158,32 @@ async def test_a_token_reaches_no_further_than_its_scope(home: Home) -> None:
             assert (await client.get("/simple/mine/", headers=headers)).status_code == status, scope
 
 
+async def test_who_has_an_expired_token_is_told_and_who_guesses_is_not(home: Home) -> None:
+    client = await home.client(**CLOSED)
+    token = home.accounts.token("ci", expires=1000.0)
+    wrong = await client.get("/simple/mine/", headers=basic("__token__", token[:-1] + "!"))
+    assert wrong.text == "The log-in is wrong: a user and password, or __token__ and a token.\n"
+    for _ in range(2):
+        answer = await client.get("/simple/mine/", headers=basic("__token__", token))
+        told = "The token expired on 1970-01-01 00:16 UTC"
+        assert answer.text == f"{told}: a user and password, or __token__ and a token.\n"
+        assert answer.status_code == wrong.status_code == 401
+        assert answer.headers["www-authenticate"] == wrong.headers["www-authenticate"]
+
+
+async def test_a_refusal_blames_the_token_only_where_it_is_the_tokens(home: Home) -> None:
+    client = await home.client(read=("ci mi*",), fetch=("ci",))
+    scoped = basic("__token__", home.accounts.token("ci", projects=("demo", "mine")))
+    beyond = basic("__token__", home.accounts.token("ci", indexes=("other",)))
+    answer = await client.get("/simple/demo/", headers=scoped)
+    assert answer.text == "On this index, ci may not read this project.\n"
+    for target, headers in (("/simple/absent/", scoped), ("/simple/mine/", beyond)):
+        answer = await client.get(target, headers=headers)
+        assert answer.status_code == 403
+        told = "On this index, this token may not read this project, whatever ci may.\n"
+        assert answer.text == told
+
+
 async def test_who_is_known_and_not_allowed_is_told_so_in_the_status_line(home: Home) -> None:
     client = await home.client(read=("@staff",), fetch=("@staff",))
     answers = [await client.get(one, headers=basic("bob", "pässwörd")) for one in TARGETS]

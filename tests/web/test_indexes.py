@@ -44,6 +44,19 @@ async def two(house: House, **settings: Any) -> httpx.AsyncClient:
     return await house.client(**{**usual, **settings})
 
 
+async def test_what_is_not_there_is_told_of_the_index_that_was_asked(house: House) -> None:
+    client = await two(house)
+    house.serves("/simple/absent/", status=404)
+    for target, index in (
+        ("/simple/absent/", "prod"),
+        ("/dev/simple/absent/", "dev"),
+        ("/dev/simple/absent/absent-1.0.tar.gz", "dev"),
+    ):
+        missing = await client.get(target)
+        told = f"There is no project 'absent' on index '{index}'.\n"
+        assert (missing.status_code, missing.text) == (404, told)
+
+
 async def versions(client: httpx.AsyncClient, address: str) -> list[str] | int:
     got = await client.get(address, headers=JSON)
     if got.status_code != 200:

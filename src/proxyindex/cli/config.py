@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from proxyindex.cli.group import loaded, setting_options
+from proxyindex.config import NotReady
 from proxyindex.config import show as shown
 from proxyindex.settings import Settings
 
@@ -36,13 +37,22 @@ def show(*, as_json: bool, **parameters: object) -> None:
 def check(**parameters: object) -> None:
     """Report every mistake in the configuration at once; exit with 0 if there is none.
 
-    Takes the arguments of `serve`. What is sound but seldom meant is told as a warning.
+    Takes the arguments of `serve`, and looks at folders, files and proxies as `serve` does, for
+    the user who calls it. What is sound but seldom meant is told as a warning.
 
     \b
     Example:
       proxyindex config check --config proxyindex.toml
     """
     effective = loaded(parameters)
+    # this should not load what only a check of certificates and accounts needs
+    from proxyindex.server import checks  # noqa: PLC0415
+
+    # a variable of the environment may be wrong for several upstreams
+    if problems := dict.fromkeys(map(str, checks.refusals(effective.settings, makes=False))):
+        raise NotReady([*problems])
+    for complaint in checks.complaints(effective.settings):
+        click.echo(f"Warning: {complaint}.", err=True)
     given = sum(source != "default" for source in effective.sources.values())
     for name in _gates(effective.settings):
         click.echo(

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from proxyindex.banner import client_hints
 from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
 from proxyindex.cli.printing import print_json, print_table
+from proxyindex.config.kinds import PATTERNS, Unfit
 from proxyindex.names import matches_pattern
 from proxyindex.settings import Settings
-from proxyindex.units import parse_duration
+from proxyindex.units import format_minute, parse_duration
 from proxyindex.users.tokens import PREFIX, Token, TokenFile
 from proxyindex.web.clients import ClientHints, token_snippets
 
@@ -43,6 +43,16 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return seconds
 
 
+def _patterns(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """As the configuration reads them: what no name can match would be a token for nothing."""
+    try:
+        return tuple(str(PATTERNS.read(value)) for value in values)
+    except Unfit as unfit:
+        raise click.BadParameter(f"expected {unfit}.", ctx, param) from None
+
+
 @click.group(short_help="Make, list and revoke API tokens.")
 def token() -> None:
     """Make, list and revoke API tokens.
@@ -55,7 +65,14 @@ def token() -> None:
 @token.command()
 @click.option("--user", required=True, metavar="NAME", help="Whom it stands for; may be new.")
 @click.option("--index", "indexes", multiple=True, metavar="GLOB", help="Only these indexes.")
-@click.option("--project", "projects", multiple=True, metavar="GLOB", help="Only these projects.")
+@click.option(
+    "--project",
+    "projects",
+    multiple=True,
+    callback=_patterns,
+    metavar="GLOB",
+    help="Only these projects.",
+)
 @click.option(
     "--action",
     "actions",
@@ -157,7 +174,7 @@ def _limits(one: Token) -> dict[str, str]:
     """What it is limited to, for the audit log; nothing where there is no limit."""
     limits = {"indexes": one.indexes, "projects": one.projects, "actions": one.actions}
     shown = {key: " ".join(values) for key, values in limits.items() if values}
-    return shown if one.expires is None else shown | {"expires": _day(one.expires)}
+    return shown if one.expires is None else shown | {"expires": format_minute(one.expires)}
 
 
 def _path(settings: Settings) -> Path:
@@ -176,7 +193,7 @@ def _check_indexes(globs: tuple[str, ...], settings: Settings) -> None:
 
 
 def _usage(made: Token, text: str, hints: ClientHints, path: Path) -> Iterator[str]:
-    end = "does not expire" if made.expires is None else f"expires on {_day(made.expires)}"
+    end = "does not expire" if made.expires is None else f"expires on {format_minute(made.expires)}"
     yield f"Token {made.id} of {made.user}, kept in {path}; it {end}."
     yield "It is shown this once. To use it:"
     may = frozenset(made.actions) or frozenset(Action)
@@ -195,8 +212,8 @@ def _row(one: Token) -> tuple[str, ...]:
         " ".join(one.indexes) or "all",
         " ".join(one.projects) or "all",
         " ".join(one.actions) or "all",
-        _day(one.created),
-        "never" if one.expires is None else _day(one.expires),
+        format_minute(one.created),
+        "never" if one.expires is None else format_minute(one.expires),
     )
 
 
@@ -211,7 +228,3 @@ def _document(one: Token) -> dict[str, object]:
         "created": one.created,
         "expires": one.expires,
     }
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

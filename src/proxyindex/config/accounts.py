@@ -10,6 +10,8 @@ from proxyindex.config.layers import Values
 from proxyindex.config.mistakes import Mistakes, Place, nothing_called
 from proxyindex.settings import IndexSettings
 
+_CHANGING = (Action.UPLOAD.value, Action.DELETE.value, Action.YANK.value)
+
 
 def check(values: Values, mistakes: Mistakes) -> None:
     """Files that are not there, a front nobody is, groups nobody has made."""
@@ -24,6 +26,9 @@ def check(values: Values, mistakes: Mistakes) -> None:
         mistakes.say(values.place("remote_user_from"), "needs remote-user-header beside it")
     for action in Action:
         _check_grants(values[action.value] or (), values.place(action.value), values, mistakes)
+    if not values["index"] and not values["folders"] and mistakes.is_ready:
+        for key in _CHANGING:
+            _check_folder(values[key], values.place(key), mistakes)
 
 
 def check_indexes(tables: Iterable[IndexSettings], values: Values, mistakes: Mistakes) -> None:
@@ -33,6 +38,8 @@ def check_indexes(tables: Iterable[IndexSettings], values: Values, mistakes: Mis
         for action in Action:
             grants = getattr(table, action.value)
             _check_grants(grants, place.inside(action.value), values, mistakes)
+        for key in _CHANGING if not table.folders else ():
+            _check_folder(getattr(table, key), place.inside(key), mistakes)
 
 
 def _check_grants(grants: Iterable[str], place: Place, values: Values, mistakes: Mistakes) -> None:
@@ -41,6 +48,12 @@ def _check_grants(grants: Iterable[str], place: Place, values: Values, mistakes:
     for group in _groups_of(grants):
         if group not in known:
             mistakes.say(place, nothing_called(group, known, "group"))
+
+
+def _check_folder(grants: object, place: Place, mistakes: Mistakes) -> None:
+    """Grants of an index without a folder: those of bases are not its own to be changed."""
+    if grants:
+        mistakes.say(place, "needs folders beside it: the first of them is what would be changed")
 
 
 def _groups_of(grants: Iterable[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ _QUERY = re.compile(r"(://[^\s'?]*\?)[^\s']*")
 
 
 class NotReady(ConfigError):
-    """The configuration is sound, but a folder or file it names is not there."""
+    """The configuration is sound, but something it names is not there, or cannot be used."""
 
 
 class Rank(IntEnum):

@@ -19,9 +19,15 @@ def _read_grant(value: object) -> str:
     expected = "WHO or WHO PROJECT-GLOB…, such as '@release' or 'ci acme-*'"
     text = str(kinds.plain(expected).read(value))
     try:
-        return str(Grant.parse(text))
+        grant = Grant.parse(text)
     except InvalidGrant:
         raise Unfit(expected) from None
+    for glob in grant.projects:
+        try:
+            kinds.PATTERNS.read(glob)
+        except Unfit as unfit:
+            raise Unfit(f"behind {grant.who!r} {unfit}") from None
+    return str(grant)
 
 
 def _read_groups(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -169,8 +169,8 @@ class Publisher:
     async def claim(self, project: NormalizedName, version: str) -> None:
         """Make sure that this version would be shown, and that the name is ours, or nobody's.
 
-        Raises `Denied` if a rule is against it, `UploadRejected` if an upstream has the project,
-        `UpstreamUnavailable` if that is not known.
+        Raises `Denied` if a rule is against it, `UploadRejected` if an upstream has the project or
+        is not asked for it, `UpstreamUnavailable` if that is not known.
         """
         verdict = self.terms.policy.judge_release(project, version)
         if isinstance(verdict, Deny):
@@ -220,14 +220,12 @@ class Publisher:
             page = await self._outside.project(project, inquiry)
         except ProjectNotFound:
             return
+        except Denied as problem:
+            raise _taken(f"{problem} That is a rule of an upstream or base") from problem
         except UpstreamError as problem:
             raise UpstreamUnavailable(problem.upstream, problem.problem) from problem
         if not page.is_gone:
-            raise UploadRejected(
-                403,
-                f"The project {project!r} exists at an upstream of this index, and would be "
-                "hidden by yours; whoever runs the index can allow that by the setting 'claim'.",
-            )
+            raise _taken(f"{project!r} exists at an upstream, and would be hidden by yours")
 
     def _put(
         self, stage: Stage, project: NormalizedName, filename: str, place: Path, by: Change | None
@@ -239,6 +237,15 @@ class Publisher:
             self.shelf.add(stage, project, filename)
         except FileExistsError:  # since a moment, by somebody who does not know our locks
             raise conflict(filename) from None
+
+
+def _taken(problem: str) -> UploadRejected:
+    """403, with the ways out; short, for twine shows the first 200 bytes."""
+    return UploadRejected(
+        403,
+        f"{problem}. Take another name, or have it put into 'policy.reserved' (names of your own) "
+        "or 'claim' (builds of public projects) of this index.",
+    )
 
 
 def conflict(filename: str) -> UploadRejected:

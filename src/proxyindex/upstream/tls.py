@@ -1,4 +1,4 @@
-"""Whom to believe under TLS."""
+"""Whom to believe under TLS, and by what to be known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def introduced(
     """As `trusting`, and with a certificate of our own, if there is one. Raises what that does."""
     context = trusting(ca_file)
     if client_cert:
-        context.load_cert_chain(client_cert, client_key)
+        present(context, client_cert, client_key)
     return context
 
 
@@ -31,3 +31,12 @@ def trusting(ca_file: Path | None) -> ssl.SSLContext:
         # same file, but anew at every handshake (measured: 20 ms of the event loop each)
         return ssl.create_default_context()
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def present(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    """Have the context present this certificate; the key may be in its file.
+
+    Raises `OSError` (`ssl.SSLError` too) and `ValueError` for files that cannot be used.
+    """
+    # without a password to give, OpenSSL would ask on the terminal
+    context.load_cert_chain(cert, key, password=str)

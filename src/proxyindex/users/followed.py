@@ -61,6 +61,13 @@ class Followed(Generic[T]):
         """As `known`, after reading it where need be. Reads a file: not for the event loop."""
         return self.known() or self._again()
 
+    def check(self) -> None:
+        """Raises `AccountsError` for a file that cannot be read or understood."""
+        try:
+            self._parse(read_whole(self.path))
+        except ValueError as problem:
+            raise AccountsError(f"{self.path} cannot be used: {problem}.") from problem
+
     def _again(self) -> tuple[Signature | None, T]:
         found: Signature | None = None
         looked_ns = self._clock()

@@ -60,6 +60,11 @@ class Htpasswd:
             return False, witnesses
         return self._hashes.verify(password, hashed), witnesses
 
+    def check(self) -> None:
+        """Raises `AccountsError` for a file that cannot be used; logs lines that cannot."""
+        for file in self._files:
+            file.check()
+
     def _somebodys(self, user: str, everybody: Mapping[str, str]) -> str:
         # always the same for one name, so that repetition shows no more than the first try
         drawn = int.from_bytes(hmac.digest(self._key, user.encode(), "sha256")[:8])

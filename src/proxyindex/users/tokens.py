@@ -53,6 +53,14 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     tokens: list[Token] = []  # msgspec copies it
 
 
+class TokenExpired(Exception):
+    """The text is that of a token whose time is over, since `at` (seconds since the epoch)."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__(at)
+        self.at = at
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A token that was shown, and the state of the file that has it."""
@@ -69,14 +77,14 @@ class TokenFile:
         self._file: Followed[Mapping[str, Token]] = Followed(path, _by_digest)
 
     def find(self, text: str, now: float) -> Found | None:
-        """Whose token this is, unless it has expired. Reads a file: not for the event loop."""
+        """Whose token this is. Reads a file: not for the event loop. Raises `TokenExpired`."""
         found, by_digest = self._file.now()
         digest = digest_of(text)
         token = by_digest.get(digest)
         if token is None or not hmac.compare_digest(token.digest, digest):
             return None
         if now >= token.scope.expires:
-            return None
+            raise TokenExpired(token.scope.expires)
         return Found(token, (str(self.path), found))
 
     def all(self) -> list[Token]:

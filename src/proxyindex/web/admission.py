@@ -58,7 +58,8 @@ class Admission:
             case Decision.LOG_IN:
                 return LoginRequired()
             case Decision.FORBIDDEN:
-                return Forbidden(identity.user, _PHRASES[action])
+                by_token = self.rights.exceeds_token(identity, action, project)
+                return Forbidden(identity.user, _PHRASES[action], by_token=by_token)
 
     def may_fetch(self, identity: Identity, project: NormalizedName | None) -> bool:
         """Whether the project, or for `None` any, is fetched for the identity."""

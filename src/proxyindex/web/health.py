@@ -1,7 +1,7 @@
 """Whether the process lives, whether it may serve, and what it counted."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from proxyindex import disk
+from proxyindex.inquiry import Inquiry
+from proxyindex.repository.base import Repository
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.threads import in_thread
@@ -31,7 +33,7 @@ class Health:
     """What readiness depends on: folders that can be read. Without a cache or folders that can be
     written installers are served all the same, so that is told, but not held against it.
 
-    `changed`: those of the folders that uploads and other changes go to.
+    `changed`: those of the folders that uploads and other changes go to. `own`: what shows them.
     """
 
     cache: Path
@@ -39,6 +41,7 @@ class Health:
     changed: Sequence[Path]
     metrics: Exposition
     looker: Looker
+    own: Collection[Repository]
 
     def of_folders(self) -> tuple[list[str], list[str]]:
         """What keeps this server from serving, and what makes it serve worse than it could; no
@@ -55,6 +58,16 @@ class Health:
             if folder in self.changed and not is_changeable(folder)
         ]
         return problems, complaints
+
+    async def of_subfolders(self) -> list[str]:
+        """What keeps this server from serving: with one folder in them unread, no name is known to
+        be public."""
+        try:
+            for own in self.own:
+                await own.projects(Inquiry())
+        except FolderUnavailable:
+            return ["A folder in a package folder cannot be read; the log tells which."]
+        return []
 
     def of_cache(self) -> list[str]:
         """What makes it serve worse than it could."""
@@ -77,6 +90,7 @@ async def ready(request: Request) -> Response:
     state = request.state.house.health
     try:
         problems, complaints = await state.looker.run(state.of_folders)
+        problems = problems or await state.of_subfolders()
     except FolderUnavailable:
         problems, complaints = ["A package folder does not answer."], []
     complaints += await in_thread(state.of_cache)

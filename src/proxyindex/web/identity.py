@@ -25,9 +25,10 @@ from proxyindex.flight import Shared
 from proxyindex.inquiry import Ground
 from proxyindex.memo import Memo
 from proxyindex.threads import in_thread
+from proxyindex.units import format_minute
 from proxyindex.users.attempts import Attempts, seconds
 from proxyindex.users.htpasswd import Htpasswd
-from proxyindex.users.tokens import TokenFile, is_token
+from proxyindex.users.tokens import TokenExpired, TokenFile, is_token
 from proxyindex.web.accesslog import PEER_KEY
 from proxyindex.web.credentials import as_text, basic
 from proxyindex.web.given import Asker, Header, Looks, Verified, stands
@@ -59,10 +60,11 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """What verifying came to: nothing for a log-in that is wrong, or seconds to wait before."""
+    """What verifying came to: nothing for a log-in with a problem, or seconds to wait before."""
 
     verified: Verified | None = None
     wait: float = 0.0
+    problem: str = "The log-in is wrong"
 
 
 class Identities:
@@ -149,7 +151,7 @@ class Identities:
         if check.wait:
             raise TooManyAttempts(seconds(check.wait))
         if check.verified is None:
-            raise LoginRequired("The log-in is wrong")
+            raise LoginRequired(check.problem)
         return check.verified.identity
 
     async def _check(self, key: bytes, user: str, secret: str, client: str) -> _Check:
@@ -167,7 +169,10 @@ class Identities:
         now = time.time()
         if self._tokens is None:
             return _Check()
-        found = await in_thread(self._tokens.find, text, now)
+        try:
+            found = await in_thread(self._tokens.find, text, now)
+        except TokenExpired as expired:  # told to none but those who have the token
+            return _Check(problem=f"The token expired on {format_minute(expired.at)} UTC")
         if found is None:
             return _Check()
         token = found.token

@@ -105,8 +105,10 @@ async def project_page(request: Request) -> Response:
         page = await index.repository.project(name, inquiry)
     except NotHeld as problem:
         raise _unfetched(problem, index, identity, name) from problem
+    except ProjectNotFound as problem:
+        raise _missing(request, name) from problem
     if page.is_gone:
-        raise ProjectNotFound(name)
+        raise _missing(request, name)
     response = await _document_response(request, index, page, form, inquiry, exchange)
     if index.ahead:
         index.ahead.after_page(page, inquiry.outcome, _reader(request, index, identity, inquiry))
@@ -125,8 +127,8 @@ async def project_file(request: Request) -> Response:
     try:
         is_whole = request.method == "GET" and "range" not in request.headers
         file, content = await _opened(index, name, filename, inquiry, whole=is_whole)
-    except ServedElsewhere as problem:  # its page is, and there are the links
-        raise ProjectNotFound(name) from problem
+    except (ProjectNotFound, ServedElsewhere) as problem:  # of the latter the page has the links
+        raise _missing(request, name) from problem
     except NotHeld as problem:
         raise _unfetched(problem, index, identity, name) from problem
     if index.ahead:
@@ -240,8 +242,14 @@ async def _named(request: Request, index: IndexService) -> tuple[NormalizedName,
         name = normalize(request.path_params["name"])
     except InvalidName as problem:
         await index.admission.admit_reader(request, NO_NAME)
-        raise ProjectNotFound(request.path_params["name"]) from problem
+        raise _missing(request, request.path_params["name"]) from problem
     return name, await index.admission.admit_reader(request, name)
+
+
+def _missing(request: Request, project: str) -> ProjectNotFound:
+    """Tells the index, where there are several to take it for another."""
+    is_one = len(request.state.house.indexes) == 1
+    return ProjectNotFound(project, None if is_one else index_of(request).name)
 
 
 def _unfetched(

@@ -1,0 +1,118 @@
+"""`config check` says beforehand what `serve` would refuse on this machine, and makes nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxyindex.cli import main
+from tests.support.certificates import Certificates
+
+UPSTREAM = '[[upstream]]\nname = "corp"\nurl = "https://index.example/simple"\n'
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "junk").write_text("no certificate")
+    return tmp_path
+
+
+def checked(home: Path, text: str, **environ: str) -> Result:
+    config = home / "proxyindex.toml"
+    config.write_text(text)
+    environ = {"HOME": str(home), **environ}
+    return CliRunner().invoke(main, ["config", "check", "--config", str(config)], env=environ)
+
+
+def test_everything_that_cannot_be_used_is_told_a_line_each(home: Path) -> None:
+    made = Certificates.make(home)
+    result = checked(
+        home,
+        f'cache-dir = "junk/cache"\naudit-log = "none/audit.log"\n'
+        f'tls-cert = "{made.cert}"\ntls-key = "{made.client_key}"\n'
+        f'{UPSTREAM}ca-file = "junk"\nclient-cert = "{made.client_cert}"\n'
+        f'client-key = "{made.key}"\n',
+        https_proxy="http://[",
+    )
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    told = [
+        f"Error: The cache folder {home}/junk/cache cannot be written (Not a directory)",
+        f"Error: The audit log {home}/none/audit.log cannot be written (No such file",
+        "Error: The variable https_proxy (or HTTPS_PROXY) holds no http(s) proxy",
+        f"Error: The ca-file {home}/junk of upstream 'corp' cannot be used",
+        f"Error: The client-cert {made.client_cert} of upstream 'corp' and its key cannot be used",
+        f"Error: The tls-cert {made.cert} and its key cannot be used",
+    ]
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(told)
+    assert all(map(str.startswith, lines, told)), result.stderr
+
+
+def test_an_unusable_proxy_is_told_once_for_all_upstreams(home: Path) -> None:
+    text = UPSTREAM + UPSTREAM.replace("corp", "other")
+    result = checked(home, text, https_proxy="http://[")
+    assert result.exit_code == 1
+    assert result.stderr.count("https_proxy") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_folder_that_cannot_be_read_is_told(home: Path) -> None:
+    # whether something may be read is asked for the real user
+    as_nobody = "import os; os.setresuid(54321, 0, 0); from proxyindex.cli import main; main()"
+    (home / "packages").chmod(0o700)
+    done = subprocess.run(
+        [sys.executable, "-c", as_nobody, "config", "check", "packages", "--cache-dir", "cache"],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    told = "Error: The folder packages cannot be read; change its permissions.\n"
+    assert done.stderr == told
+
+
+def test_files_of_accounts_that_let_nobody_in_are_warned_of(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (home / "users").write_bytes(b"\xff")
+    (home / "more").write_text("alice:in-plain-text\n")
+    result = checked(home, 'htpasswd = ["more", "users"]\ntokens = "junk"\n')
+    assert result.exit_code == 0
+    assert f"Warning: htpasswd lets nobody in: {home}/users cannot be used: " in result.stderr
+    assert f"Warning: tokens lets nobody in: {home}/junk cannot be used: " in result.stderr
+    assert f"line 1 of {home}/more is left out" in caplog.text
+
+
+def test_nothing_is_made(home: Path) -> None:
+    before = {*home.iterdir(), home / "proxyindex.toml"}
+    result = checked(home, 'folders = ["packages"]\naudit-log = "a.log"\ncache-dir = "a/b"\n')
+    assert result.exit_code == 0, result.stderr
+    assert "The configuration is sound" in result.stdout
+    assert {*home.iterdir()} == before
+    assert not [*(home / "packages").iterdir()]
+
+
+def test_a_sound_configuration_with_every_file_is_sound(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Certificates.make(home)
+    (home / "users").write_text("alice:$2b$04$" + "a" * 53 + "\n")
+    (home / "a.log").touch()
+    result = checked(
+        home,
+        f'folders = ["packages"]\nupload = ["alice"]\naudit-log = "a.log"\nhtpasswd = ["users"]\n'
+        f'tls-cert = "{made.cert}"\ntls-key = "{made.key}"\n'
+        f'{UPSTREAM}ca-file = "{made.authority}"\nclient-cert = "{made.client_cert}"\n'
+        f'client-key = "{made.client_key}"\n',
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
