@@ -193,6 +193,8 @@ def test_a_broken_upstream_body_is_resumed_unseen_by_the_client(
     assert 0 < start <= 400_000
     assert second.header("if-range") == cargo.whole.entity_tag()
     assert second.sent == len(cargo.body) - start
+    line = f"resuming {cargo.filename} at {start}\n"
+    wait_until(lambda: line in cargo.server.logs, "the log tells where it goes on")
     assert cargo.is_stored()
 
 
