@@ -9,6 +9,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
+from proxyindex import disk
 from proxyindex.errors import FileUnreadable, ProxyindexError, StoreError
 
 # A client that stalls holds one read: 1 MiB / 512 KiB / 256 KiB cost 1.3 / 0.7 / 0.4 MiB each.
@@ -104,7 +105,7 @@ class Stored:
 
     async def aclose(self) -> None:
         if self._fd is not None:
-            os.close(self._fd)
+            disk.close(self._fd, self.size or 0)
             self._fd = None
 
 

@@ -13,6 +13,8 @@ import os
 import socket
 from collections.abc import Callable
 
+from proxyindex import disk
+
 _TURN = 2 * 1024**2  # bytes for one connection before the others get a turn
 _AT_ONCE = 256 * 1024  # bytes
 _AHEAD = 1024**2  # bytes looked for in the page cache, and read into it, before they are sent
@@ -128,7 +130,7 @@ class Sending:
             return
         self.response_complete = True
         self._unwatch()
-        os.close(self._fd)
+        disk.close(self._fd, self._stop)
         self._on_end(self._position - self._start)
 
 
