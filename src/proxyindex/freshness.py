@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
-from proxyindex.texts import whole_number
-
 MAX_LIFETIME = 3600.0  # seconds; an upstream that says more is not believed
+_ETERNITY = 2.0**31  # seconds; what any longer time is taken for (RFC 9111, 1.2.2)
 
 
 class Freshness(Enum):
@@ -84,7 +83,9 @@ def _directives(header: str) -> dict[str, str]:
 
 
 def _seconds(text: str | None) -> float | None:
-    return whole_number(text or "", digits=11)
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    return min(float(text), _ETERNITY)
 
 
 def _until_expiry(headers: Mapping[str, str]) -> float:

@@ -10,10 +10,10 @@ def one_line(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
-def whole_number(text: str, digits: int = 18) -> int | None:
-    """The number that ASCII digits stand for, `None` for anything else and for more of them.
+def whole_number(text: str) -> int | None:
+    """The number that up to 18 ASCII digits stand for, `None` for anything else.
 
     Python reads `+1`, `1_0` and digits of other scripts, too, and takes long over thousands.
     """
-    is_fit = len(text) <= digits and text.isascii() and text.isdigit()
+    is_fit = len(text) <= 18 and text.isascii() and text.isdigit()
     return int(text) if is_fit else None

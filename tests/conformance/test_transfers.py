@@ -16,7 +16,7 @@ from tests.support.crowd import attempt, lock_holder, processes_with_open, toget
 from tests.support.fixtures import Index, ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
-from tests.support.reply import NOT_FOUND, Reply, sha256_of
+from tests.support.reply import NOT_FOUND, OLD, Reply, sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
@@ -193,6 +193,8 @@ def test_a_broken_upstream_body_is_resumed_unseen_by_the_client(
     assert 0 < start <= 400_000
     assert second.header("if-range") == cargo.whole.entity_tag()
     assert second.sent == len(cargo.body) - start
+    line = f"resuming {cargo.filename} at {start}\n"
+    wait_until(lambda: line in cargo.server.logs, "the log tells where it goes on")
     assert cargo.is_stored()
 
 
@@ -224,7 +226,10 @@ def test_a_range_beside_what_was_asked_is_not_stitched_in(cargo: Cargo) -> None:
     assert cargo.get().body == cargo.body
 
 
-@pytest.mark.parametrize("validators", [{}, {"etag": None}, {"etag": 'W/"weak"'}])
+@pytest.mark.parametrize(
+    "validators",
+    [{}, {"etag": None}, {"etag": 'W/"weak"'}, {"etag": 'W/"weak"', "last_modified": OLD}],
+)
 def test_two_versions_of_a_file_without_hash_are_never_stitched(
     cargo: Cargo, validators: dict[str, str | None]
 ) -> None:

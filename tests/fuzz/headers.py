@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 import httpx
+from starlette.datastructures import Headers
 
 from proxyindex.files.writing import content_range
 from proxyindex.freshness import Freshness, FreshnessRules, freshness, upstream_lifetime
@@ -17,6 +18,7 @@ from proxyindex.web.conditional import (
     Span,
     Unsatisfiable,
     http_date,
+    is_another,
     is_not_modified,
     requested_span,
 )
@@ -72,13 +74,16 @@ def range_(data: bytes) -> None:
 
 
 def conditional(data: bytes) -> None:
-    """If-None-Match and If-Modified-Since: 304 only to those who have our copy."""
+    """If-None-Match and If-Modified-Since: 304 only to those who have our copy; the same of what
+    must be here still: 412 to all others."""
     lines = [*data.decode("latin-1").split("\n"), ""]
     headers = {"if-none-match": lines[0]} if lines[0] else {}
     if lines[1]:
         headers["if-modified-since"] = lines[1]
     for etag, modified in ((ETAG, MODIFIED), (ETAG, None), (None, MODIFIED), (None, None)):
-        is_current = is_not_modified(headers, etag, modified)
+        is_current = is_not_modified(Headers(headers), etag, modified)
+        if not is_another(Headers({"if-match": lines[0]}), etag, modified):
+            assert etag == ETAG in lines[0] or "*" in lines[0]
         if is_current and lines[0]:
             assert etag is not None
             assert etag in lines[0] or "*" in lines[0]
@@ -87,8 +92,11 @@ def conditional(data: bytes) -> None:
             assert lines[1]
     # a broken tag before or after it must not hide the right one
     for tags in (f"{lines[0]}, {ETAG}", f"W/{ETAG},{lines[0]}"):
-        assert is_not_modified({"if-none-match": tags}, ETAG)
-    assert is_not_modified({"if-modified-since": http_date(MODIFIED)}, None, MODIFIED)
+        assert is_not_modified(Headers({"if-none-match": tags}), ETAG)
+    assert not is_another(Headers({"if-match": f"{lines[0]}, {ETAG}"}), ETAG)
+    date = http_date(MODIFIED)
+    assert is_not_modified(Headers({"if-modified-since": date}), None, MODIFIED)
+    assert not is_another(Headers({"if-unmodified-since": date}), None, MODIFIED)
 
 
 def caching(data: bytes) -> None:

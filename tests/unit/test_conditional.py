@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from proxyindex.web.conditional import (
     Span,
     Unsatisfiable,
     http_date,
+    is_another,
     is_not_modified,
     requested_span,
 )
@@ -57,12 +59,48 @@ def test_a_date_is_written_in_utc() -> None:
     ],
 )
 def test_whether_the_copy_is_current(headers: dict[str, str], expected: bool) -> None:
-    assert is_not_modified(headers, ETAG, MODIFIED) is expected
+    assert is_not_modified(Headers(headers), ETAG, MODIFIED) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, False),
+        ({"if-match": '"abc"'}, False),
+        ({"if-match": '"x", "abc" , "y"'}, False),
+        ({"if-match": "*"}, False),
+        ({"if-match": '"x"'}, True),
+        ({"if-match": 'W/"abc"'}, True),
+        ({"if-match": "abc"}, True),
+        ({"if-unmodified-since": DATE}, False),
+        ({"if-unmodified-since": LATER}, False),
+        ({"if-unmodified-since": EARLIER}, True),
+        ({"if-unmodified-since": "yesterday"}, False),
+        ({"if-unmodified-since": HUGE}, False),
+        ({"if-match": '"abc"', "if-unmodified-since": EARLIER}, False),  # the tag alone decides
+        ({"if-match": '"x"', "if-unmodified-since": LATER}, True),
+    ],
+)
+def test_whether_another_version_is_wanted(headers: dict[str, str], expected: bool) -> None:
+    assert is_another(Headers(headers), ETAG, MODIFIED) is expected
+
+
+def test_of_what_is_unknown_no_version_but_any_is_wanted() -> None:
+    assert is_another(Headers({"if-match": ETAG}), None, MODIFIED)
+    assert not is_another(Headers({"if-match": "*"}), None, MODIFIED)
+    assert not is_another(Headers({"if-unmodified-since": EARLIER}), ETAG)
+
+
+@pytest.mark.parametrize("tags", [('"x"', '"abc"'), ('"abc"', '"x"')])
+def test_lists_go_on_in_further_lines(tags: tuple[str, str]) -> None:
+    raw = [(name, tag.encode()) for name in (b"if-match", b"if-none-match") for tag in tags]
+    assert is_not_modified(Headers(raw=raw), ETAG)
+    assert not is_another(Headers(raw=raw), ETAG)
 
 
 def test_without_validators_no_copy_is_current() -> None:
-    assert not is_not_modified({"if-none-match": "*"}, None, MODIFIED)
-    assert not is_not_modified({"if-modified-since": LATER}, ETAG)
+    assert not is_not_modified(Headers({"if-none-match": "*"}), None, MODIFIED)
+    assert not is_not_modified(Headers({"if-modified-since": LATER}), ETAG)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +182,14 @@ def test_a_range_selects_what_the_model_selects(
     assert (data[slice(*found)] if isinstance(found, tuple) else found) == wanted
 
 
-@given(st.text(max_size=30), st.text(max_size=40), st.text(max_size=40))
+LATIN = st.text(st.characters(codec="latin-1"), max_size=40)
+
+
+@given(st.text(max_size=30), LATIN, LATIN)
 def test_no_header_breaks_the_decision(range_: str, condition: str, since: str) -> None:
-    headers = {"range": "bytes=" + range_, "if-range": condition, "if-modified-since": since}
+    headers = {"range": "bytes=" + range_, "if-range": condition}
     found = requested_span(headers, 10, ETAG, MODIFIED)
     assert not isinstance(found, Span) or 0 <= found.start < found.stop <= 10
-    is_not_modified(headers, ETAG, MODIFIED)
+    since_when = {"if-modified-since": since, "if-unmodified-since": since}
+    is_not_modified(Headers(since_when), ETAG, MODIFIED)
+    is_another(Headers(since_when), ETAG, MODIFIED)

@@ -28,7 +28,3 @@ def test_digits_are_a_number(text: str, number: int) -> None:
 )
 def test_anything_else_is_none(text: str) -> None:
     assert whole_number(text) is None
-
-
-def test_the_number_of_digits_is_bounded() -> None:
-    assert (whole_number("123", digits=3), whole_number("1234", digits=3)) == (123, None)

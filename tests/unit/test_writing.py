@@ -91,7 +91,7 @@ def test_a_continuation_is_asked_for_conditionally(partial: Partial) -> None:
     ("headers", "sent"),
     [
         ({"etag": 'W/"v1"'}, None),
-        ({"etag": 'W/"v1"', "last_modified": "then"}, "then"),
+        ({"etag": 'W/"v1"', "last_modified": "then"}, None),
         ({"last_modified": "then"}, "then"),
         ({}, None),
     ],
@@ -104,8 +104,19 @@ def test_only_strong_validators_are_conditions(
     assert "Range" in writing.headers()
 
 
-def test_without_digest_or_validator_no_continuation_is_asked_for(partial: Partial) -> None:
-    assert begun(partial, first=reply()).headers() == {}
+@pytest.mark.parametrize("headers", [{}, {"etag": 'W/"v1"', "last_modified": "then"}])
+def test_without_digest_or_strong_validator_no_continuation_is_asked_for(
+    partial: Partial, headers: dict[str, str]
+) -> None:
+    assert begun(partial, first=reply(**headers)).headers() == {}
+
+
+def test_a_weak_tag_beside_another_date_does_not_continue_the_file(partial: Partial) -> None:
+    writing = begun(partial, first=reply(content_length="1000", last_modified="then"))
+    assert writing.headers() == {"Range": "bytes=400-", "If-Range": "then"}
+    other = {"etag": 'W/"v2"', "last_modified": "later"}
+    with pytest.raises(ValueError, match="answered another"):
+        writing.accept(reply(206, content_range="bytes 400-999/1000", **other))
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,34 @@ async def test_the_copy_of_a_client_is_confirmed_without_asking(
     assert counted(house, DEMO.path) == 0
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"if-match": '"wrong"'},
+        {"if-match": "W/" + TAG, "if-none-match": TAG},
+        {"if-unmodified-since": "Wed, 17 Jan 2024 16:53:11 GMT"},
+    ],
+)
+async def test_no_part_of_another_version_is_sent_without_asking(
+    house: House, headers: dict[str, str]
+) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    for method in ("GET", "HEAD"):
+        reply = await client.request(method, URL, headers={**headers, "range": "bytes=0-9"})
+        assert (reply.status_code, reply.headers["cache-control"]) == (412, "no-store")
+    assert counted(house, DEMO.path) == 0
+
+
+async def test_of_a_remembered_own_file_no_part_of_another_version_is_sent(house: House) -> None:
+    path = put(house.folder, "mine-1.0.tar.gz", make_sdist("mine", payload=200_000))
+    client, target = await house.client(), f"/simple/mine/{path.name}"
+    tag = (await client.get(target)).headers["etag"]
+    for condition, status in ((tag, 206), (f'"x", {tag}', 206), ("*", 206), ('"x"', 412)):
+        reply = await client.get(target, headers={"range": "bytes=0-9", "if-match": condition})
+        assert reply.status_code == status
+
+
 async def test_a_date_that_overflows_is_ignored(house: House) -> None:
     house.project("demo", DEMO)
     client = await house.client()

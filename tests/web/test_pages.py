@@ -54,6 +54,28 @@ async def test_the_copy_of_a_client_is_confirmed(house: House) -> None:
     assert html.status_code == 200
 
 
+async def test_another_page_than_the_client_s_is_412(house: House) -> None:
+    house.project("demo", DEMO)
+    client = await house.client()
+    etag = (await client.get("/simple/demo/", headers=JSON)).headers["etag"]
+    for condition, status in ((etag, 200), ('"x"', 412)):
+        reply = await client.get("/simple/demo/", headers={**JSON, "if-match": condition})
+        assert reply.status_code == status
+    assert reply.headers["cache-control"] == "no-store"
+
+
+async def test_fields_that_are_lists_may_come_in_several_lines(house: House) -> None:
+    house.project("demo", *(wheel_spec("demo", f"1.{n}") for n in range(30)))
+    client = await house.client()
+    coding = [("accept-encoding", "br"), ("accept-encoding", "gzip")]
+    packed = await client.get("/simple/demo/", headers=coding)
+    assert packed.headers["content-encoding"] == "gzip"
+    tags = [("if-none-match", '"x"'), ("if-none-match", packed.headers["etag"])]
+    for _ in range(2):  # also where the answer is remembered
+        known = await client.get("/simple/demo/", headers=[*coding, *tags])
+        assert known.status_code == 304
+
+
 async def test_head_is_get_without_the_body(house: House) -> None:
     house.project("demo", DEMO)
     client = await house.client()

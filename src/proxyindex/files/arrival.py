@@ -7,6 +7,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from proxyindex import disk
 from proxyindex.errors import FileGone, ProxyindexError, StoreError
 from proxyindex.files.content import READ_SIZE
 from proxyindex.store.partials import Partial, Phase, Progress
@@ -104,7 +105,7 @@ class Arrival:
             if self._partial is not None:
                 self._partial.close()
             elif self._fd is not None:
-                os.close(self._fd)
+                disk.close(self._fd, self.readable)
             self._partial = self._fd = None
 
     def _attach(self, partial: Partial) -> None:

@@ -107,7 +107,7 @@ class Stored:
 
     async def aclose(self) -> None:
         if self._fd is not None:
-            os.close(self._fd)
+            disk.close(self._fd, self.size or 0)
             self._fd = None
 
 

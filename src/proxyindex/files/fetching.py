@@ -45,7 +45,6 @@ class Fetching:
         """
         failures = gone = 0
         while not self.writing.is_complete:
-            before = self.writing.written
             try:
                 async with self._upstream.download(
                     self._url, filename=self._file.filename, headers=self.writing.headers()
@@ -66,7 +65,8 @@ class Fetching:
                     if isinstance(problem.__cause__, OtherFile):  # no outage: page or file lies
                         raise UpstreamInvalid(self._upstream.name, problem.problem) from problem
                     raise
-                log.info("%s; resuming %s at %d", problem, self._file.filename, before)
+                got = self.writing.written
+                log.info("%s; resuming %s at %d", problem, self._file.filename, got)
                 self._shop.events.transfer(self._upstream.name, "resumed", 0)
                 await anyio.sleep(pause)
 

@@ -128,7 +128,7 @@ class Writing:
         return None if expected == actual else (expected, actual)
 
     def _is_other_version(self, reply: Reply) -> bool:
-        now = _strong_validator(reply)
+        now = _strong_validator(reply) or reply.headers.get("last-modified")
         return self._validator is not None and now is not None and now != self._validator
 
     def _hash(self, data: bytes) -> None:
@@ -155,7 +155,7 @@ def content_length(reply: Reply) -> int | None:
 
 
 def _strong_validator(reply: Reply) -> str | None:
-    etag = reply.headers.get("etag")
-    if etag and not etag.startswith("W/"):
-        return etag
+    # beside an entity tag, weak or not, a date is no condition (RFC 9110, 13.1.5)
+    if etag := reply.headers.get("etag"):
+        return None if etag.startswith("W/") else etag
     return reply.headers.get("last-modified")

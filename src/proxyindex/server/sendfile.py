@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from proxyindex.disk import are_cached
+from proxyindex import disk
 
 _TURN = 2 * 1024**2  # bytes for one connection before the others get a turn
 _AT_ONCE = 256 * 1024  # bytes
@@ -104,7 +104,7 @@ class Sending:
     def _look_ahead(self) -> bool:
         """Whether the next bytes are in memory; if not they are read in a thread, and then sent."""
         stop = min(self._position + _AHEAD, self._stop)
-        if are_cached(self._fd, self._position, stop):
+        if disk.are_cached(self._fd, self._position, stop):
             self._cached = stop
             return True
         self._unwatch()
@@ -128,7 +128,7 @@ class Sending:
             return
         self.response_complete = True
         self._unwatch()
-        os.close(self._fd)
+        disk.close(self._fd, self._stop)
         self._on_end(self._position - self._start)
 
 
@@ -140,7 +140,7 @@ def at_once(
     Ranges of 64 KiB: 28 µs instead of 86, most of them for a `Sending` and its descriptors.
     """
     sent = 0
-    if stop - start <= _AT_ONCE and are_cached(fd, start, stop):
+    if stop - start <= _AT_ONCE and disk.are_cached(fd, start, stop):
         with contextlib.suppress(OSError):  # no room; if the client has left it will show again
             sent = connection.send(head)
             if sent == len(head):

@@ -37,7 +37,7 @@ class Blob:
     signature: Signature
 
     def close(self) -> None:
-        os.close(self.fd)
+        disk.close(self.fd, self.size)
 
 
 class BlobStore(Budgeted):

@@ -110,7 +110,7 @@ class Partial:
         disk.remove(self.path.with_name(self.path.name + _SUFFIX))
 
     def close(self) -> None:
-        os.close(self.fd)
+        disk.close(self.fd, self.length())
         os.close(self._state_fd)
 
 

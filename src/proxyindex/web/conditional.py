@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import NamedTuple
 
+from starlette.datastructures import Headers
+
 # one range of at most 18 digits; several ranges are answered with the whole, which is always legal
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*\Z", re.IGNORECASE)
 
@@ -29,12 +31,26 @@ def http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-def is_not_modified(
-    headers: Mapping[str, str], etag: str | None, modified: datetime | None = None
-) -> bool:
+def listed(headers: Headers, name: str) -> str | None:
+    """All of a field that is a list, which may come in several lines (RFC 9110, 5.3)."""
+    lines = headers.getlist(name)
+    return ", ".join(lines) if lines else None
+
+
+def is_another(headers: Headers, etag: str | None, modified: datetime | None = None) -> bool:
+    """Whether the client wants what was here before: If-Match (strong comparison), else
+    If-Unmodified-Since (RFC 9110, 13.2.2)."""
+    if (tags := listed(headers, "if-match")) is not None:
+        wanted = [tag.strip() for tag in tags.split(",")]
+        return "*" not in wanted and etag not in wanted
+    since = _parsed_date(headers.get("if-unmodified-since"))
+    return since is not None and modified is not None and modified.replace(microsecond=0) > since
+
+
+def is_not_modified(headers: Headers, etag: str | None, modified: datetime | None = None) -> bool:
     """Whether the client's copy is current: If-None-Match (weak comparison), else
     If-Modified-Since (RFC 9110, 13.2.2)."""
-    if (tags := headers.get("if-none-match")) is not None:
+    if (tags := listed(headers, "if-none-match")) is not None:
         wanted = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
         return etag is not None and ("*" in wanted or etag in wanted)
     since = _parsed_date(headers.get("if-modified-since"))

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from proxyindex import disk
 from proxyindex.inquiry import Ground
 from proxyindex.web.accesslog import Exchange, line_fields
 from proxyindex.web.conditional import Unsatisfiable, span_of
@@ -99,4 +100,4 @@ class OpenFiles:
     def drop(self, target: bytes) -> None:
         """Close it, behind what is to be sent from it at the end of this turn of the loop."""
         if (old := self._files.pop(target, None)) is not None:
-            asyncio.get_running_loop().call_soon(os.close, old.fd)
+            asyncio.get_running_loop().call_soon(disk.close, old.fd, old.size)

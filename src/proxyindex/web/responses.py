@@ -16,6 +16,7 @@ from proxyindex.web.conditional import (
     Span,
     Unsatisfiable,
     http_date,
+    is_another,
     is_not_modified,
     requested_span,
 )
@@ -45,9 +46,9 @@ async def file_response(
     modified = uploaded or content.modified
     etag = f'"{content.sha256}"' if content.sha256 else None
     headers = _file_headers(filename, content, etag, modified)
-    if is_not_modified(request.headers, etag, modified):
+    if (short := short_response(request, etag, modified, headers)) is not None:
         await content.aclose()
-        return Response(status_code=304, headers=headers)
+        return short
     headers["Content-Type"] = media_type(filename)
     if content.size is not None:
         headers["Accept-Ranges"] = "bytes"
@@ -83,6 +84,18 @@ async def _body_response(
             if content.size is not None:
                 headers["Content-Length"] = str(content.size)
             return StreamResponse(200, headers, content, await content.stream())
+
+
+def short_response(
+    request: Request, etag: str | None, modified: datetime | None, headers: Mapping[str, str]
+) -> Response | None:
+    """The answer if the request's conditions ask for no more than a status: 412 or 304."""
+    if is_another(request.headers, etag, modified):
+        refused = {**headers, "Cache-Control": "no-store"}
+        return PlainTextResponse("What was asked for has been replaced.\n", 412, refused)
+    if is_not_modified(request.headers, etag, modified):
+        return Response(status_code=304, headers=dict(headers))
+    return None
 
 
 def make_private(response: Response) -> None:

@@ -34,12 +34,12 @@ from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import Exchange, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead, Reader
-from proxyindex.web.conditional import is_not_modified
+from proxyindex.web.conditional import listed
 from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
 from proxyindex.web.questions import is_habit
 from proxyindex.web.rendered import Document, Renderer
-from proxyindex.web.responses import REVALIDATE, file_response, make_private
+from proxyindex.web.responses import REVALIDATE, file_response, make_private, short_response
 from proxyindex.wheel import MAX_METADATA
 
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
@@ -197,7 +197,7 @@ async def _document_response(
     inquiry: Inquiry,
     exchange: Exchange,
 ) -> Response:
-    accepts_gzip = _accepts_gzip(request.headers.get("accept-encoding", ""))
+    accepts_gzip = _accepts_gzip(listed(request.headers, "accept-encoding") or "")
     rendered = await index.renderer.render(document, form, accepts_gzip=accepts_gzip)
     short = {
         "Cache-Control": REVALIDATE,
@@ -219,8 +219,8 @@ async def _document_response(
         gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
         answered = Answered(request.scope, inquiry, response, exchange, gate)
         index.express.remember(answered, rendered.body)
-    if is_not_modified(request.headers, rendered.etag):
-        response = Response(status_code=304, headers=short)
+    if (brief := short_response(request, rendered.etag, None, short)) is not None:
+        response = brief
         _stamp(request, response, inquiry, exchange)
         _confine(response, index, name)
     return response
@@ -275,19 +275,18 @@ def _confine(response: Response, index: IndexService, name: NormalizedName | Non
 
 def _negotiated(request: Request) -> MediaType:
     """Raises `NotAcceptable`."""
-    headers = request.headers.getlist("accept")
-    accept = ", ".join(headers) if headers else None
-    return negotiate(accept, request.query_params.get("format"))
+    return negotiate(listed(request.headers, "accept"), request.query_params.get("format"))
 
 
 def _inquiry(request: Request, *, may_fetch: bool) -> Inquiry:
-    control, agent = (request.headers.get(name, "") for name in ("cache-control", "user-agent"))
+    control = listed(request.headers, "cache-control") or ""
+    agent = request.headers.get("user-agent", "")
     is_habitual = is_habit(control.encode("latin-1"), agent.encode("latin-1"))
     return Inquiry(
         revalidate=bool(control and _FORCES.search(control)) and not is_habitual,
         may_fetch=may_fetch,
         deadline=time.monotonic() + PAGE_SECONDS,
-        via=", ".join(_HOP.findall(", ".join(request.headers.getlist("via")))[-_MAX_HOPS:]),
+        via=", ".join(_HOP.findall(listed(request.headers, "via") or "")[-_MAX_HOPS:]),
     )
 
 
