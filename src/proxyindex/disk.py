@@ -6,6 +6,7 @@ Shared by all rooms that do I/O themselves. All of it blocks.
 import errno
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 import threading
@@ -14,8 +15,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
 
 from proxyindex.errors import StoreError
+
+T = TypeVar("T")
 
 _NEW = ".new-"  # what files are called until they are whole
 
@@ -123,6 +127,15 @@ def make_folder(path: Path) -> None:
     hand_over(path)
 
 
+def in_folder(folder: Path, act: Callable[[], T]) -> T:
+    """`act()`, and again in a new folder if this one was missing: mostly it is there."""
+    try:
+        return act()
+    except FileNotFoundError:
+        make_folder(folder)
+        return act()
+
+
 def add_folder(path: Path) -> None:
     """Make a folder in one that is there, for all whom the umask lets in, unless it is there.
 
@@ -138,14 +151,15 @@ def add_folder(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def hand_over(path: Path) -> None:
+def hand_over(path: Path | str) -> None:
     """Give what root has made to the owner of the folder it lies in: a server that runs as that
     user must be able to use what a command made. For anybody else nothing changes."""
     if os.geteuid() != 0:
         return
     with suppress(OSError):  # a container's root may not, nor may we on some file systems
-        above = os.stat(path.parent)
-        os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
+        above = os.stat(os.path.dirname(path) or ".")
+        if above.st_uid or above.st_gid:
+            os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def write_whole(path: Path, *parts: bytes, what: str) -> None:
@@ -154,11 +168,7 @@ def write_whole(path: Path, *parts: bytes, what: str) -> None:
     Raises `StoreError`, which names `what`, when the disk refuses; then nothing has changed.
     """
     try:
-        try:
-            replace(path, *parts)
-        except FileNotFoundError:
-            make_folder(path.parent)
-            replace(path, *parts)
+        in_folder(path.parent, lambda: replace(path, *parts))
     except OSError as problem:
         raise StoreError(f"keep {what}", problem) from problem
 
@@ -169,7 +179,8 @@ def replace(path: Path, *parts: bytes, settle: Callable[[int], None] | None = No
     `settle` is given its descriptor before, to say whose it is and to make it last; without, it is
     handed over. Raises `OSError`; then nothing has changed.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
+    temporary = f"{path.parent}/{_NEW}{secrets.token_hex(8)}"
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)
@@ -177,10 +188,10 @@ def replace(path: Path, *parts: bytes, settle: Callable[[int], None] | None = No
             if settle is not None:
                 settle(handle)
         if settle is None:
-            hand_over(Path(temporary))
+            hand_over(temporary)
         os.replace(temporary, path)
     except OSError:
-        remove(Path(temporary))
+        remove(temporary)
         raise
 
 

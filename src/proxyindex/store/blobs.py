@@ -122,9 +122,8 @@ class BlobStore(Budgeted):
         if not partial.is_in_place():  # the cache was removed meanwhile; who knows what is there
             raise StoreError("adopt a file", "it was removed while it was written")
         try:
-            disk.make_folder(path.parent)
             os.utime(partial.fd)  # leftovers keep old times; an adopted file is new
-            os.rename(partial.path, path)
+            disk.in_folder(path.parent, lambda: os.rename(partial.path, path))
         except OSError as problem:
             raise StoreError("adopt a file", problem) from problem
         self._proofs.add(sha256, disk.signature_of(os.fstat(partial.fd)))

@@ -132,11 +132,10 @@ class Facts:
         It begins with the line break, which ends what a killed writer may have left half written.
         """
         line = b"\n" + sealed(json.dumps(values).encode())
-        path = Path(where)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            disk.make_folder(path.parent)
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            disk.hand_over(path)
+            fd = disk.in_folder(Path(where).parent, lambda: os.open(where, flags, 0o644))
+            disk.hand_over(where)
             try:
                 if os.write(fd, line) < len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -110,7 +110,7 @@ class PageStore(Budgeted):
                     yield f"{upstream}/{key}", seen[2], seen[1] / 1e9
 
     def has(self, key: str) -> bool:
-        return (self._root / key).is_file()
+        return os.path.isfile(f"{self._root}/{key}")
 
     def unlink(self, key: str) -> bool:
         return disk.remove(self._root / key)

@@ -107,7 +107,7 @@ class Partial:
         self.forget_state()
 
     def forget_state(self) -> None:
-        disk.remove(self.path.with_name(self.path.name + _SUFFIX))
+        disk.remove(f"{self.path}{_SUFFIX}")
 
     def close(self) -> None:
         disk.close(self.fd, self.length())
@@ -123,8 +123,8 @@ class Partials:
     def create(self, key: str) -> Partial:
         """Open for writing, keeping what a dead writer left. Raises `StoreError`."""
         try:
-            disk.make_folder(self._root)
-            partial = self._open(key, os.O_RDWR | os.O_CREAT)
+            flags = os.O_RDWR | os.O_CREAT
+            partial = disk.in_folder(self._root, lambda: self._open(key, flags))
         except OSError as problem:
             raise StoreError("begin a file", problem) from problem
         partial.publish(Progress())  # followers must not take the dead writer's word for ours
@@ -155,7 +155,7 @@ class Partials:
     def _open(self, key: str, flags: int) -> Partial:
         path = self._root / key
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
-        state_fd = os.open(path.with_name(path.name + _SUFFIX), flags, 0o644)
+        state_fd = os.open(f"{path}{_SUFFIX}", flags, 0o644)
         try:
             return Partial(path, os.open(path, flags, 0o644), state_fd)
         except OSError:
