@@ -71,18 +71,19 @@ class Threads:
         """Have it done some time; nobody waits for it. It must not raise."""
         with self._lock:
             self._jobs.append((time.monotonic(), job))
-            if not self._awake:
-                self._wake()
+            is_asleep = not self._awake
+            self._awake += is_asleep
+        if is_asleep:
+            self._wake()
 
     def _wake(self) -> None:
-        self._awake += 1
-        if self._awake <= len(self._threads):
-            self._wakes.put(True)
-            return
-        # nobody has to wait at the end of the process for a disk that does not answer
-        thread = threading.Thread(target=self._serve, name="proxyindex", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        """One more, which counts as awake already. Not while the lock is held: it needs it."""
+        self._wakes.put(True)
+        if self._awake > len(self._threads):
+            # nobody has to wait at the end of the process for a disk that does not answer
+            thread = threading.Thread(target=self._serve, name="proxyindex", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _watch(self) -> None:
         self._is_watched = True
@@ -94,16 +95,17 @@ class Threads:
         with self._lock:
             if not self._jobs:
                 return
-            if self._awake < self.most and time.monotonic() - self._jobs[0][0] >= _PATIENCE:
-                self._wake()
+            has_waited = time.monotonic() - self._jobs[0][0] >= _PATIENCE
+            helps = has_waited and self._awake < self.most
+            self._awake += helps
+        if helps:
+            self._wake()
         self._watch()
 
     def _serve(self) -> None:
-        while True:
+        while self._wakes.get():
             while _done(self._next()):
                 pass
-            if not self._wakes.get():
-                return
 
     def _next(self) -> _Job | None:
         with self._lock:
