@@ -24,6 +24,7 @@ from tests.support.hermetic import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NOT_MODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 LIFETIME = 60.0
 
 
@@ -117,9 +118,12 @@ async def whole(answer: Answer) -> bytes:
     [
         OK,
         NOT_MODIFIED,
+        b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nContent-Length: 100\r\n\r\n',
         b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n" + CHUNKED,
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + CHUNKED,
         b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
     ],
 )
@@ -185,6 +189,20 @@ async def test_what_tls_holds_behind_an_answer_is_not_the_next_one(
         await ask(pool, server)
         assert await ask(pool, server) == (200, b"wanted")
     assert server.connections == connections
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 3_000_000])
+async def test_a_body_of_a_told_length_is_whole_however_it_arrives(size: int) -> None:
+    body = bytes(number % 251 for number in range(size))
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    async with answering(head + body, head + body, OK) as server, pool_of(1) as pool:
+        for _ in range(2):
+            answer = await begin(pool, server)
+            assert await whole(answer) == body
+            assert await whole(answer) == b""
+            await answer.aclose()
+        assert await ask(pool, server) == (200, b"ok")
+    assert server.connections == 1
 
 
 async def test_a_body_that_was_not_read_to_its_end_ends_the_connection() -> None:

@@ -18,6 +18,7 @@ import h11
 import httpcore
 
 from proxyindex.upstream.border import UrlOrigin
+from proxyindex.upstream.counted import Counted, counted
 from proxyindex.upstream.secure import secured
 from proxyindex.upstream.wire import LARGEST_READ
 
@@ -137,7 +138,8 @@ class _Connection:
         self._stream = stream
         self._timeout = timeout
         self._since = 0.0
-        self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._state = _parser()
+        self._counted: Counted | None = None
 
     async def ask(self, target: bytes, headers: Headers) -> h11.Response:
         try:
@@ -150,6 +152,7 @@ class _Connection:
             await self._stream.write(data, self._timeout)
         while not isinstance(event := await self._event(), h11.Response):
             await anyio.lowlevel.checkpoint()  # interim answers, for as long as the caller waits
+        self._counted = counted(event, self._state.trailing_data[0])
         return event
 
     async def piece(self) -> bytes:
@@ -157,6 +160,8 @@ class _Connection:
 
         Chunks that have arrived come together: each piece costs its reader a turn or a thread.
         """
+        if self._counted is not None:
+            return await self._counted.piece(self._stream, self._timeout)
         if self._state.their_state not in (h11.SEND_BODY, h11.ERROR):
             return b""
         event, parts = await self._event(), []
@@ -171,16 +176,24 @@ class _Connection:
     def rests(self) -> bool:
         """Whether the answer was read to its end, with nothing behind it, so that another may be
         asked for."""
+        if not self._is_whole() or self._stream.get_extra_info("holds_more"):
+            return False
+        self._since = time.monotonic()
+        return True
+
+    def _is_whole(self) -> bool:
+        """Makes the parser ready for the next answer."""
+        if self._counted is not None:
+            self._state = _parser()  # the one before waits for that body
+            return self._counted.may_go_on
         try:
             if self._state.their_state is h11.SEND_BODY:
                 self._state.next_event()  # of an answer without a body, this is the end
-            holds_more = self._stream.get_extra_info("holds_more")
-            if self._state.trailing_data != (b"", False) or holds_more:
+            if self._state.trailing_data != (b"", False):
                 return False
             self._state.start_next_cycle()
         except h11.ProtocolError:
             return False
-        self._since = time.monotonic()
         return True
 
     def is_over(self, lifetime: float) -> bool:
@@ -208,6 +221,10 @@ class _Connection:
             return self._state.next_event()
         except h11.RemoteProtocolError as problem:
             raise httpcore.RemoteProtocolError(str(problem)) from problem
+
+
+def _parser() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
 
 
 class Answer:
