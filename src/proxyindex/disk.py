@@ -9,15 +9,16 @@ import os
 import secrets
 import stat
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
 from proxyindex.errors import StoreError
+from proxyindex.threads import COMMON
 
 T = TypeVar("T")
 
@@ -239,7 +240,15 @@ def close(fd: int, size: int) -> None:
     if size < _LARGE:
         os.close(fd)
     else:
-        threading.Thread(target=os.close, args=(fd,)).start()
+        try:
+            COMMON.start(partial(_closed, fd))
+        except RuntimeError:  # no thread can be had
+            os.close(fd)
+
+
+def _closed(fd: int) -> None:
+    with suppress(OSError):
+        os.close(fd)
 
 
 def names(folder: Path) -> list[str]:

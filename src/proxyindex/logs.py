@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 MASK = "****"
 
-_USERINFO = r"(?i)\b([a-z][a-z0-9+.-]{0,15}://)[^\s/@?#'\"]*(?:@[^\s/@?#'\"]*)*@"
-_QUERY = r"(?i)\b(https?://[^\s?#'\"<>]*)\?[^\s#'\"<>]+"
-_SCHEME = r"(?i)\b(basic|bearer)\s+(?=\S*[0-9=])[a-z0-9+/._~=-]{6,}"
-_HEADER = r"(?i)\b(authorization['\"]?\s*[:=]\s*b?['\"]?\w+)\s+[^\s'\"]+"
-_OURS = r"\bpxi_[\w-]{8,}"  # a token (users.tokens), wherever somebody put it
+_USERINFO = r"(?ia)\b([a-z][a-z0-9+.-]{0,15}://)[^\s/@?#'\"]*(?:@[^\s/@?#'\"]*)*@"
+_QUERY = r"(?ia)\b(https?://[^\s?#'\"<>]*)\?[^\s#'\"<>]+"
+_SCHEME = r"(?ia)\b(basic|bearer)\s+(?=\S*[0-9=])[a-z0-9+/._~=-]{6,}"
+_HEADER = r"(?ia)\b(authorization['\"]?\s*[:=]\s*b?['\"]?\w+)\s+[^\s'\"]+"
+_OURS = r"(?a)\bpxi_[\w-]{8,}"  # a token (users.tokens), wherever somebody put it
 _SECRETS = (
     (re.compile(_USERINFO), rf"\1{MASK}@"),
     (re.compile(_QUERY), rf"\1?{MASK}"),

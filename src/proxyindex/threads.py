@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -41,11 +41,12 @@ class Threads:
     def forget(self) -> None:
         """Begin anew, in a child that has none of its parent's threads."""
         self._lock = threading.Lock()
-        self._jobs: deque[tuple[float, _Job]] = deque()  # with the time they came
+        self._jobs: OrderedDict[_Job, float] = OrderedDict()  # with the time they came
         self._wakes: SimpleQueue[bool] = SimpleQueue()  # whether to go on
         self._threads: list[threading.Thread] = []
         self._awake = 0
-        self._is_watched = False
+        self._watch: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
 
     @property
     def busy(self) -> int:
@@ -53,54 +54,79 @@ class Threads:
         return len(self._jobs) + self._awake
 
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
-        """What `work` returns, or raises. Who is cancelled waits for its end: until then it has in
-        hand what is about to be closed. If it has not begun, it never will."""
+        """What `work` returns, or raises; `RuntimeError` where no thread can be had.
+
+        Who is cancelled waits for its end: until then it has in hand what is about to be closed. If
+        it has not begun, it never will. What it returns then is lost: work that opens something
+        is not for callers who are cancelled while all else goes on.
+        """
         call = _Call(partial(work, *args))
         self.start(call.make)
-        if self._jobs and not self._is_watched:
-            self._watch()
+        self._see_to_it()
         try:
             await call.future
         except asyncio.CancelledError:
+            self._drop(call.make)
             with anyio.CancelScope(shield=True):
                 await call.left()
             raise
         return call.outcome()
 
     def start(self, job: _Job) -> None:
-        """Have it done some time; nobody waits for it. It must not raise."""
+        """Have it done some time; nobody waits for it. It must not raise.
+
+        Raises `RuntimeError` where no thread can be had; then it is not done.
+        """
         with self._lock:
-            self._jobs.append((time.monotonic(), job))
+            if self._is_closed:
+                raise RuntimeError("the threads were told to end")
+            self._jobs[job] = time.monotonic()
             is_asleep = not self._awake
             self._awake += is_asleep
         if is_asleep:
-            self._wake()
+            try:
+                self._wake()
+            except RuntimeError:
+                self._drop(job)
+                raise
 
     def _wake(self) -> None:
         """One more, which counts as awake already. Not while the lock is held: it needs it."""
-        self._wakes.put(True)
         if self._awake > len(self._threads):
             # nobody has to wait at the end of the process for a disk that does not answer
             thread = threading.Thread(target=self._serve, name="proxyindex", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more
+                with self._lock:
+                    self._awake -= 1
+                raise
             self._threads.append(thread)
-            thread.start()
+        self._wakes.put(True)
 
-    def _watch(self) -> None:
-        self._is_watched = True
-        asyncio.get_running_loop().call_later(_PATIENCE, self._hurry)
+    def _drop(self, job: _Job) -> None:
+        with self._lock:
+            self._jobs.pop(job, None)
+
+    def _see_to_it(self) -> None:
+        """Look again in a moment if calls wait and others could help."""
+        is_watched = self._watch is not None and not self._watch.is_closed()
+        if self._jobs and self._awake < self.most and not is_watched:
+            self._watch = asyncio.get_running_loop()
+            self._watch.call_later(_PATIENCE, self._hurry)
 
     def _hurry(self) -> None:
         """Wake one more if the first in the queue has waited for too long."""
-        self._is_watched = False
+        self._watch = None
         with self._lock:
-            if not self._jobs:
-                return
-            has_waited = time.monotonic() - self._jobs[0][0] >= _PATIENCE
-            helps = has_waited and self._awake < self.most
+            since = next(iter(self._jobs.values()), None)
+            helps = since is not None and time.monotonic() - since >= _PATIENCE
+            helps = helps and self._awake < self.most and not self._is_closed
             self._awake += helps
         if helps:
-            self._wake()
-        self._watch()
+            with suppress(RuntimeError):  # those that are awake will come to it
+                self._wake()
+        self._see_to_it()
 
     def _serve(self) -> None:
         while self._wakes.get():
@@ -110,12 +136,13 @@ class Threads:
     def _next(self) -> _Job | None:
         with self._lock:
             if self._jobs:
-                return self._jobs.popleft()[1]
+                return self._jobs.popitem(last=False)[0]
             self._awake -= 1
             return None
 
     def close(self, *, waits: bool = False) -> None:
         """End the threads, once all that was put in before is done; `waits` until they have."""
+        self._is_closed = True
         for _ in self._threads:
             self._wakes.put(False)
         if waits:

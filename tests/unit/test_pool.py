@@ -392,3 +392,51 @@ async def test_any_number_of_resting_connections_may_have_ended() -> None:
         assert await whole(last) == b"ok"
         assert not pool._resting
         await last.aclose()
+
+
+class Dripping(httpcore.AsyncNetworkStream):
+    """Says nothing more but a byte now and then, behind what it began with."""
+
+    def __init__(self, begun: bytes) -> None:
+        self._begun = begun
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data, self._begun = self._begun, b""
+        if not data:
+            if timeout is not None and timeout < 0.01:
+                raise httpcore.ReadTimeout
+            await anyio.sleep(0.01)
+        return data or b"x"
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    def get_extra_info(self, info: str) -> None:
+        return None
+
+
+class DrippingBackend(httpcore.AsyncNetworkBackend):
+    def __init__(self, begun: bytes) -> None:
+        self._begun = begun
+
+    async def connect_tcp(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+        return Dripping(self._begun)
+
+
+async def test_a_line_between_chunks_that_drips_is_given_up() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n2;"
+    async with pool_of(1, patience=0.1) as pool:
+        pool._network_backend = DrippingBackend(head)
+        answer = await pool.get(UrlOrigin("http", "up.example", 80), b"/", [(b"Host", b"x")])
+        with anyio.fail_after(20), pytest.raises(httpcore.ReadTimeout):
+            await whole(answer)
+
+
+async def test_a_head_that_drips_is_given_up() -> None:
+    async with pool_of(1, patience=0.1) as pool:
+        pool._network_backend = DrippingBackend(b"HTTP/1.1 200 OK\r\nX: ")
+        with anyio.fail_after(20), pytest.raises(httpcore.ReadTimeout):
+            await pool.get(UrlOrigin("http", "up.example", 80), b"/", [(b"Host", b"x")])

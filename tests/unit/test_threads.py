@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import threading
@@ -110,6 +111,80 @@ async def test_a_call_that_has_not_begun_is_taken_back(two: Threads, gate: threa
         gate.set()
     await two.run(int)
     assert not made
+
+
+async def test_what_was_given_up_does_not_stay_in_the_queue(
+    two: Threads, gate: threading.Event
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(two.run, gate.wait, 20)
+        tasks.start_soon(two.run, gate.wait, 20)
+        await until(lambda: two._awake == 2, "both threads")
+        for _ in range(3):
+            with anyio.move_on_after(0.01):
+                await two.run(int)
+        assert two.busy == 2
+        gate.set()
+
+
+async def test_where_no_thread_can_be_had_it_is_an_error_that_passes(
+    two: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await two.run(made.append, 1)
+    assert two.busy == 0
+    await two.run(made.append, 2)
+    assert made == [2]
+
+
+async def test_a_helper_that_cannot_be_had_is_done_without(
+    two: Threads, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[object] = []
+
+    def refuse(self: threading.Thread) -> None:
+        refused.append(self)
+        raise RuntimeError("can't start new thread")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(two.run, gate.wait, 20)
+        await until(lambda: two._awake == 1, "the first thread")
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        tasks.start_soon(two.run, int)
+        await until(lambda: refused, "the second one's refusal")
+        gate.set()
+    await until(lambda: two.busy == 0, "the end of both calls")
+
+
+def test_an_event_loop_that_has_ended_watches_nothing(gate: threading.Event) -> None:
+    two = Threads(2)
+
+    async def wait() -> None:
+        two.start(lambda: gate.wait(20))
+        await anyio.sleep(0)
+        asyncio.ensure_future(two.run(int))  # noqa: RUF006 - the loop ends before it does
+        await anyio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(wait())
+    assert two._watch is loop
+    loop.close()
+    assert anyio.run(two.run, divmod, 7, 2) == (3, 1)
+    gate.set()
+    two.close()
+
+
+async def test_closed_threads_take_no_calls(two: Threads) -> None:
+    two.close()
+    with pytest.raises(RuntimeError, match="told to end"):
+        await two.run(int)
 
 
 async def test_what_fails_after_it_was_left_is_nobodys(two: Threads, gate: threading.Event) -> None:

@@ -208,8 +208,10 @@ class _Connection:
             await self._stream.aclose()
 
     async def _event(self) -> Any:
+        late = time.monotonic() + self._timeout  # for all of it: a line between chunks may drip in
         while (event := self._parsed()) is h11.NEED_DATA:
-            data = await self._stream.read(LARGEST_READ, self._timeout)
+            left = max(0.0, late - time.monotonic())
+            data = await self._stream.read(LARGEST_READ, left)
             if not data and self._state.their_state is h11.SEND_RESPONSE:
                 raise httpcore.RemoteProtocolError("closed without an answer")
             self._state.receive_data(data)

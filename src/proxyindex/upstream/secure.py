@@ -4,7 +4,6 @@ asyncio's own TLS has a buffer before its reader (see `wire`); anyio's gives a r
 """
 
 import ssl
-from contextlib import suppress
 from typing import Any
 
 import httpcore
@@ -36,6 +35,7 @@ class SecureStream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._problem: ssl.SSLError | None = None  # met behind what was still to be read
 
     async def shake_hands(self) -> None:
         """Raises `ssl.SSLError`, and what the stream raises."""
@@ -43,27 +43,40 @@ class SecureStream(httpcore.AsyncNetworkStream):
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                await self._exchange(None)
+                await self._exchange()
             else:
-                return await self._send(None)
+                return await self._send()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As the stream's; raises `ssl.SSLError`, too (an alert of the other side, say)."""
-        while True:
-            try:
-                return self._decrypted(max_bytes)
-            except ssl.SSLWantReadError:
-                await self._exchange(timeout)
-            except ssl.SSLEOFError:
-                return b""  # an end without a farewell is usual: lengths tell what is whole
+        """As the stream's; raises `ssl.SSLError`, too (for an alert of the other side, say)."""
+        if (data := self._decrypted(max_bytes)) is not None:
+            return data
+        # one limit for the whole record: it may drip in
+        more = self._more(max_bytes)
+        return await in_time(more, timeout, httpcore.ReadTimeout, httpcore.ReadError)
 
-    def _decrypted(self, max_bytes: int) -> bytes:
-        """All that can be read now. What breaks after the first record is for the next read."""
-        parts = [self._tls.read(max_bytes)]
-        with suppress(ssl.SSLError):
-            while parts[-1]:
-                parts.append(self._tls.read(max_bytes))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _more(self, max_bytes: int) -> bytes:
+        while (data := self._decrypted(max_bytes)) is None:
+            await self._exchange()
+        return data
+
+    def _decrypted(self, max_bytes: int) -> bytes | None:
+        """All that can be read now; `None` if a record is not whole yet."""
+        if self._problem is not None:  # OpenSSL tells it once, and then an end
+            raise self._problem
+        parts = []
+        try:
+            while part := self._tls.read(max_bytes):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts) if parts else None
+        except ssl.SSLEOFError:
+            pass  # an end without a farewell is usual: lengths tell what is whole
+        except ssl.SSLError as problem:
+            if not parts:
+                raise
+            self._problem = problem
+        return b"".join(parts)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
@@ -72,15 +85,15 @@ class SecureStream(httpcore.AsyncNetworkStream):
             raise httpcore.WriteError(str(problem)) from problem
         await self._send(timeout)
 
-    async def _exchange(self, timeout: float | None) -> None:
+    async def _exchange(self) -> None:
         """Send what is to be sent, and take what arrives."""
-        await self._send(timeout)
-        if data := await self._stream.read(_LARGEST_READ, timeout):
+        await self._send()
+        if data := await self._stream.read(_LARGEST_READ):
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
 
-    async def _send(self, timeout: float | None) -> None:
+    async def _send(self, timeout: float | None = None) -> None:
         if self._outgoing.pending:
             await self._stream.write(self._outgoing.read(), timeout)
 
