@@ -45,6 +45,7 @@ from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.ways import Transport
 from proxyindex.web import changes, health, landing, manage, simple, upload
 from proxyindex.web.accesslog import (
+    HOUSES_KEY,
     REFUSALS_KEY,
     AccessLog,
     exchange_of,
@@ -53,7 +54,7 @@ from proxyindex.web.accesslog import (
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead
 from proxyindex.web.express import Express
-from proxyindex.web.house import HOUSES_KEY, House, Reception
+from proxyindex.web.house import House, Reception
 from proxyindex.web.identity import CHALLENGE
 from proxyindex.web.paths import PathGuard
 from proxyindex.web.rendered import Renderer

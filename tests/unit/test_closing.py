@@ -65,7 +65,7 @@ def close_open_file(fd: int) -> None:
 
 def close_sending(fd: int) -> None:
     with socket.socket() as unused:
-        Sending(unused, fd, 0, SIZE, lambda sent: None).set()
+        Sending(unused, fd, SIZE, 0, 1, lambda sent: None).set()
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from proxyindex import app
 from proxyindex.settings import Settings, UpstreamSettings
-from proxyindex.web.accesslog import PEER_KEY
+from proxyindex.web.accesslog import HOUSES_KEY, PEER_KEY
 from proxyindex.web.express import Express
-from proxyindex.web.house import HOUSES_KEY
 from tests.support.mirrors import answer
 from tests.support.pages import JSON_TYPE, FileSpec, json_page
 

@@ -9,16 +9,19 @@ import asyncio
 import os
 import socket
 import time
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from proxyindex.server.protocol import BoundedProtocol
 from proxyindex.server.sendfile import Sending, at_once, read_behind
+from proxyindex.web.accesslog import HOUSES_KEY
 from proxyindex.web.express import Express
 from proxyindex.web.given import Asker, Given, Part
-from proxyindex.web.house import HOUSES_KEY, Houses
 from proxyindex.web.questions import Question, without_range
+
+if TYPE_CHECKING:  # all of the house: a third of the supervisor's memory
+    from proxyindex.web.house import Houses
 
 _JOINED = 16 * 1024  # bytes: longer bodies are not copied to join their head
 _BUFFERED = 64 * 1024  # bytes: the transport sends more at once
@@ -291,7 +294,7 @@ class ExpressProtocol(BoundedProtocol):
 
         part = owed.part
         self._unset_keepalive_if_required()
-        sending = Sending(connection, os.dup(part.fd), part.start, part.stop, ended)
+        sending = Sending(connection, os.dup(part.fd), part.size, part.start, part.stop, ended)
         # it stands where uvicorn expects the cycle of the request under way
         self.cycle = self._running = cast(Any, sending)
         tasks = self.server_state.tasks  # waited for, and cancelled in the end, at a stop

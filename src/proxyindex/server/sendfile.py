@@ -24,7 +24,8 @@ class Sending:
 
     For uvicorn's protocol it stands where the cycle of a request under way stands: `keep_alive`,
     `disconnected`, `message_event`, `response_started` and `response_complete` are those of a
-    cycle. Closes `fd`. `on_end(sent)` is called once, with the number of body bytes.
+    cycle. Closes `fd`, of a file of `size` bytes. `on_end(sent)` is called once, with the number of
+    body bytes.
     """
 
     response_started = True
@@ -35,6 +36,7 @@ class Sending:
         self,
         connection: socket.socket,
         fd: int,
+        size: int,
         start: int,
         stop: int,
         on_end: Callable[[int], None],
@@ -46,6 +48,7 @@ class Sending:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._fd = fd
+        self._size = size
         self._start = self._position = start
         self._stop = stop
         self._on_end = on_end
@@ -128,7 +131,7 @@ class Sending:
             return
         self.response_complete = True
         self._unwatch()
-        disk.close(self._fd, self._stop)
+        disk.close(self._fd, self._size)
         self._on_end(self._position - self._start)
 
 

@@ -13,6 +13,7 @@ PEER_KEY = "proxyindex.peer"  # where the scope has the socket's peer, whatever 
 LEFT_KEY = "proxyindex.left"  # where it has what tells, when called, that the client has left
 TOLD_KEY = "proxyindex.told"  # where it has the status that the server told instead, if it did
 CROWDED_KEY = "proxyindex.crowded"  # where it is said that more are connected than may be
+HOUSES_KEY = "houses"  # where the application's state has them (`web.house.Houses`)
 REFUSALS_KEY = "refusals"  # where the application's state has `note_refusal` with its metrics
 PATH_LIMIT = 1000  # characters of a path worth a log line
 MIDDLE = " %(method)s %(path)s %(status)d %(project)s %(file)s %(outcome)s %(bytes)dB "

@@ -31,7 +31,7 @@ def http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-def listed(headers: Headers, name: str) -> str | None:
+def whole_field(headers: Headers, name: str) -> str | None:
     """All of a field that is a list, which may come in several lines (RFC 9110, 5.3)."""
     lines = headers.getlist(name)
     return ", ".join(lines) if lines else None
@@ -40,7 +40,7 @@ def listed(headers: Headers, name: str) -> str | None:
 def is_another(headers: Headers, etag: str | None, modified: datetime | None = None) -> bool:
     """Whether the client wants what was here before: If-Match (strong comparison), else
     If-Unmodified-Since (RFC 9110, 13.2.2)."""
-    if (tags := listed(headers, "if-match")) is not None:
+    if (tags := whole_field(headers, "if-match")) is not None:
         wanted = [tag.strip() for tag in tags.split(",")]
         return "*" not in wanted and etag not in wanted
     since = _parsed_date(headers.get("if-unmodified-since"))
@@ -50,7 +50,7 @@ def is_another(headers: Headers, etag: str | None, modified: datetime | None = N
 def is_not_modified(headers: Headers, etag: str | None, modified: datetime | None = None) -> bool:
     """Whether the client's copy is current: If-None-Match (weak comparison), else
     If-Modified-Since (RFC 9110, 13.2.2)."""
-    if (tags := listed(headers, "if-none-match")) is not None:
+    if (tags := whole_field(headers, "if-none-match")) is not None:
         wanted = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
         return etag is not None and ("*" in wanted or etag in wanted)
     since = _parsed_date(headers.get("if-modified-since"))

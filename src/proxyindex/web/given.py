@@ -75,10 +75,11 @@ class Known(Protocol):
 
 
 class Part(NamedTuple):
-    """Bytes of an open file from `start` up to `stop`; `fd` stays open until callbacks that are
-    scheduled now have run. `path` is the one asked for."""
+    """Bytes of an open file of `size` from `start` up to `stop`; `fd` stays open until callbacks
+    that are scheduled now have run. `path` is the one asked for."""
 
     fd: int
+    size: int
     start: int
     stop: int
     path: str

@@ -13,12 +13,12 @@ import anyio
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from proxyindex.web.accesslog import HOUSES_KEY
 from proxyindex.web.credentials import basic
 from proxyindex.web.express import Express
 from proxyindex.web.health import Health
 from proxyindex.web.simple import IndexService
 
-HOUSES_KEY = "houses"  # where the application's state has them
 # what there is below the name of an index; `/metrics`, for one, is there only once
 _PARTS = frozenset({"", "simple", "legacy", "api"})
 

@@ -57,7 +57,7 @@ class OpenFiles:
             fields += b"content-range: bytes %d-%d/%d\r\n" % (start, stop - 1, file.size)
         fields += b"content-length: %d\r\n\r\n" % (stop - start)
         line = self._line(file, status, stop - start)
-        part = Part(file.fd, start, stop, file.scope["path"])
+        part = Part(file.fd, file.size, start, stop, file.scope["path"])
         return Given(status, fields, b"", file.exchange, line, part)
 
     def keep(self, answered: Answered, fd: int) -> None:

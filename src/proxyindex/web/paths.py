@@ -13,9 +13,9 @@ from proxyindex.web.accesslog import CROWDED_KEY
 
 MAX_TARGET = 2048
 _SLASHES = re.compile(r"/{2,}")
-# %00, controls, encoded separators, encoded dots, and percent signs that encode nothing
 _DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|\Z)")
 _BAD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f]")
+# %00, controls, encoded separators, encoded dots, and percent signs that encode nothing
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]|%2[EeFf]|%5[Cc]")
 
 

@@ -34,7 +34,7 @@ from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import Exchange, exchange_of
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead, Reader
-from proxyindex.web.conditional import listed
+from proxyindex.web.conditional import whole_field
 from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
 from proxyindex.web.questions import is_habit
@@ -197,7 +197,7 @@ async def _document_response(
     inquiry: Inquiry,
     exchange: Exchange,
 ) -> Response:
-    accepts_gzip = _accepts_gzip(listed(request.headers, "accept-encoding") or "")
+    accepts_gzip = _accepts_gzip(whole_field(request.headers, "accept-encoding") or "")
     rendered = await index.renderer.render(document, form, accepts_gzip=accepts_gzip)
     short = {
         "Cache-Control": REVALIDATE,
@@ -275,18 +275,18 @@ def _confine(response: Response, index: IndexService, name: NormalizedName | Non
 
 def _negotiated(request: Request) -> MediaType:
     """Raises `NotAcceptable`."""
-    return negotiate(listed(request.headers, "accept"), request.query_params.get("format"))
+    return negotiate(whole_field(request.headers, "accept"), request.query_params.get("format"))
 
 
 def _inquiry(request: Request, *, may_fetch: bool) -> Inquiry:
-    control = listed(request.headers, "cache-control") or ""
+    control = whole_field(request.headers, "cache-control") or ""
     agent = request.headers.get("user-agent", "")
     is_habitual = is_habit(control.encode("latin-1"), agent.encode("latin-1"))
     return Inquiry(
         revalidate=bool(control and _FORCES.search(control)) and not is_habitual,
         may_fetch=may_fetch,
         deadline=time.monotonic() + PAGE_SECONDS,
-        via=", ".join(_HOP.findall(listed(request.headers, "via") or "")[-_MAX_HOPS:]),
+        via=", ".join(_HOP.findall(whole_field(request.headers, "via") or "")[-_MAX_HOPS:]),
     )
 
 
