@@ -66,9 +66,9 @@ class Threads:
         try:
             await call.future
         except asyncio.CancelledError:
-            self._drop(call.make)
-            with anyio.CancelScope(shield=True):
-                await call.left()
+            if not self._take_back(call.make):
+                with anyio.CancelScope(shield=True):
+                    await call.ended()
             raise
         return call.outcome()
 
@@ -87,7 +87,7 @@ class Threads:
             try:
                 self._wake()
             except RuntimeError:
-                self._drop(job)
+                self._take_back(job)
                 raise
 
     def _wake(self) -> None:
@@ -104,9 +104,10 @@ class Threads:
             self._threads.append(thread)
         self._wakes.put(True)
 
-    def _drop(self, job: _Job) -> None:
+    def _take_back(self, job: _Job) -> bool:
+        """Whether it has not begun, and now never will."""
         with self._lock:
-            self._jobs.pop(job, None)
+            return self._jobs.pop(job, None) is not None
 
     def _see_to_it(self) -> None:
         """Look again in a moment if calls wait and others could help."""
@@ -165,7 +166,7 @@ class _Call(Generic[T]):
     def __init__(self, work: Callable[[], T]) -> None:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
-        self._todo = [work]  # whoever takes it out makes the call, or sees to it that nobody does
+        self._work = work
         self._result: list[T] = []
         self._problem: BaseException | None = None
         self._is_over = False
@@ -173,11 +174,7 @@ class _Call(Generic[T]):
     def make(self) -> None:
         """In a thread."""
         try:
-            work = self._todo.pop()
-        except IndexError:
-            return
-        try:
-            self._result.append(work())
+            self._result.append(self._work())
         except BaseException as problem:  # noqa: BLE001 - it is the caller's
             self._problem = problem
         with suppress(RuntimeError):  # the event loop has ended, and with it whoever waited
@@ -198,18 +195,11 @@ class _Call(Generic[T]):
         if not self.future.done():
             self.future.set_result(None)
 
-    async def left(self) -> None:
-        """Nobody wants its outcome any more: wait until it is over, or take it back."""
-        if not self._is_over and not self._taken_back():
+    async def ended(self) -> None:
+        """Wait until it is over, for one who no longer waits for its outcome."""
+        if not self._is_over:
             self.future = self._loop.create_future()
             await self.future
-
-    def _taken_back(self) -> bool:
-        try:
-            self._todo.pop()
-        except IndexError:
-            return False
-        return True
 
 
 COMMON = Threads(_MOST)

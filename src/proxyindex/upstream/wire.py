@@ -127,17 +127,22 @@ async def _fastest(found: Sequence[Entry], nobody: OSError) -> Wire:
             made.append(wire)
             tasks.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as tasks:
-        for entry in found:
-            failed = anyio.Event()
-            tasks.start_soon(attempt, entry, failed)
-            with anyio.move_on_after(_HEAD_START):
-                await failed.wait()
-    for late in made[1:]:
-        await late.aclose()
-    if made:
-        return made[0]
-    raise problems[-1]
+    first = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            for entry in found:
+                failed = anyio.Event()
+                tasks.start_soon(attempt, entry, failed)
+                with anyio.move_on_after(_HEAD_START):
+                    await failed.wait()
+        first = made[0] if made else None
+    finally:
+        for late in made:
+            if late is not first:
+                await late.aclose()
+    if first is None:
+        raise problems[-1]
+    return first
 
 
 async def _connected(family: int, kind: int, protocol: int, _: str, address: Any) -> Wire:
