@@ -14,6 +14,7 @@ import pytest
 
 from proxyindex.disk import signature
 from proxyindex.inquiry import Ground
+from proxyindex.store.facts import Facts
 from proxyindex.web import express as express_module
 from proxyindex.web import given as given_module
 from proxyindex.web.given import Asker, Given, Looks
@@ -129,6 +130,27 @@ async def test_digests_of_metadata_do_not_take_a_page_back(house: House) -> None
     assert entry["core-metadata"] == {"sha256": sha256(wheel.metadata or b"").hexdigest()}
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_digest_that_the_page_tells_does_not_take_it_back(
+    house: House, *, is_told: bool
+) -> None:
+    wheel = wheel_spec("demo", "1.0", **({} if is_told else {"hashes": {}}))
+    house.project("demo", wheel)
+    client = await house.client(folders=())
+    await asked(house, client, PAGE, ASKS)
+    assert (await client.get(file_of(wheel))).status_code == 200
+    fields = [(k.encode(), v.encode()) for k, v in ASKS.items()]
+    assert bool(quick_answer(house.express, PAGE.encode(), fields)) is is_told
+    (entry,) = (await client.get(PAGE, headers=ASKS | {"pragma": "x"})).json()["files"]
+    assert entry["hashes"] == {"sha256": sha256(wheel.body).hexdigest()}
+    (known,) = (
+        Facts(house.root / "cache" / "facts")
+        .read(*(only(house.root / "cache" / "facts").parent.name, "demo"))
+        .values()
+    )
+    assert known.sha256 == sha256(wheel.body).hexdigest(), "the first bytes are pinned"
+
+
 @pytest.mark.parametrize("suffix", ["", ".metadata"])
 async def test_small_files_and_their_metadata_are_remembered(
     house: House, client: httpx.AsyncClient, wheel: FileSpec, suffix: str
@@ -217,8 +239,8 @@ async def test_a_page_that_changed_on_disk_is_forgotten(
 
 async def test_a_new_fact_is_noticed(house: House, client: httpx.AsyncClient) -> None:
     assert (await asked(house, client, PAGE, {}))[1]
-    with only(house.root / "cache" / "facts").open("ab") as stream:
-        stream.write(b"\n")
+    with (only(house.root / "cache" / "facts").parent / "demo").open("ab") as stream:
+        stream.write(b"\n")  # where the page must tell it at once
     fields = [(k.lower(), v) for k, v in client.build_request("GET", PAGE).headers.raw]
     assert quick_answer(house.express, PAGE.encode(), fields) is None
 

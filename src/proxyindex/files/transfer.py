@@ -194,7 +194,9 @@ class Transfer(Arrival):
 
     def _adopt(self, partial: Partial, sha256: str, size: int) -> None:
         self._shop.blobs.adopt(partial, sha256)
-        self._shop.learn(self.file, Fact(sha256=sha256, size=size))
+        # a page that has the digest is right as it is, and stays remembered for those who come next
+        is_told = self.file.sha256 == sha256
+        self._shop.learn(self.file, Fact(sha256=sha256, size=size), may_wait=is_told)
 
     def _fail(self, problem: ProxyindexError) -> None:
         self._error = problem
