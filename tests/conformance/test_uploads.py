@@ -176,10 +176,13 @@ def test_115_a_form_without_a_digest_is_refused(running: ProxyIndex) -> None:
 
 def test_116_the_same_bytes_again_are_a_quiet_success(running: ProxyIndex, folder: Path) -> None:
     form = wheel_form("again")
-    assert form.post(running).status == 200
+    assert form.post(running).header("x-proxyindex") == "done"
     first = entries(running, "again")
     for _ in range(3):
-        assert form.post(running).status == 200
+        answer = form.post(running)
+        assert (answer.status, answer.header("x-proxyindex")) == (200, "unchanged")
+    counted = 'kind="upload",outcome="unchanged",status="200"'
+    wait_until(lambda: counted in running.get("/metrics").text, counted)
     assert entries(running, "again") == first
     names = {path.name for path in (folder / "again").iterdir()}
     assert names == {form.filename, form.filename + ".json"}

@@ -173,6 +173,24 @@ def test_what_only_an_upstream_has_is_sent_to_be_ours(
     assert f"already there: {WHEEL}" in publish(dist, "--to", f"{claiming.url}/simple/").stdout
 
 
+def test_of_what_is_merged_the_index_tells_whether_it_was_there(
+    server: ServerFactory,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    dist: Path,
+    publish: Callable[..., Result],
+) -> None:
+    """The page does not: it is the upstream's as well."""
+    (tmp_path / "own").mkdir()
+    upstream.project("demo", wheel_spec("demo", "2.0"))
+    options = ["--upload", "*", "--claim", "demo", "--merge", "demo", "--overwrite"]
+    running = server(tmp_path / "own", *options, upstream=upstream)
+    to = ["--to", f"{running.url}/simple/"]
+    assert f"published: {WHEEL}" in publish(dist / WHEEL, *to).stdout
+    assert f"already there: {WHEEL}" in publish(dist / WHEEL, *to).stdout
+    assert f"already there: {WHEEL}" in publish(dist / WHEEL, *to, "--overwrite").stdout
+
+
 def test_what_only_an_upstream_has_is_there_for_whom_named_pages_count(
     claiming: ProxyIndex,
     upstream: FakeUpstream,
