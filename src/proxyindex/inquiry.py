@@ -19,6 +19,7 @@ Witness = tuple[str, tuple[int, ...] | None]
 
 
 OUTCOME_HEADER = "x-proxyindex"
+UNCHANGED = "unchanged"  # the outcome of an upload of bytes that are there
 
 
 class Outcome(StrEnum):

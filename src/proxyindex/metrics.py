@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, get_args
 
-from proxyindex.inquiry import Outcome
+from proxyindex.inquiry import UNCHANGED, Outcome
 from proxyindex.web.accesslog import Kind
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 OUTCOMES = frozenset(
     {*(outcome.value for outcome in Outcome)}
-    | {"denied", "missing", "redirected", "refused", "failed", "done", "-"}
+    | {"denied", "missing", "redirected", "refused", "failed", "done", UNCHANGED, "-"}
 )
 OTHER = "other"
 

@@ -28,6 +28,7 @@ from tests.support.builders import make_wheel, make_zip, metadata, put, put_sdis
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import environment, wait_until
 from tests.support.pages import wheel_spec
+from tests.support.server import ProxyIndex
 from tests.support.upload_server import ACCEPTS, CUT, Answer, UploadServer, page, refuses
 from tests.support.upstream import FakeUpstream
 
@@ -150,21 +151,72 @@ def test_same_bytes_are_not_sent_again(
     assert [upload.content[0] for upload in index.uploads] == [SDIST]
 
 
+@pytest.fixture
+def claiming(server: ServerFactory, upstream: FakeUpstream, tmp_path: Path) -> ProxyIndex:
+    """An index that takes uploads of `demo` though its upstream might have it."""
+    (tmp_path / "own").mkdir()
+    return server(tmp_path / "own", "--upload", "*", "--claim", "demo", upstream=upstream)
+
+
 def test_what_only_an_upstream_has_is_sent_to_be_ours(
+    claiming: ProxyIndex,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    dist: Path,
+    publish: Callable[..., Result],
+) -> None:
+    body = (dist / WHEEL).read_bytes()
+    upstream.project("demo", wheel_spec("demo", body=body), wheel_spec("demo", "2.0"))
+    done = publish(dist / WHEEL, "--to", f"{claiming.url}/simple/")
+    assert f"published: {WHEEL}" in done.stdout
+    assert (tmp_path / "own" / "demo" / WHEEL).read_bytes() == body
+    assert f"already there: {WHEEL}" in publish(dist, "--to", f"{claiming.url}/simple/").stdout
+
+
+def test_of_what_is_merged_the_index_tells_whether_it_was_there(
     server: ServerFactory,
     upstream: FakeUpstream,
     tmp_path: Path,
     dist: Path,
     publish: Callable[..., Result],
 ) -> None:
-    own, body = tmp_path / "own", (dist / WHEEL).read_bytes()
-    own.mkdir()
-    upstream.project("demo", wheel_spec("demo", body=body), wheel_spec("demo", "2.0"))
-    running = server(own, "--upload", "*", "--claim", "demo", upstream=upstream)
-    done = publish(dist / WHEEL, "--to", f"{running.url}/simple/")
-    assert f"published: {WHEEL}" in done.stdout
-    assert (own / "demo" / WHEEL).read_bytes() == body
-    assert f"already there: {WHEEL}" in publish(dist, "--to", f"{running.url}/simple/").stdout
+    """The page does not: it is the upstream's as well."""
+    (tmp_path / "own").mkdir()
+    upstream.project("demo", wheel_spec("demo", "2.0"))
+    options = ["--upload", "*", "--claim", "demo", "--merge", "demo", "--overwrite"]
+    running = server(tmp_path / "own", *options, upstream=upstream)
+    to = ["--to", f"{running.url}/simple/"]
+    assert f"published: {WHEEL}" in publish(dist / WHEEL, *to).stdout
+    assert f"already there: {WHEEL}" in publish(dist / WHEEL, *to).stdout
+    assert f"already there: {WHEEL}" in publish(dist / WHEEL, *to, "--overwrite").stdout
+
+
+def test_what_only_an_upstream_has_is_there_for_whom_named_pages_count(
+    claiming: ProxyIndex,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    dist: Path,
+    publish: Callable[..., Result],
+) -> None:
+    upstream.project("demo", wheel_spec("demo", body=(dist / WHEEL).read_bytes()))
+    pages = f"{claiming.url}/simple/"
+    done = publish(dist / WHEEL, "--to", pages, "--check", pages)
+    assert f"already there: {WHEEL}" in done.stdout
+    assert list((tmp_path / "own").rglob("*.whl")) == []
+
+
+def test_other_bytes_than_an_upstream_has_are_refused(
+    claiming: ProxyIndex,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    dist: Path,
+    publish: Callable[..., Result],
+) -> None:
+    theirs = wheel_spec("demo", payload=7)
+    upstream.project("demo", theirs)
+    done = publish(dist / WHEEL, "--to", f"{claiming.url}/simple/")
+    assert (done.exit_code, list((tmp_path / "own").rglob("*.whl"))) == (1, [])
+    assert "already with other bytes" in done.stderr
 
 
 def test_what_an_upstream_has_and_nobody_claims_is_there_already(

@@ -161,6 +161,24 @@ def test_one_for_another_range_is_answered_as_the_plain_way_does(
         assert part(connection, field) == plain, field
 
 
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        ('If-Match: "other"', 412),
+        ("If-Unmodified-Since: Mon, 01 Jan 2001 00:00:00 GMT", 412),
+        ('If-Range: "other"', 200),
+    ],
+)
+def test_of_another_version_than_was_asked_for_no_part_is_sent(
+    connection: http.Connection, condition: str, status: int
+) -> None:
+    known = part(connection, "Range: bytes=1-2")
+    assert known[0] == 206
+    for _ in range(2):
+        assert part(connection, f"Range: bytes=1-2\r\n{condition}")[0] == status
+    assert part(connection, "Range: bytes=1-2") == known
+
+
 def part(connection: http.Connection, fields: str) -> tuple[int, str | None, bytes]:
     connection.send(f"GET {FILE} HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n\r\n".encode())
     answer = connection.answer()

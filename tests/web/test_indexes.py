@@ -47,14 +47,31 @@ async def two(house: House, **settings: Any) -> httpx.AsyncClient:
 async def test_what_is_not_there_is_told_of_the_index_that_was_asked(house: House) -> None:
     client = await two(house)
     house.serves("/simple/absent/", status=404)
-    for target, index in (
-        ("/simple/absent/", "prod"),
-        ("/dev/simple/absent/", "dev"),
-        ("/dev/simple/absent/absent-1.0.tar.gz", "dev"),
+    for target, name, index in (
+        ("/simple/absent/", "absent", "prod"),
+        ("/dev/simple/absent/", "absent", "dev"),
+        ("/dev/simple/absent/absent-1.0.tar.gz", "absent", "dev"),
+        ("/dev/simple/absent-/", "absent-", "dev"),  # no name at all
     ):
         missing = await client.get(target)
-        told = f"There is no project 'absent' on index '{index}'.\n"
+        told = f"There is no project '{name}' on index '{index}'.\n"
         assert (missing.status_code, missing.text) == (404, told)
+
+
+async def test_of_what_upstream_removed_the_index_is_told_too(house: House) -> None:
+    house.project("six", SIX)
+    client = await two(house, page_ttl=0)
+    assert (await client.get(f"/dev/simple/six/{SIX.filename}")).status_code == 200
+    house.serves("/simple/six/", status=404)
+    missing = await client.get("/dev/simple/six/")
+    told = "There is no project 'six' on index 'dev'.\n"
+    assert (missing.status_code, missing.text) == (404, told)
+
+
+async def test_the_only_index_needs_no_name(house: House) -> None:
+    house.serves("/simple/absent/", status=404)
+    missing = await (await house.client()).get("/simple/absent/")
+    assert missing.text == "There is no project 'absent' on this index.\n"
 
 
 async def versions(client: httpx.AsyncClient, address: str) -> list[str] | int:

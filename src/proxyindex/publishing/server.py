@@ -108,7 +108,7 @@ class Server:
             answer = self._upload(each, advance)
             if answer.status < 300:
                 self._confirm(each)
-                yield each, Outcome.REPLACED if overwrite else Outcome.PUBLISHED
+                yield each, _outcome(answer, overwrite=overwrite)
             elif answer.status >= 400 and self._listed(each) == each.sha256:
                 yield each, Outcome.THERE  # somebody else was faster, or our first attempt arrived
             else:
@@ -247,6 +247,13 @@ def _digest(page: ProjectPage | None, filename: str) -> str | None:
     """The sha256 a page tells of a file; one without a digest cannot be compared with."""
     listed = page.files if page else ()
     return next((file.sha256 for file in listed if file.filename == filename), None)
+
+
+def _outcome(answer: Answer, *, overwrite: bool) -> Outcome:
+    """What became of an upload that was taken; only a proxyindex says where nothing did."""
+    if answer.headers.get(inquiry.OUTCOME_HEADER) == inquiry.UNCHANGED:
+        return Outcome.THERE
+    return Outcome.REPLACED if overwrite else Outcome.PUBLISHED
 
 
 def _asked_pause(answer: Answer) -> float | None:

@@ -221,7 +221,8 @@ class Publisher:
         except ProjectNotFound:
             return
         except Denied as problem:
-            raise _taken(f"{problem} That is a rule of an upstream or base") from problem
+            told = f"{str(problem).rstrip('.')} (a rule of an upstream or base)"
+            raise _taken(told) from problem
         except UpstreamError as problem:
             raise UpstreamUnavailable(problem.upstream, problem.problem) from problem
         if not page.is_gone:
@@ -240,11 +241,11 @@ class Publisher:
 
 
 def _taken(problem: str) -> UploadRejected:
-    """403, with the ways out; short, for twine shows the first 200 bytes."""
+    """403; first the ways out and then why, for twine shows the first 200 bytes."""
     return UploadRejected(
         403,
-        f"{problem}. Take another name, or have it put into 'policy.reserved' (names of your own) "
-        "or 'claim' (builds of public projects) of this index.",
+        f"Take another name, or have it put into 'policy.reserved' or 'claim': {problem}. "
+        "The first is for names of your own, the second for builds of public projects.",
     )
 
 

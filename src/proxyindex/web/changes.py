@@ -78,11 +78,11 @@ def project_of(text: str) -> NormalizedName:
         raise bad(f"{problem}.") from problem
 
 
-def done(response: Response, request: Request) -> Response:
+def done(response: Response, request: Request, outcome: str = DONE) -> Response:
     """The answer to a change that was made, or need not be made; never kept by caches."""
-    exchange_of(request.scope).outcome = DONE
+    exchange_of(request.scope).outcome = outcome
     response.headers["Cache-Control"] = "no-store"
-    response.headers[OUTCOME_HEADER] = DONE
+    response.headers[OUTCOME_HEADER] = outcome
     return response
 
 

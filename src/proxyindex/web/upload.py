@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from proxyindex.access import Action
+from proxyindex.inquiry import UNCHANGED
 from proxyindex.uploads.form import boundary_of
 from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import Publisher, too_large
@@ -40,9 +41,11 @@ async def upload(request: Request) -> Response:
         identity = await index.admission.admit(request, Action.UPLOAD, found.project)
         by = changing(request, index.name, identity, "upload", sha256=found.sha256)
         is_new = await publisher.publish(receiving, found, identity.user, by=by)
-    if is_new:
-        by.note([found.filename])
-    return done(PlainTextResponse(f"{found.filename} is published.\n"), request)
+    answer = PlainTextResponse(f"{found.filename} is published.\n")
+    if not is_new:
+        return done(answer, request, UNCHANGED)
+    by.note([found.filename])
+    return done(answer, request)
 
 
 def _boundary(request: Request, publisher: Publisher) -> bytes:
