@@ -1,11 +1,11 @@
 """All workloads by name, in the order of the table."""
 
-from bench.workloads import cold, far, herd, house, live, rights, warm
+from bench.workloads import cold, cost, far, herd, house, live, rights, warm
 from bench.workloads.base import Workload
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
-    for module in (warm, cold, far, herd, house, rights, live)
+    for module in (warm, cold, cost, far, herd, house, rights, live)
     for workload in module.WORKLOADS
 }
 # What a day's work should not make worse; with these servers in under three minutes.

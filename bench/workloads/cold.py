@@ -59,7 +59,7 @@ class ColdSmallPage(ColdWorkload):
     def _once(self, lab: Lab, site: Site) -> float:
         project = lab.new_name("small")
         lab.upstream.prepare(project)
-        return _good(client.one(Request(site.page(project), ACCEPT))).total
+        return good(client.one(Request(site.page(project), ACCEPT))).total
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class ColdHugePage(ColdWorkload):
         warm, project = Request(subject.page("small-0"), ACCEPT), lab.new_name("huge")
         lab.upstream.behave()
         lab.upstream.prepare(project)
-        _good(client.one(warm))
+        good(client.one(warm))
         lab.upstream.settle()
         request = Request(subject.page(project), ACCEPT)
         [answer], latencies = client.together([request], probe=warm)
-        _good(answer)
+        good(answer)
         latencies.sort()
         p99 = latencies[int(len(latencies) * 0.99)] if latencies else answer.total
         worst = latencies[-1] if latencies else answer.total
@@ -86,9 +86,9 @@ class ColdFile(ColdWorkload):
     """A 200 MB file whose upstream sends 50 MB a second."""
 
     def sample(self, lab: Lab, subject: Site) -> Mapping[str, float]:
-        project, url = _new_big(lab, subject)
+        project, url = new_big(lab, subject)
         lab.upstream.behave(rate=RATE)
-        answer = _good(client.one(Request(url)))
+        answer = good(client.one(Request(url)))
         if answer.size != catalogue.BIG_BYTES or answer.tail != catalogue.big_tail(project):
             raise WrongAnswer(f"{answer.size} bytes, or wrong ones")
         lab.upstream.settle()
@@ -100,25 +100,25 @@ class ColdTail(ColdWorkload):
     """The end of such a file, as installers read it for its metadata."""
 
     def sample(self, lab: Lab, subject: Site) -> Mapping[str, float]:
-        project, url = _new_big(lab, subject)
+        project, url = new_big(lab, subject)
         lab.upstream.behave(rate=RATE)
         size = catalogue.BIG_BYTES
         span = {"Range": f"bytes={size - TAIL}-{size - 1}"}
-        answer = _good(client.one(Request(url, span)))
+        answer = good(client.one(Request(url, span)))
         if answer.tail[-TAIL:] != catalogue.big_tail(project)[-TAIL:]:
             raise WrongAnswer("wrong bytes")
         lab.upstream.settle()
         return {"": answer.total * 1000}
 
 
-def _new_big(lab: Lab, site: Site) -> tuple[str, str]:
+def new_big(lab: Lab, site: Site) -> tuple[str, str]:
     project = lab.new_name("big")
     lab.upstream.behave()
     lab.upstream.prepare(project)
     return project, site.file(project)
 
 
-def _good(answer: Answer) -> Answer:
+def good(answer: Answer) -> Answer:
     if answer.status not in (200, 206) or not answer.size:
         raise Unavailable(f"status {answer.status}, {answer.size} bytes")
     return answer
