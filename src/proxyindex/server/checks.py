@@ -56,15 +56,14 @@ def complaints(settings: Settings) -> Iterator[str]:
                 f"uploads to {folder} will be refused (503): user {os.geteuid()} cannot write "
                 "there; make that user its owner, and mount it without read-only"
             )
-    accounts: dict[str, Callable[[], object]] = {
-        "htpasswd": Htpasswd(settings.htpasswd, PasswordHashes()).check,
-        "tokens": TokenFile(settings.tokens).all if settings.tokens else tuple,
-    }
-    for setting, read in accounts.items():
-        try:
-            read()
-        except AccountsError as problem:
-            yield f"{setting} lets nobody in: {str(problem).rstrip('.')}"
+    for fault in Htpasswd(settings.htpasswd, PasswordHashes()).faults():
+        told = str(fault).rstrip(".")
+        yield f"htpasswd lets in nobody of this file, nor of those behind it: {told}"
+    try:
+        if settings.tokens:
+            TokenFile(settings.tokens).all()
+    except AccountsError as problem:
+        yield f"tokens lets nobody in: {str(problem).rstrip('.')}"
 
 
 def _looks(settings: Settings, *, makes: bool) -> Iterator[Callable[[], object]]:
