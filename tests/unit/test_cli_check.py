@@ -63,6 +63,14 @@ def test_an_unusable_proxy_is_told_once_for_all_upstreams(home: Path) -> None:
     assert result.stderr.count("https_proxy") == 1
 
 
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_cache_folder_that_is_a_link_to_nothing_is_told(home: Path, below: str) -> None:
+    (home / "link").symlink_to("nothing")
+    result = checked(home, f'cache-dir = "link{below}"\n')
+    assert result.exit_code == 1
+    assert f"The cache folder {home}/link{below} cannot be written (No such" in result.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_a_folder_that_cannot_be_read_is_told(home: Path) -> None:
     # whether something may be read is asked for the real user

@@ -93,7 +93,8 @@ def _check_cache(folder: Path, *, makes: bool) -> None:
     try:
         if makes:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        there = next(one for one in (folder, *folder.parents) if os.path.exists(one))
+        # a link that leads nowhere is there: no folder can be made in its place
+        there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         disk.try_writing(there)
     except OSError as error:
         if error.errno in _DISK_TROUBLE and (folder / "CACHEDIR.TAG").exists():
