@@ -31,7 +31,7 @@ from proxyindex.houses import Houses
 from proxyindex.inquiry import OUTCOME_HEADER
 from proxyindex.lines import AccessLines
 from proxyindex.metrics import Metrics
-from proxyindex.repository.base import Repository
+from proxyindex.repository.local import Local
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.server.reload import RENEW_KEY
@@ -258,7 +258,7 @@ def _workshop(
     )
 
 
-def _health(settings: Settings, metrics: Metrics, own: Collection[Repository]) -> health.Health:
+def _health(settings: Settings, metrics: Metrics, own: Collection[Local]) -> health.Health:
     return health.Health(
         settings.cache_dir,
         settings.every_folder,

@@ -100,17 +100,18 @@ def no_link(path: str, flags: int) -> int:
     return at_once(path, flags | os.O_NOFOLLOW)
 
 
-def are_cached(fd: int, start: int, stop: int) -> bool:
+def are_cached(fd: int, start: int, stop: int) -> bool | None:
     """Whether bytes can be had without waiting for the disk, as their first and last one tell;
-    `True` where nobody can. The last one alone may be there because an installer read the end."""
+    `None` where nobody can, as in overlayfs. The last one alone may be there because an installer
+    read the end."""
     one = [bytearray(1)]
     try:
         os.preadv(fd, one, stop - 1, os.RWF_NOWAIT)
         os.preadv(fd, one, start, os.RWF_NOWAIT)
     except OSError as problem:
-        return problem.errno != errno.EAGAIN
+        return False if problem.errno == errno.EAGAIN else None
     except AttributeError:  # no Linux
-        return True
+        return None
     return True
 
 

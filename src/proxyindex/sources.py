@@ -23,7 +23,7 @@ from proxyindex.upstream.tls import introduced
 from proxyindex.upstream.ways import Transport
 
 
-def folders(settings: Settings, cache: Cache) -> dict[str, Repository]:
+def folders(settings: Settings, cache: Cache) -> dict[str, Local]:
     """The repositories over own folders, by index."""
     notes = DerivedNotes(cache.derived, cache.worker)
     return {

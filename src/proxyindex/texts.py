@@ -4,6 +4,18 @@ import re
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
+
+
+def is_host(text: str) -> bool:
+    """Whether it can be looked up: an address, or a name none of whose parts is empty or too long
+    for DNS. Whoever does look up another one gets an error that nobody expects."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(_HOST.fullmatch(text))
+
 
 def one_line(text: str) -> str:
     """The text on one line with single blanks, without control characters and surrogates."""

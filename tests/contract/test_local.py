@@ -360,6 +360,31 @@ async def test_a_vanished_folder_fails_closed_and_comes_back(
     assert await files(repository) == [wheel_name()]
 
 
+async def test_that_all_folders_can_be_read_is_believed_for_a_while_and_no_failure_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[Scanner] = []
+    scan = Scanner.scan
+    monkeypatch.setattr(Scanner, "scan", lambda self: scans.append(self) or scan(self))
+    put_wheel(tmp_path)
+    repository = local(tmp_path)
+    for seconds, scanned in ((3600, 1), (3600, 1), (0, 2)):
+        await repository.look_through(seconds)
+        assert len(scans) == scanned
+    (tmp_path / "mount").symlink_to("vanished")
+    await repository.look_through(3600)
+    for name in ("demo", "unknown"):
+        with pytest.raises(FolderUnavailable):
+            await page(repository, name)
+        with pytest.raises(FolderUnavailable):
+            await repository.look_through(3600)
+    (tmp_path / "mount").unlink()
+    await page(repository)
+    looked = len(scans)
+    await repository.look_through(3600)  # the page has told
+    assert len(scans) == looked
+
+
 async def test_a_file_in_place_of_a_folder_fails_closed(tmp_path: Path) -> None:
     with pytest.raises(FolderUnavailable):
         await page(local(put(tmp_path, "packages", b"")))

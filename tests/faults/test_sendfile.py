@@ -235,8 +235,8 @@ def test_a_part_of_which_only_the_end_was_read_lately_is_waited_for_elsewhere(
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if are_cached(file.fileno(), 0, SIZE):
-            pytest.skip("this file system is in memory")
+        if are_cached(file.fileno(), 0, SIZE) is not False:
+            pytest.skip("this file system is in memory, or cannot tell")
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         os.pread(file.fileno(), 100, SIZE - 100)
         assert are_cached(file.fileno(), SIZE - 100, SIZE)

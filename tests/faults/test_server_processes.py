@@ -555,7 +555,7 @@ def test_a_file_of_accounts_that_lets_nobody_in_is_told_at_the_start(
 ) -> None:
     (tmp_path / "users").write_bytes(b"\xff")
     check(Settings(cache_dir=tmp_path, htpasswd=(tmp_path / "users",)))
-    assert f"htpasswd lets nobody in: {tmp_path / 'users'} cannot be used" in caplog.text
+    assert f"nor of those behind it: {tmp_path / 'users'} cannot be used" in caplog.text
 
 
 def test_descriptor_limit_is_never_lowered() -> None:

@@ -46,18 +46,31 @@ async def test_a_stored_file_that_cannot_be_read_is_not_at_hand(unreadable: int)
         await anext(aiter(await stored.stream()))
 
 
+@pytest.mark.parametrize(
+    ("trouble", "own_is", "stored_is"),
+    [
+        (None, b"bytes", b"bytes"),
+        (errno.EAGAIN, None, None),
+        (errno.EOPNOTSUPP, None, b"bytes"),  # file systems that cannot tell
+    ],
+)
 async def test_an_own_file_is_at_hand_only_if_no_disk_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: int | None,
+    own_is: bytes | None,
+    stored_is: bytes | None,
 ) -> None:
+    def look(fd: int, buffers: object, offset: int, flags: int = 0) -> int:
+        if trouble:
+            raise OSError(trouble, os.strerror(trouble))
+        return 1
+
+    monkeypatch.setattr(os, "preadv", look)
     (tmp_path / "file").write_bytes(b"bytes")
     own = Own("mine-1.0.tar.gz", anyio.CapacityLimiter(1))
-    fd = os.open(tmp_path / "file", os.O_RDONLY)
-    content = Stored(fd, 5, sha256=None, modified=None, own=own)
-    assert content.at_hand(5) == b"bytes"
-
-    def not_in_memory(fd: int, buffers: object, offset: int, flags: int = 0) -> int:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    monkeypatch.setattr(os, "preadv", not_in_memory)
-    assert content.at_hand(5) is None
-    await content.aclose()
+    for whose, expected in ((own, own_is), (None, stored_is)):
+        fd = os.open(tmp_path / "file", os.O_RDONLY)
+        content = Stored(fd, 5, sha256=None, modified=None, own=whose)
+        assert content.at_hand(5) == expected
+        await content.aclose()

@@ -63,6 +63,14 @@ def test_an_unusable_proxy_is_told_once_for_all_upstreams(home: Path) -> None:
     assert result.stderr.count("https_proxy") == 1
 
 
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_cache_folder_that_is_a_link_to_nothing_is_told(home: Path, below: str) -> None:
+    (home / "link").symlink_to("nothing")
+    result = checked(home, f'cache-dir = "link{below}"\n')
+    assert result.exit_code == 1
+    assert f"The cache folder {home}/link{below} cannot be written (No such" in result.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_a_folder_that_cannot_be_read_is_told(home: Path) -> None:
     # whether something may be read is asked for the real user
@@ -83,11 +91,14 @@ def test_a_folder_that_cannot_be_read_is_told(home: Path) -> None:
 def test_files_of_accounts_that_let_nobody_in_are_warned_of(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (home / "users").write_bytes(b"\xff")
+    for name in ("users", "others"):
+        (home / name).write_bytes(b"\xff")
     (home / "more").write_text("alice:in-plain-text\n")
-    result = checked(home, 'htpasswd = ["more", "users"]\ntokens = "junk"\n')
+    result = checked(home, 'htpasswd = ["more", "users", "others"]\ntokens = "junk"\n')
     assert result.exit_code == 0
-    assert f"Warning: htpasswd lets nobody in: {home}/users cannot be used: " in result.stderr
+    told = "Warning: htpasswd lets in nobody of this file, nor of those behind it: "
+    for name in ("users", "others"):
+        assert f"{told}{home}/{name} cannot be used: " in result.stderr
     assert f"Warning: tokens lets nobody in: {home}/junk cannot be used: " in result.stderr
     assert f"line 1 of {home}/more is left out" in caplog.text
 

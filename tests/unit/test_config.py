@@ -560,6 +560,11 @@ def test_a_rule_about_versions_is_refused_where_its_name_covers_nothing() -> Non
         ("zzz = 1", "unknown key; known are admin, audit-log, "),
         ("[[upstream]]\nurl = 'https://u:secret@x.example'\nusername = 'u'", "both in the URL and"),
         ("[[upstream]]\nurl = 'https://x.example'\nproxy = 'secret'", "proxy = '****': expected"),
+        ("[[upstream]]\nurl = 'https://x.example'\nproxy = 'http://ä..b'", "proxy = '****': expe"),
+        (
+            f"[[upstream]]\nurl = 'https://{'x' * 64}.example'",
+            "expected pypi, or an http(s) address",
+        ),
         ("upstream = ['u:secret@x.example/simple']", "'****@x.example/simple': expected"),
         (
             "upstream = ['https://x.example', 'https://x.example/']",

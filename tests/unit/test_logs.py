@@ -38,6 +38,7 @@ def failed(message: str) -> logging.LogRecord:
         ("Authorization: Basic Ym9iOnBhNTU=", "Authorization: Basic ****"),
         ("{b'authorization': b'Token abcdef'}", "{b'authorization': b'Token ****'}"),
         ("authorization: bearer pypi-AgEIcHl.x_y", "authorization: bearer ****"),
+        ("the proxy wants Bearer pypi-AgE1cHl.x_y", "the proxy wants Bearer ****"),
         ("log in refused user=pxi_x7-YzAb_c0", "log in refused user=pxi_****"),
     ],
 )
@@ -114,3 +115,17 @@ def test_setup_chooses_format_and_level(
     assert len(lines) == 1
     assert lines[0].startswith(start)
     assert "said" in lines[0]
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize(("level", "told"), [("warning", ["WARNING"]), ("error", [])])
+def test_a_stop_that_cuts_answers_off_is_a_warning_for_those_who_want_warnings(
+    level: str, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.setup("text", level)
+    server = logging.getLogger("uvicorn.error")
+    server.error("Cancel %s running task(s), timeout graceful shutdown exceeded", 3)
+    server.error("it failed")
+    assert [line.split()[1] for line in stream.getvalue().splitlines()] == [*told, "ERROR"]

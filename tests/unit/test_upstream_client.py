@@ -468,6 +468,8 @@ def test_the_environments_proxies_are_chosen_for_each_url(
         "http://alice:s3cret@[proxy.example",
         "alice:s3#cret@proxy.example",
         "alice:s3 cret@proxy.example",
+        "http://alice:s3cret@ä..example",
+        "alice:s3cret@proxy..example",
     ],
 )
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy"])

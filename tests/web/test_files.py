@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 
 import anyio
@@ -569,6 +570,25 @@ async def test_a_local_file_that_cannot_be_read_on_is_not_blamed_on_the_cache(
     with pytest.raises(FileUnreadable, match=r"Our own file 'mine-1\.0\.tar\.gz' cannot be read"):
         await anext(aiter(await content.stream()))
     await content.aclose()
+
+
+async def test_a_signature_of_ours_that_the_disk_does_not_give_is_told_and_closed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_wheel(house.folder, "mine", "1.0")
+    put(house.folder, f"{path.name}.asc", b"signed")
+    client = await house.client()
+    read = disk.sha256_of
+
+    def unread(source: BufferedReader) -> str:
+        if os.fstat(source.fileno()).st_size == len(b"signed"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(source)
+
+    monkeypatch.setattr(disk, "sha256_of", unread)
+    reply = await client.get(f"/simple/mine/{path.name}.asc")
+    assert (reply.status_code, "cannot be read: Input/output error" in reply.text) == (503, True)
+    assert f"{path}.asc" not in map(os.path.realpath, Path("/proc/self/fd").iterdir())
 
 
 async def test_metadata_of_a_pipe_in_the_place_of_a_local_wheel_hangs_nobody(

@@ -9,9 +9,12 @@ import pytest
 from starlette.requests import Request
 
 from proxyindex.metrics import Metrics
+from proxyindex.repository.local import Local
 from proxyindex.repository.looking import Looker
+from proxyindex.repository.scan import Scanner
 from proxyindex.threads import COMMON
 from proxyindex.web import health
+from tests.contract.test_local import Notebook
 from tests.support.hermetic import until
 from tests.support.pages import wheel_spec
 from tests.web.conftest import House
@@ -60,6 +63,18 @@ async def test_a_closed_folder_in_a_package_folder_is_told(house: House) -> None
     assert (await client.get("/ready")).text == "ready\n"
 
 
+async def test_who_asks_all_the_time_does_not_have_all_folders_looked_through(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[Scanner] = []
+    scan = Scanner.scan
+    monkeypatch.setattr(Scanner, "scan", lambda self: scans.append(self) or scan(self))
+    client = await house.client()
+    for _ in range(5):
+        assert (await client.get("/ready")).text == "ready\n"
+    assert len(scans) == 1
+
+
 async def test_requests_are_counted(house: House) -> None:
     house.project("demo", wheel_spec("demo"))
     client = await house.client()
@@ -79,18 +94,36 @@ async def test_a_loop_is_refused_before_anything_is_asked(house: House) -> None:
     assert reply.status_code == 508
 
 
+def asking(state: health.Health) -> Request:
+    return Request({"type": "http", "state": {"house": SimpleNamespace(health=state)}})
+
+
 async def test_a_folder_that_hangs_is_told_and_holds_nothing_else_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(health, "is_changeable", lambda folder: over.wait(20))
     state = health.Health(tmp_path, [tmp_path], [tmp_path], Metrics(), Looker("here", 0.05), [])
-    request = Request({"type": "http", "state": {"house": SimpleNamespace(health=state)}})
+    request = asking(state)
     try:
         for _ in range(3):
             reply = await health.ready(request)
             assert reply.status_code == 503
             assert reply.body == b"A package folder does not answer.\n"
         await until(lambda: COMMON.busy == 0, "the threads of all others")
+    finally:
+        over.set()
+
+
+async def test_a_folder_in_a_package_folder_that_hangs_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(Scanner, "scan", lambda self: over.wait(20))
+    own = Local([tmp_path], Notebook(), patience=0.05)
+    state = health.Health(tmp_path, [tmp_path], [], Metrics(), Looker("all"), [own])
+    try:
+        reply = await health.ready(asking(state))
+        assert (reply.status_code, reply.body) == (503, b"A package folder does not answer.\n")
     finally:
         over.set()

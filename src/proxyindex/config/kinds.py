@@ -19,6 +19,7 @@ from proxyindex import units
 from proxyindex.names import pattern_fault
 from proxyindex.policy.rules import RULE
 from proxyindex.settings import Route, Secret
+from proxyindex.texts import is_host
 from proxyindex.upstream.default import DEFAULT_NAME, default_index_url
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
@@ -27,7 +28,6 @@ _URL = r"https?://"
 _BEFORE_URL = re.compile(
     rf"[\s,;]+(?={_URL}|{DEFAULT_NAME}(?:\Z|[\s,;]+(?:{_URL}|{DEFAULT_NAME}\b)))", re.IGNORECASE
 )
-_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?", re.ASCII
 )
@@ -172,7 +172,7 @@ def _read_host(value: object) -> str:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        if _HOST.fullmatch(host):
+        if is_host(host):
             return host
     raise Unfit(expected)
 
@@ -211,7 +211,7 @@ def split_url(value: object, expected: str) -> SplitResult:
     text = _text(value, expected)
     try:
         parts = urlsplit(text)
-        has_host = bool(_HOST.fullmatch(parts.hostname or "")) and parts.port != 0
+        has_host = is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         raise Unfit(expected) from None
     if parts.scheme not in {"http", "https"} or not has_host or re.search(r"\s|\\", text):

@@ -88,10 +88,12 @@ class Stored:
         return DescriptorStream(self._fd, start, stop, self._own)
 
     def at_hand(self, limit: int) -> bytes | None:
-        """From the page cache: own files may not be there, and nobody waits for their disk."""
+        """From the page cache. Own files may not be there, and may lie on a slow disk, on which
+        nobody waits: it must be known that they are."""
         if self._fd is None or self.size is None or self.size > limit:
             return None
-        if not disk.are_cached(self._fd, 0, self.size):
+        are_cached = disk.are_cached(self._fd, 0, self.size)
+        if are_cached is False or (are_cached is None and self._own):
             return None
         try:
             data = os.pread(self._fd, self.size, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from proxyindex.repository.lists import MadeList
 from proxyindex.repository.looking import PATIENCE_SECONDS, Looker
 from proxyindex.repository.recorded import Records, vouched
 from proxyindex.repository.remembered import Remembered, remembered
-from proxyindex.repository.scan import Catalogue, Found, Scanner
+from proxyindex.repository.scan import Catalogue, FolderUnavailable, Found, Scanner
 from proxyindex.simple import order_files
 
 _MOST_LOOKS = 8  # at a project whose files are being replaced
@@ -73,6 +74,7 @@ class Local:
         self._turn = anyio.Lock()
         self._begun = 0
         self._ended = 0
+        self._whole_at = -math.inf  # when the latest scan began, if it could read all
         self._latest: tuple[Catalogue, list[Witness] | None] = (Catalogue({}), None)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
@@ -106,6 +108,12 @@ class Local:
         else:
             inquiry.ground.holds_once()
         return page
+
+    async def look_through(self, seconds: float) -> None:
+        """Raises `FolderUnavailable` if a folder, or one in them, cannot be read. That all could be
+        is believed for so many seconds, whoever the scan was made for: it looks at each of them."""
+        if anyio.current_time() - self._whole_at >= seconds:
+            await self._catalogue()
 
     async def _was_replaced(
         self, name: NormalizedName, found: Sequence[Found], sightings: Sequence[Sighting]
@@ -171,9 +179,13 @@ class Local:
         async with self._turn:
             if self._ended < wanted:
                 self._begun += 1
-                begun = self._begun
-                self._latest = await self._looker.run(self._look)
-                self._ended = begun
+                begun, begun_at = self._begun, anyio.current_time()
+                try:
+                    self._latest = await self._looker.run(self._look)
+                except FolderUnavailable:
+                    self._whole_at = -math.inf
+                    raise
+                self._ended, self._whole_at = begun, begun_at
             return self._latest
 
     def _look(self) -> tuple[Catalogue, list[Witness] | None]:

@@ -14,7 +14,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
-from proxyindex.repository.scan import FolderUnavailable
+from proxyindex.repository.scan import FolderSilent
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Looker:
         self._told: object = None  # the look whose silence is in the log
 
     async def run(self, look: Callable[[*Ts], T], *args: *Ts) -> T:
-        """The result of `look(*args)`. Raises `FolderUnavailable` if it does not come in time, and
+        """The result of `look(*args)`. Raises `FolderSilent` if it does not come in time, and
         at once while an earlier one has not come back."""
         due = anyio.current_time() + self._patience
         if not self._is_late():
@@ -46,7 +46,7 @@ class Looker:
                     self._watched, due, look, *args, abandon_on_cancel=True, limiter=self._limiter
                 )
             self._is_late()
-        raise FolderUnavailable(self._name, "does not answer")
+        raise FolderSilent(self._name)
 
     def _watched(self, due: float, look: Callable[[*Ts], T], *args: *Ts) -> T:
         token = object()

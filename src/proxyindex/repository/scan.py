@@ -54,6 +54,13 @@ class FolderUnavailable(ProxyindexError):
         self.problem = problem
 
 
+class FolderSilent(FolderUnavailable):
+    """It does not answer, or one in it, and nobody knows whether it ever will."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, "does not answer")
+
+
 class Beside(NamedTuple):
     """Which of the files lie beside a distribution file that bear its name and a suffix."""
 

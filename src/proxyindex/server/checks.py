@@ -56,15 +56,14 @@ def complaints(settings: Settings) -> Iterator[str]:
                 f"uploads to {folder} will be refused (503): user {os.geteuid()} cannot write "
                 "there; make that user its owner, and mount it without read-only"
             )
-    accounts: dict[str, Callable[[], object]] = {
-        "htpasswd": Htpasswd(settings.htpasswd, PasswordHashes()).check,
-        "tokens": TokenFile(settings.tokens).all if settings.tokens else tuple,
-    }
-    for setting, read in accounts.items():
-        try:
-            read()
-        except AccountsError as problem:
-            yield f"{setting} lets nobody in: {str(problem).rstrip('.')}"
+    for fault in Htpasswd(settings.htpasswd, PasswordHashes()).faults():
+        told = str(fault).rstrip(".")
+        yield f"htpasswd lets in nobody of this file, nor of those behind it: {told}"
+    try:
+        if settings.tokens:
+            TokenFile(settings.tokens).all()
+    except AccountsError as problem:
+        yield f"tokens lets nobody in: {str(problem).rstrip('.')}"
 
 
 def _looks(settings: Settings, *, makes: bool) -> Iterator[Callable[[], object]]:
@@ -94,7 +93,8 @@ def _check_cache(folder: Path, *, makes: bool) -> None:
     try:
         if makes:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        there = next(one for one in (folder, *folder.parents) if os.path.exists(one))
+        # a link that leads nowhere is there: no folder can be made in its place
+        there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         disk.try_writing(there)
     except OSError as error:
         if error.errno in _DISK_TROUBLE and (folder / "CACHEDIR.TAG").exists():

@@ -5,6 +5,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from proxyindex.errors import ProxyindexError
+from proxyindex.texts import is_host
 
 
 class ProxyUnusable(ProxyindexError):
@@ -45,9 +46,9 @@ def _read(text: str, scheme: str) -> str:
     proxy = text.strip() if "://" in text else f"http://{text.strip()}"
     try:
         parts = urlsplit(proxy)
-        is_fit = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        has_host = is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         raise ProxyUnusable(scheme) from None
-    if not is_fit or re.search(r"[\s\\?#]", proxy):
+    if parts.scheme not in {"http", "https"} or not has_host or re.search(r"[\s\\?#]", proxy):
         raise ProxyUnusable(scheme)
     return proxy

@@ -3,7 +3,7 @@
 import hmac
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -60,10 +60,13 @@ class Htpasswd:
             return False, witnesses
         return self._hashes.verify(password, hashed), witnesses
 
-    def check(self) -> None:
-        """Raises `AccountsError` for a file that cannot be used; logs lines that cannot."""
+    def faults(self) -> Iterator[AccountsError]:
+        """Why a file cannot be used, of each that cannot; logs lines that cannot."""
         for file in self._files:
-            file.check()
+            try:
+                file.check()
+            except AccountsError as problem:
+                yield problem
 
     def _somebodys(self, user: str, everybody: Mapping[str, str]) -> str:
         # always the same for one name, so that repetition shows no more than the first try

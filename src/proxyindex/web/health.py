@@ -11,14 +11,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from proxyindex import disk
-from proxyindex.inquiry import Inquiry
-from proxyindex.repository.base import Repository
+from proxyindex.repository.local import Local
 from proxyindex.repository.looking import Looker
-from proxyindex.repository.scan import FolderUnavailable
+from proxyindex.repository.scan import FolderSilent, FolderUnavailable
 from proxyindex.threads import in_thread
 from proxyindex.uploads.stage import is_changeable
 from proxyindex.web.accesslog import exchange_of
 
+# of 20,000 directories each scan takes 0.1 s, on a slow disk more, and anybody may ask at any time
+_BELIEVED_SECONDS = 60.0
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -41,7 +42,7 @@ class Health:
     changed: Sequence[Path]
     metrics: Exposition
     looker: Looker
-    own: Collection[Repository]
+    own: Collection[Local]
 
     def of_folders(self) -> tuple[list[str], list[str]]:
         """What keeps this server from serving, and what makes it serve worse than it could; no
@@ -59,15 +60,11 @@ class Health:
         ]
         return problems, complaints
 
-    async def of_subfolders(self) -> list[str]:
-        """What keeps this server from serving: with one folder in them unread, no name is known to
-        be public."""
-        try:
-            for own in self.own:
-                await own.projects(Inquiry())
-        except FolderUnavailable:
-            return ["A folder in a package folder cannot be read; the log tells which."]
-        return []
+    async def look_through(self) -> None:
+        """Raises `FolderUnavailable`: with one folder in them unread, no name is known to be
+        public."""
+        for own in self.own:
+            await own.look_through(_BELIEVED_SECONDS)
 
     def of_cache(self) -> list[str]:
         """What makes it serve worse than it could."""
@@ -88,11 +85,16 @@ async def ready(request: Request) -> Response:
     """`GET /ready`: 200 if requests can be served, else 503 and why."""
     exchange_of(request.scope).kind = "health"
     state = request.state.house.health
+    problems: list[str] = []
+    complaints: list[str] = []
     try:
         problems, complaints = await state.looker.run(state.of_folders)
-        problems = problems or await state.of_subfolders()
+        if not problems:
+            await state.look_through()
+    except FolderSilent:
+        problems = ["A package folder does not answer."]
     except FolderUnavailable:
-        problems, complaints = ["A package folder does not answer."], []
+        problems = ["A folder in a package folder cannot be read; the log tells which."]
     complaints += await in_thread(state.of_cache)
     text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
     return PlainTextResponse(text + "\n", 503 if problems else 200, _NO_STORE)
