@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -332,6 +332,33 @@ async def test_who_is_no_longer_waited_for_gives_the_place_back() -> None:
             await until(lambda: server.questions, "the question")
             tasks.cancel_scope.cancel()
         assert await ask(pool, server) == (200, b"ok")
+
+
+@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 200 OK\r\n" + CHUNKED, NOT_MODIFIED])
+async def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(answer: bytes) -> None:
+    late = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate"
+    async with answering(answer, b"", OK) as server, pool_of(1) as pool:
+        await ask(pool, server)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, pool, server)
+            await until(lambda: len(server.questions) == 2, "the question")
+            tasks.cancel_scope.cancel()
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await server.streams[0].send(late)
+        assert await ask(pool, server) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_a_head_that_did_not_come_ends_a_connection_that_was_used_before() -> None:
+    async with (
+        answering(OK, b"HTTP/1.1 200 OK\r\n", OK) as server,
+        pool_of(1, patience=0.2) as pool,
+    ):
+        await ask(pool, server)
+        with pytest.raises(httpcore.ReadTimeout):
+            await begin(pool, server)
+        assert await ask(pool, server) == (200, b"ok")
+    assert server.connections == 2
 
 
 async def test_a_host_that_cannot_be_reached_gives_the_place_back() -> None:

@@ -142,6 +142,7 @@ class _Connection:
         self._counted: Counted | None = None
 
     async def ask(self, target: bytes, headers: Headers) -> h11.Response:
+        self._counted = None  # that of the answer before says nothing of this one
         try:
             question = h11.Request(method=b"GET", target=target, headers=headers)
             data = self._state.send(question) or b""
