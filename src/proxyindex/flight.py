@@ -48,13 +48,22 @@ class Flight(Generic[T]):
         try:
             self.land(await work())
         except ProxyindexError as error:
-            self._error = None if self._result else error
+            self._fail(error)
         except Exception as error:
             # raised in every waiter, but it is here that the traceback still tells the cause
             log.exception("shared work failed")
-            self._error = None if self._result else error
+            self._fail(error)
         finally:
             self._landed.set()
+
+    def _fail(self, error: Exception) -> None:
+        """Tell it to all who wait. Its traceback refers to us: together they would stay in memory,
+        with all that the work had in hand, until the collector comes, which is seldom."""
+        self._error = None if self._result else error
+        known: BaseException | None = error
+        while known is not None:
+            known.__traceback__ = None
+            known = known.__cause__ or known.__context__
 
 
 class Flights(Generic[T]):

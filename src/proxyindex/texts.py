@@ -1,6 +1,7 @@
 """Small readings of texts that others wrote."""
 
 import re
+from encodings import idna  # now: it would be looked for when who runs us may not read it
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -11,7 +12,7 @@ def is_host(text: str) -> bool:
     """Whether it can be looked up: an address, or a name none of whose parts is empty or too long
     for DNS. Whoever does look up another one gets an error that nobody expects."""
     try:
-        text.encode("idna")
+        idna.Codec().encode(text)
     except UnicodeError:
         return False
     return bool(_HOST.fullmatch(text))

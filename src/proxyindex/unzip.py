@@ -39,6 +39,8 @@ class Unzip:
             # zlib may hold output back although it has consumed all input: ask until it has none
             while decoded := self._member.decompress(piece, PIECE):
                 yield decoded
+                if self._member.eof:
+                    break  # asked once more, zlib would keep what is left twice
                 piece = self._member.unconsumed_tail
             piece = self._member.unused_data
 

@@ -179,7 +179,8 @@ def _plant(root: Path, chance: random.Random) -> dict[tuple[str, str], str]:
         for number, path in enumerate(chosen):
             plant = plants[number % len(plants)]
             plant(path, chance)
-            name = path.name if kind == "file" else f"{path.parent.name}/{path.name}"
+            project = path.name.removesuffix(".later")  # of a project's two files of facts
+            name = path.name if kind == "file" else f"{path.parent.name}/{project}"
             planted[kind, name] = f"{kind} {plant.__name__.strip('_').replace('_', ' ')}"
     return planted
 

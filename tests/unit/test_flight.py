@@ -1,6 +1,8 @@
 """One piece of work per key, any number of waiters."""
 
+import gc
 import logging
+import weakref
 
 import anyio
 import pytest
@@ -195,3 +197,30 @@ async def test_the_next_takes_over_from_one_who_is_cancelled_or_fails() -> None:
         await until(lambda: work.begun == 2, "the next to take over")
         work.go.set()
     assert (work.begun, results) == (3, [None, None])
+
+
+class Body:
+    """Something large."""
+
+
+async def test_what_failed_work_had_in_hand_does_not_stay_in_memory() -> None:
+    held: list[weakref.ref[Body]] = []
+
+    async def work() -> object:
+        body = Body()
+        held.append(weakref.ref(body))
+        try:
+            raise ValueError
+        except ValueError as problem:
+            raise ProjectNotFound("demo") from problem
+
+    gc.disable()
+    try:
+        async with anyio.create_task_group() as tasks:
+            flight, _ = Flights[object](tasks).join("key", work)
+            for _ in range(2):
+                with pytest.raises(ProjectNotFound):
+                    await flight.result()
+            assert held[0]() is None
+    finally:
+        gc.enable()

@@ -24,6 +24,14 @@ def test_all_members_are_decoded(piece: int, padding: bytes) -> None:
     assert unzipped(packed, piece) == (b"one two", True)
 
 
+@pytest.mark.parametrize("piece", [100, 1051, 1060, 2500, 10_000])
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 4 * PIECE])
+def test_large_members_are_decoded_wherever_they_end(piece: int, size: int) -> None:
+    parts = [bytes([letter]) * size for letter in b"abcde"]
+    packed = b"".join(map(gzip.compress, parts))
+    assert unzipped(packed, piece) == (b"".join(parts), True)
+
+
 @pytest.mark.parametrize("piece", [1, 10_000])
 def test_a_cut_in_a_later_member_shows(piece: int) -> None:
     packed = gzip.compress(b"one ") + gzip.compress(b"two")
