@@ -61,7 +61,7 @@ class Flight(Generic[T]):
         with all that the work had in hand, until the collector comes, which is seldom."""
         self._error = None if self._result else error
         known: BaseException | None = error
-        while known is not None:
+        while known is not None and known.__traceback__ is not None:  # else it was here before
             known.__traceback__ = None
             known = known.__cause__ or known.__context__
 
