@@ -343,6 +343,7 @@ async def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(answer: byt
             tasks.start_soon(ask, pool, server)
             await until(lambda: len(server.questions) == 2, "the question")
             tasks.cancel_scope.cancel()
+        assert not pool._resting
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             await server.streams[0].send(late)
         assert await ask(pool, server) == (200, b"ok")
