@@ -1,9 +1,9 @@
 """Waiting for a connection for so long only, with httpcore's errors for both ways to fail."""
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+import anyio
 import httpcore
 
 T = TypeVar("T")
@@ -17,7 +17,8 @@ async def in_time(
 ) -> T:
     """What is waited for; raises `late` after `timeout` seconds, and `broken` for an `OSError`."""
     try:
-        async with asyncio.timeout(timeout):
+        # anyio's, as those around it: of two kinds that end together one might be left over
+        with anyio.fail_after(timeout):
             return await waiting
     except TimeoutError as problem:
         raise late from problem
