@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,16 +168,10 @@ class Lab:
             self.end(site)
         self._sites.clear()
 
-    def calm(self, seconds: float = 10.0) -> None:
+    def calm(self) -> None:
         """Until no server that is kept works any more: slow ones go on answering for a second after
         their clients have left, and would take half of the core from whoever comes next."""
-        deadline, spent = time.monotonic() + seconds, -1.0
-        while spent != (now := self._spent()) and time.monotonic() < deadline:
-            spent = now
-            time.sleep(0.05)
-
-    def _spent(self) -> float:
-        return sum(site.child.cpu_seconds() for site in self._sites.values())
+        spent_when_calm(self._sites.values())
 
     def setup(
         self,
@@ -210,6 +205,18 @@ class Lab:
             for number, blob in enumerate(leaf.cert_chain_pems):
                 blob.write_to_path(found.chain, append=number > 0)
         return found
+
+
+def spent_when_calm(sites: Collection[Site], seconds: float = 10.0) -> float:
+    """Seconds of the processor that the servers took so far, once that does not grow any more; it
+    is waited for so long at most."""
+    deadline, spent = time.monotonic() + seconds, -1.0
+    while spent != (now := sum(site.child.cpu_seconds() for site in sites)):
+        spent = now
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return spent
 
 
 def _started(server: Server, setup: Setup) -> Site:

@@ -5,14 +5,13 @@ Small ones are asked for sixteen at a time, as installers do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import catalogue, client
 from bench.client import Request
 from bench.errors import WrongAnswer
-from bench.lab import Lab
+from bench.lab import Lab, spent_when_calm
 from bench.servers.base import Site
 from bench.workloads.base import OURS, RIVALS, Metric, Workload
 from bench.workloads.cold import ACCEPT, ColdWorkload, good, new_big
@@ -41,22 +40,13 @@ class NewAnswers(ColdWorkload):
 
 def _spent(lab: Lab, site: Site, requests: Sequence[Request]) -> float:
     """Seconds of the processor until all is answered, and stored."""
-    before = _calm(site)
+    before = spent_when_calm([site])
     for begin in range(0, len(requests), _AT_ONCE):
         answers, _ = client.together(requests[begin : begin + _AT_ONCE])
         if any(good(answer).hops for answer in answers):
             raise WrongAnswer("sent away to the upstream")
     lab.upstream.settle()
-    return _calm(site) - before
-
-
-def _calm(site: Site) -> float:
-    """Its processor time so far, once it does not grow any more."""
-    spent = -1.0
-    while spent != (now := site.child.cpu_seconds()):
-        spent = now
-        time.sleep(0.05)
-    return spent
+    return spent_when_calm([site]) - before
 
 
 WORKLOADS: tuple[Workload, ...] = (

@@ -6,7 +6,6 @@ Shared by all rooms that do I/O themselves. All of it blocks.
 import errno
 import hashlib
 import os
-import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -160,8 +159,7 @@ def hand_over(path: Path | str) -> None:
         return
     with suppress(OSError):  # a container's root may not, nor may we on some file systems
         above = os.stat(os.path.dirname(path) or ".")
-        if above.st_uid or above.st_gid:
-            os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
+        os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def write_whole(path: Path, *parts: bytes, what: str) -> None:
@@ -181,8 +179,7 @@ def replace(path: Path, *parts: bytes, settle: Callable[[int], None] | None = No
     `settle` is given its descriptor before, to say whose it is and to make it last; without, it is
     handed over. Raises `OSError`; then nothing has changed.
     """
-    temporary = f"{path.parent}/{_NEW}{secrets.token_hex(8)}"
-    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(parts)

@@ -45,13 +45,8 @@ class Threads:
         self._wakes: SimpleQueue[bool] = SimpleQueue()  # whether to go on
         self._threads: list[threading.Thread] = []
         self._awake = 0
-        self._watch: asyncio.AbstractEventLoop | None = None
+        self._watcher: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-
-    @property
-    def busy(self) -> int:
-        """How many calls wait or run."""
-        return len(self._jobs) + self._awake
 
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """What `work` returns, or raises; `RuntimeError` where no thread can be had.
@@ -62,7 +57,7 @@ class Threads:
         """
         call = _Call(partial(work, *args))
         self.start(call.make)
-        self._see_to_it()
+        self._keep_watch()
         try:
             await call.future
         except asyncio.CancelledError:
@@ -109,16 +104,16 @@ class Threads:
         with self._lock:
             return self._jobs.pop(job, None) is not None
 
-    def _see_to_it(self) -> None:
+    def _keep_watch(self) -> None:
         """Look again in a moment if calls wait and others could help."""
-        is_watched = self._watch is not None and not self._watch.is_closed()
+        is_watched = self._watcher is not None and not self._watcher.is_closed()
         if self._jobs and self._awake < self.most and not is_watched:
-            self._watch = asyncio.get_running_loop()
-            self._watch.call_later(_PATIENCE, self._hurry)
+            self._watcher = asyncio.get_running_loop()
+            self._watcher.call_later(_PATIENCE, self._hurry)
 
     def _hurry(self) -> None:
         """Wake one more if the first in the queue has waited for too long."""
-        self._watch = None
+        self._watcher = None
         with self._lock:
             since = next(iter(self._jobs.values()), None)
             helps = since is not None and time.monotonic() - since >= _PATIENCE
@@ -127,7 +122,7 @@ class Threads:
         if helps:
             with suppress(RuntimeError):  # those that are awake will come to it
                 self._wake()
-        self._see_to_it()
+        self._keep_watch()
 
     def _serve(self) -> None:
         while self._wakes.get():

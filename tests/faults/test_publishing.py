@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from tests.support.builders import make_wheel, make_zip, metadata, put, put_sdis
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import environment, wait_until
 from tests.support.pages import wheel_spec
-from tests.support.server import ProxyIndex
 from tests.support.upload_server import ACCEPTS, CUT, Answer, UploadServer, page, refuses
 from tests.support.upstream import FakeUpstream
 
@@ -151,87 +151,82 @@ def test_same_bytes_are_not_sent_again(
     assert [upload.content[0] for upload in index.uploads] == [SDIST]
 
 
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How to start an index that takes uploads of a project that its upstream may have."""
+
+    server: ServerFactory
+    upstream: FakeUpstream
+    own: Path
+    wheel: Path
+
+    def start(self, *options: str) -> str:
+        """The address of its pages."""
+        running = self.server(self.own, "--upload", "*", *options, upstream=self.upstream)
+        return f"{running.url}/simple/"
+
+    def upstream_has(self, body: bytes | None = None) -> None:
+        """These bytes, or ours, and another version."""
+        ours = self.wheel.read_bytes() if body is None else body
+        self.upstream.project("demo", wheel_spec("demo", body=ours), wheel_spec("demo", "2.0"))
+
+    @property
+    def taken(self) -> list[Path]:
+        return list(self.own.rglob("*.whl"))
+
+
 @pytest.fixture
-def claiming(server: ServerFactory, upstream: FakeUpstream, tmp_path: Path) -> ProxyIndex:
-    """An index that takes uploads of `demo` though its upstream might have it."""
+def taking(server: ServerFactory, upstream: FakeUpstream, tmp_path: Path, dist: Path) -> Taking:
     (tmp_path / "own").mkdir()
-    return server(tmp_path / "own", "--upload", "*", "--claim", "demo", upstream=upstream)
+    return Taking(server, upstream, tmp_path / "own", dist / WHEEL)
 
 
 def test_what_only_an_upstream_has_is_sent_to_be_ours(
-    claiming: ProxyIndex,
-    upstream: FakeUpstream,
-    tmp_path: Path,
-    dist: Path,
-    publish: Callable[..., Result],
+    taking: Taking, publish: Callable[..., Result]
 ) -> None:
-    body = (dist / WHEEL).read_bytes()
-    upstream.project("demo", wheel_spec("demo", body=body), wheel_spec("demo", "2.0"))
-    done = publish(dist / WHEEL, "--to", f"{claiming.url}/simple/")
-    assert f"published: {WHEEL}" in done.stdout
-    assert (tmp_path / "own" / "demo" / WHEEL).read_bytes() == body
-    assert f"already there: {WHEEL}" in publish(dist, "--to", f"{claiming.url}/simple/").stdout
+    taking.upstream_has()
+    to = taking.start("--claim", "demo")
+    assert f"published: {WHEEL}" in publish(taking.wheel, "--to", to).stdout
+    assert [path.read_bytes() for path in taking.taken] == [taking.wheel.read_bytes()]
+    assert f"already there: {WHEEL}" in publish(taking.wheel, "--to", to).stdout
 
 
 def test_of_what_is_merged_the_index_tells_whether_it_was_there(
-    server: ServerFactory,
-    upstream: FakeUpstream,
-    tmp_path: Path,
-    dist: Path,
-    publish: Callable[..., Result],
+    taking: Taking, publish: Callable[..., Result]
 ) -> None:
     """The page does not: it is the upstream's as well."""
-    (tmp_path / "own").mkdir()
-    upstream.project("demo", wheel_spec("demo", "2.0"))
-    options = ["--upload", "*", "--claim", "demo", "--merge", "demo", "--overwrite"]
-    running = server(tmp_path / "own", *options, upstream=upstream)
-    to = ["--to", f"{running.url}/simple/"]
-    assert f"published: {WHEEL}" in publish(dist / WHEEL, *to).stdout
-    assert f"already there: {WHEEL}" in publish(dist / WHEEL, *to).stdout
-    assert f"already there: {WHEEL}" in publish(dist / WHEEL, *to, "--overwrite").stdout
+    taking.upstream.project("demo", wheel_spec("demo", "2.0"))
+    to = taking.start("--claim", "demo", "--merge", "demo", "--overwrite")
+    assert f"published: {WHEEL}" in publish(taking.wheel, "--to", to).stdout
+    for more in ((), ("--overwrite",)):
+        assert f"already there: {WHEEL}" in publish(taking.wheel, "--to", to, *more).stdout
 
 
 def test_what_only_an_upstream_has_is_there_for_whom_named_pages_count(
-    claiming: ProxyIndex,
-    upstream: FakeUpstream,
-    tmp_path: Path,
-    dist: Path,
-    publish: Callable[..., Result],
+    taking: Taking, publish: Callable[..., Result]
 ) -> None:
-    upstream.project("demo", wheel_spec("demo", body=(dist / WHEEL).read_bytes()))
-    pages = f"{claiming.url}/simple/"
-    done = publish(dist / WHEEL, "--to", pages, "--check", pages)
+    taking.upstream_has()
+    to = taking.start("--claim", "demo")
+    done = publish(taking.wheel, "--to", to, "--check", to)
     assert f"already there: {WHEEL}" in done.stdout
-    assert list((tmp_path / "own").rglob("*.whl")) == []
+    assert taking.taken == []
 
 
 def test_other_bytes_than_an_upstream_has_are_refused(
-    claiming: ProxyIndex,
-    upstream: FakeUpstream,
-    tmp_path: Path,
-    dist: Path,
-    publish: Callable[..., Result],
+    taking: Taking, publish: Callable[..., Result]
 ) -> None:
-    theirs = wheel_spec("demo", payload=7)
-    upstream.project("demo", theirs)
-    done = publish(dist / WHEEL, "--to", f"{claiming.url}/simple/")
-    assert (done.exit_code, list((tmp_path / "own").rglob("*.whl"))) == (1, [])
+    taking.upstream_has(wheel_spec("demo", payload=7).body)
+    done = publish(taking.wheel, "--to", taking.start("--claim", "demo"))
+    assert (done.exit_code, taking.taken) == (1, [])
     assert "already with other bytes" in done.stderr
 
 
 def test_what_an_upstream_has_and_nobody_claims_is_there_already(
-    server: ServerFactory,
-    upstream: FakeUpstream,
-    tmp_path: Path,
-    dist: Path,
-    publish: Callable[..., Result],
+    taking: Taking, publish: Callable[..., Result]
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    upstream.project("demo", wheel_spec("demo", body=(dist / WHEEL).read_bytes()))
-    running = server(own, "--upload", "*", upstream=upstream)
-    done = publish(dist / WHEEL, "--to", f"{running.url}/simple/")
-    assert (done.exit_code, list(own.rglob("*.whl"))) == (0, [])
+    taking.upstream_has()
+    done = publish(taking.wheel, "--to", taking.start())
+    assert (done.exit_code, taking.taken) == (0, [])
     assert f"already there: {WHEEL}" in done.stdout
 
 

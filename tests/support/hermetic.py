@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import anyio
 
+from proxyindex.threads import Threads
+
 T = TypeVar("T")
 
 # what a child needs to find programs, libraries and locales; everything else stays outside
@@ -43,6 +45,11 @@ def wait_until(
             raise TimeoutError(f"not within {timeout} s: {what}")
         time.sleep(every)
     return value
+
+
+def calls(threads: Threads) -> int:
+    """How many wait for one of the threads, or run in it."""
+    return len(threads._jobs) + threads._awake
 
 
 async def until(

@@ -14,7 +14,7 @@ import pytest
 
 from proxyindex.store.worker import Worker
 from proxyindex.threads import Threads, in_thread
-from tests.support.hermetic import until
+from tests.support.hermetic import calls, until
 
 
 @pytest.fixture
@@ -68,16 +68,16 @@ async def test_no_more_than_the_allowed_run_at_a_time(two: Threads, gate: thread
         for _ in range(5):
             tasks.start_soon(two.run, work)
         await until(lambda: running == 2, "both threads")
-        assert two.busy == 5
+        assert calls(two) == 5
         gate.set()
     assert most == 2
-    await until(lambda: two.busy == 0, "their end")
+    await until(lambda: calls(two) == 0, "their end")
 
 
 async def test_threads_are_made_when_they_are_needed(two: Threads) -> None:
     for _ in range(5):
         await two.run(int)
-        await until(lambda: two.busy == 0, "its end")
+        await until(lambda: calls(two) == 0, "its end")
     assert len(two._threads) == 1
 
 
@@ -104,7 +104,7 @@ async def test_a_call_that_has_not_begun_is_taken_back(two: Threads, gate: threa
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(two.run, gate.wait, 20)
         tasks.start_soon(two.run, gate.wait, 20)
-        await until(lambda: two.busy == 2, "both threads")
+        await until(lambda: calls(two) == 2, "both threads")
         with anyio.move_on_after(0.05) as scope:
             await two.run(made.append, 1)
         assert scope.cancelled_caught
@@ -123,7 +123,7 @@ async def test_what_was_given_up_does_not_stay_in_the_queue(
         for _ in range(3):
             with anyio.move_on_after(0.01):
                 await two.run(int)
-        assert two.busy == 2
+        assert calls(two) == 2
         gate.set()
 
 
@@ -139,7 +139,7 @@ async def test_where_no_thread_can_be_had_it_is_an_error_that_passes(
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             await two.run(made.append, 1)
-    assert two.busy == 0
+    assert calls(two) == 0
     await two.run(made.append, 2)
     assert made == [2]
 
@@ -160,23 +160,23 @@ async def test_a_helper_that_cannot_be_had_is_done_without(
         tasks.start_soon(two.run, int)
         await until(lambda: refused, "the second one's refusal")
         gate.set()
-    await until(lambda: two.busy == 0, "the end of both calls")
+    await until(lambda: calls(two) == 0, "the end of both calls")
 
 
 def test_an_event_loop_that_has_ended_watches_nothing(gate: threading.Event) -> None:
-    two = Threads(2)
+    two, over = Threads(2), list[bool]()
 
-    async def wait() -> None:
-        two.start(lambda: gate.wait(20))
-        await anyio.sleep(0)
-        asyncio.ensure_future(two.run(int))  # noqa: RUF006 - the loop ends before it does
-        await anyio.sleep(0)
+    async def leave_a_queue() -> None:
+        two.start(lambda: over.append(gate.wait(20)))
+        two.start(int)
+        two._keep_watch()
 
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(wait())
-    assert two._watch is loop
+    loop.run_until_complete(leave_a_queue())
+    assert two._watcher is loop
     loop.close()
     assert anyio.run(two.run, divmod, 7, 2) == (3, 1)
+    assert not over, "another thread did it"
     gate.set()
     two.close()
 
@@ -194,7 +194,7 @@ async def test_what_fails_after_it_was_left_is_nobodys(two: Threads, gate: threa
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(two.run, work)
-        await until(lambda: two.busy == 1, "the call")
+        await until(lambda: calls(two) == 1, "the call")
         tasks.cancel_scope.cancel()
         gate.set()
 
@@ -215,7 +215,7 @@ async def test_nothing_of_a_call_stays_in_memory(two: Threads) -> None:
         assert await two.run(lambda held: held, body) is body
         with pytest.raises(ValueError, match="no"):
             await two.run(fail, body)
-        await until(lambda: two.busy == 0, "the end of the calls")
+        await until(lambda: calls(two) == 0, "the end of the calls")
         del body
         assert gone() is None
     finally:

@@ -320,6 +320,27 @@ async def test_raw_bytes_stay_encoded() -> None:
         assert b"".join([chunk async for chunk in reply.raw()]) == packed
 
 
+async def test_others_have_their_turn_while_a_body_is_decoded() -> None:
+    """20 MB in one piece: half a second of a slow processor."""
+    packed = gzip.compress(bytes(20_000_000))
+    script = Script(httpx.Response(200, stream=Once(packed), headers={"content-encoding": "gzip"}))
+    client, turns = Client(connection(), transport=script), 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with client.get(BASE + "/x", {}) as reply, anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        await anyio.lowlevel.checkpoint()
+        before = turns
+        assert len(await reply.text(30_000_000)) == 20_000_000
+        assert turns - before >= 20
+        tasks.cancel_scope.cancel()
+
+
 async def test_our_own_loop_is_told() -> None:
     with pytest.raises(LoopDetected):
         await fetched(Script(httpx.Response(508)))

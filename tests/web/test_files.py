@@ -38,7 +38,7 @@ from tests.support.builders import (
     put_wheel,
     wheel_name,
 )
-from tests.support.hermetic import until
+from tests.support.hermetic import calls, until
 from tests.support.mirrors import Recorder, answer
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
@@ -237,7 +237,7 @@ async def test_no_part_of_another_version_is_sent_without_asking(
     assert counted(house, DEMO.path) == 0
 
 
-async def test_of_a_remembered_own_file_no_part_of_another_version_is_sent(house: House) -> None:
+async def test_of_an_own_file_no_part_of_another_version_is_sent(house: House) -> None:
     path = put(house.folder, "mine-1.0.tar.gz", make_sdist("mine", payload=200_000))
     client, target = await house.client(), f"/simple/mine/{path.name}"
     tag = (await client.get(target)).headers["etag"]
@@ -554,7 +554,7 @@ async def test_local_files_that_hang_leave_their_threads_to_others(
             for _ in range(3):
                 tasks.start_soon(client.get, f"/simple/mine/{path.name}")
             await until(lambda: len(hanging) >= 2, "two reads that hang")
-            await until(lambda: COMMON.busy == 0, "the threads of all others")
+            await until(lambda: calls(COMMON) == 0, "the threads of all others")
             assert (await client.get(URL)).status_code == 200
             answers.set()
     finally:

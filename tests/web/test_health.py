@@ -15,7 +15,7 @@ from proxyindex.repository.scan import Scanner
 from proxyindex.threads import COMMON
 from proxyindex.web import health
 from tests.contract.test_local import Notebook
-from tests.support.hermetic import until
+from tests.support.hermetic import calls, until
 from tests.support.pages import wheel_spec
 from tests.web.conftest import House
 
@@ -110,7 +110,7 @@ async def test_a_folder_that_hangs_is_told_and_holds_nothing_else_up(
             reply = await health.ready(request)
             assert reply.status_code == 503
             assert reply.body == b"A package folder does not answer.\n"
-        await until(lambda: COMMON.busy == 0, "the threads of all others")
+        await until(lambda: calls(COMMON) == 0, "the threads of all others")
     finally:
         over.set()
 

@@ -254,9 +254,11 @@ def _open_local(file: File, path: str) -> tuple[int, os.stat_result]:
 def _open_digested(file: File, path: str) -> tuple[int, os.stat_result, str]:
     """As `_open_local`, and its sha256, which no page tells of signatures and provenance."""
     fd, found = _open_local(file, path)
+    if file.sha256:
+        return fd, found, file.sha256
     try:
         with open(fd, "rb", closefd=False) as source:
-            return fd, found, file.sha256 or disk.sha256_of(source)
+            return fd, found, disk.sha256_of(source)
     except OSError as problem:
         os.close(fd)
         raise FileUnreadable(file.filename, f"cannot be read: {problem.strerror}") from problem

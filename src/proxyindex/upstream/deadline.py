@@ -1,6 +1,7 @@
 """Waiting for a connection for so long only, with httpcore's errors for both ways to fail."""
 
 from collections.abc import Awaitable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import anyio
@@ -15,10 +16,11 @@ async def in_time(
     late: type[httpcore.TimeoutException],
     broken: type[Exception],
 ) -> T:
-    """What is waited for; raises `late` after `timeout` seconds, and `broken` for an `OSError`."""
+    """What is waited for; raises `late` after `timeout` seconds, if that is limited, and `broken`
+    for an `OSError`."""
     try:
         # anyio's, as those around it: of two kinds that end together one might be left over
-        with anyio.fail_after(timeout):
+        with nullcontext() if timeout is None else anyio.fail_after(timeout):
             return await waiting
     except TimeoutError as problem:
         raise late from problem

@@ -33,10 +33,7 @@ class ClosedNetwork(httpcore.UnsupportedProtocol):
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Resolves and judges before it connects; `is_trusted(host)` skips the judgement."""
 
-    def __init__(
-        self,
-        is_trusted: Callable[[str], bool],
-    ) -> None:
+    def __init__(self, is_trusted: Callable[[str], bool]) -> None:
         self._inner: httpcore.AsyncNetworkBackend = WireBackend()
         self._is_trusted = is_trusted
 
