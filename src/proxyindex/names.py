@@ -35,6 +35,7 @@ _GLOB_PART = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # as `fnmatch` reads i
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 T = TypeVar("T")
+V = TypeVar("V", bound=str | None)
 Kind = Literal["wheel", "sdist", "other"]
 VersionKey = tuple[int, Version, str]
 
@@ -119,6 +120,23 @@ def version_key(version: str | None) -> VersionKey:
         return (1, Version(version), version)
     except ValueError:  # InvalidVersion, and int() refusing thousands of digits
         return (0, _NO_VERSION, version)
+
+
+def in_order(versions: Iterable[V]) -> list[list[V]]:
+    """Each version once, in the order of `version_key`: all its spellings, as they were given.
+
+    Takes half of the time of sorting by `version_key`, which compares each two versions twice.
+    """
+    modern: dict[Version, list[V]] = {}
+    others: list[V] = []
+    for text in dict.fromkeys(versions):
+        rank, version, _ = version_key(text)
+        if rank == 1:
+            modern.setdefault(version, []).append(text)
+        else:
+            others.append(text)
+    others.sort(key=version_key)
+    return [*([text] for text in others), *(modern[version] for version in sorted(modern))]
 
 
 def is_same_version(one: str | None, other: str | None) -> bool:
@@ -208,16 +226,15 @@ def _canonical(name: str) -> NormalizedName | None:
         return None
 
 
-@lru_cache(maxsize=1024)
-def _prefix(project: NormalizedName) -> re.Pattern[str]:
-    """Matches every spelling of the project's name and the dash behind it."""
-    parts = (re.escape(part) for part in project.split("-"))
-    return re.compile("[-_.]+".join(parts) + "-", re.IGNORECASE | re.ASCII)
-
-
 def _after_name(stem: str, project: NormalizedName | None) -> str:
-    match = _prefix(project).match(stem) if project else None
-    return stem[match.end() :] if match else ""
+    """What stands behind the project's name, however that is spelled, and a dash."""
+    if project is not None:
+        end = stem.find("-", len(project))  # no spelling is shorter
+        while end >= 0:
+            if _canonical(stem[:end]) == project:
+                return stem[end + 1 :]
+            end = stem.find("-", end + 1)
+    return ""
 
 
 def _parse_wheel(stem: str) -> FileName:

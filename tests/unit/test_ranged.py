@@ -1,14 +1,19 @@
 """A remote file as a seekable one, against a real file as the model."""
 
 import io
+from collections.abc import Callable
+from functools import partial
+from typing import BinaryIO, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxyindex.files.ranged import TAIL, RangedFile
+from proxyindex.files.ranged import read_remote
 from proxyindex.wheel import read_metadata
 from tests.support.builders import make_zip, metadata, noise
+
+T = TypeVar("T")
 
 KB = 1024
 ENTRY = "demo-1.0.dist-info/METADATA"
@@ -21,14 +26,13 @@ class Remote:
         self.data = data
         self.asked: list[tuple[int, int]] = []
 
-    def fetch(self, start: int, stop: int) -> bytes:
+    async def fetch(self, start: int, stop: int) -> bytes:
         assert 0 <= start < stop <= len(self.data)
         self.asked.append((start, stop))
         return self.data[start:stop]
 
-    def open(self) -> RangedFile:
-        size = len(self.data)
-        return RangedFile(size, self.fetch(max(0, size - TAIL), size), self.fetch)
+    async def read(self, read: Callable[[BinaryIO], T]) -> T:
+        return await read_remote(len(self.data), b".dist-info/METADATA", self.fetch, read)
 
 
 steps = st.lists(
@@ -42,68 +46,101 @@ steps = st.lists(
 
 
 @given(size=st.integers(1, 100_000), steps=steps)
-def test_it_reads_like_a_file(size: int, steps: list[tuple[str, int]]) -> None:
+async def test_it_reads_like_a_file(size: int, steps: list[tuple[str, int]]) -> None:
     data = noise(size, seed="model")
-    model, ranged = io.BytesIO(data), Remote(data).open()
-    for action, number in steps:
-        if action == "read":
-            assert ranged.read(number) == model.read(number)
-        elif action == "seek":
-            assert ranged.seek(number) == model.seek(number)
-        else:
-            offset = max(number, -size)
-            assert ranged.seek(offset, io.SEEK_END) == model.seek(offset, io.SEEK_END)
-        assert ranged.tell() == model.tell()
+
+    def compare(remote: BinaryIO) -> None:
+        model = io.BytesIO(data)
+        for action, number in steps:
+            if action == "read":
+                assert remote.read(number) == model.read(number)
+            elif action == "seek":
+                assert remote.seek(number) == model.seek(number)
+            else:
+                offset = max(number, -size)
+                assert remote.seek(offset, io.SEEK_END) == model.seek(offset, io.SEEK_END)
+            assert remote.tell() == model.tell()
+
+    await Remote(data).read(compare)
 
 
-def test_relative_seeks() -> None:
-    remote = Remote(noise(1000, seed="x"))
-    ranged = remote.open()
-    ranged.seek(10)
-    ranged.seek(5, io.SEEK_CUR)
-    assert ranged.read(20) == remote.data[15:35]
-    assert ranged.seek(-100) == 0
+async def test_relative_seeks() -> None:
+    data = noise(1000, seed="x")
+
+    def read(source: BinaryIO) -> bytes:
+        source.seek(10)
+        source.seek(5, io.SEEK_CUR)
+        found = source.read(20)
+        assert source.seek(-100) == 0
+        return found
+
+    assert await Remote(data).read(read) == data[15:35]
 
 
-def test_the_first_read_fetches_the_tail_and_nothing_twice() -> None:
+async def test_the_tail_is_fetched_and_then_what_lacks_and_nothing_twice() -> None:
     remote = Remote(noise(200 * KB, seed="x"))
-    ranged = remote.open()
-    ranged.seek(-22, io.SEEK_END)
-    ranged.read(22)
-    ranged.seek(-30 * KB, io.SEEK_END)
-    ranged.read(10 * KB)
-    assert remote.asked == [(168 * KB, 200 * KB)]
-    ranged.seek(0)
-    ranged.read(10)
-    assert remote.asked[1:] == [(0, 16 * KB)]
+
+    def read(source: BinaryIO) -> None:
+        source.seek(-22, io.SEEK_END)
+        source.read(22)
+        source.seek(-30 * KB, io.SEEK_END)
+        source.read(10 * KB)
+        source.seek(0)
+        source.read(10)
+        source.seek(100)
+        source.read(15 * KB)
+
+    await remote.read(read)
+    assert remote.asked == [(168 * KB, 200 * KB), (0, 16 * KB)]
 
 
-def test_the_metadata_of_a_large_wheel_takes_one_request() -> None:
+async def test_the_metadata_of_a_large_wheel_takes_one_request() -> None:
     entries = [("demo/data", noise(500_000, seed="x")), (ENTRY, metadata("demo", "1.0"))]
     remote = Remote(make_zip(entries))  # written last, as build tools do
-    source = remote.open()
-    assert read_metadata(source, "demo-1.0-py3-none-any.whl") == metadata("demo", "1.0")  # type: ignore[arg-type]
+    read = partial(read_metadata, filename="demo-1.0-py3-none-any.whl")
+    assert await remote.read(read) == metadata("demo", "1.0")
     assert len(remote.asked) == 1
 
 
-def test_a_reader_that_asks_too_often_is_stopped() -> None:
+async def test_a_directory_that_does_not_fit_the_tail_takes_another_request() -> None:
+    entries = [(f"demo/a-module-with-a-long-name-{number}.py", b"") for number in range(1000)]
+    remote = Remote(make_zip([*entries, (ENTRY, metadata("demo", "1.0"))]))
+    read = partial(read_metadata, filename="demo-1.0-py3-none-any.whl")
+    assert await remote.read(read) == metadata("demo", "1.0")
+    [tail, directory, entry] = remote.asked
+    assert directory[1] == tail[0]  # nothing is fetched twice
+    assert entry[1] == directory[0]
+
+
+async def test_metadata_written_first_takes_another_request() -> None:
+    entries = [(ENTRY, metadata("demo", "1.0")), ("demo/data", noise(500_000, seed="x"))]
+    remote = Remote(make_zip(entries))
+    read = partial(read_metadata, filename="demo-1.0-py3-none-any.whl")
+    assert await remote.read(read) == metadata("demo", "1.0")
+    assert remote.asked[1:] == [(0, 16 * KB)]
+
+
+async def test_a_reader_that_asks_too_often_is_stopped() -> None:
     remote = Remote(noise(1000 * KB, seed="x"))
-    ranged = remote.open()
-    with pytest.raises(OSError, match="too large"):  # noqa: PT012 - which read fails is its affair
+
+    def read(source: BinaryIO) -> None:
         for position in range(960 * KB, 0, -20 * KB):
-            ranged.seek(position)
-            ranged.read(1)
+            source.seek(position)
+            source.read(1)
+
+    with pytest.raises(OSError, match="too large"):
+        await remote.read(read)
     assert len(remote.asked) == 16
 
 
-def test_a_reader_that_asks_for_too_much_is_stopped() -> None:
+async def test_a_reader_that_asks_for_too_much_is_stopped() -> None:
     asked: list[tuple[int, int]] = []
 
-    def fetch(start: int, stop: int) -> bytes:
+    async def fetch(start: int, stop: int) -> bytes:
         asked.append((start, stop))
         return bytes(stop - start)
 
-    ranged = RangedFile(100 * KB * KB, bytes(TAIL), fetch)
+    size = 100 * KB * KB
     with pytest.raises(OSError, match="too large"):
-        ranged.read()
-    assert asked == []
+        await read_remote(size, b"", fetch, lambda source: source.read())
+    assert asked == [(size - 32 * KB, size)]

@@ -11,11 +11,8 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import BinaryIO, cast
+from functools import partial
 
-import anyio
-import anyio.from_thread
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from proxyindex.errors import FileGone, NotHeld, RangesIgnored, StoreError, UpstreamError
@@ -24,8 +21,8 @@ from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
 from proxyindex.files.patience import in_time, whole_in_time
-from proxyindex.files.ranged import TAIL, RangedFile
-from proxyindex.files.workshop import PerUpstream, Workshop
+from proxyindex.files.ranged import read_remote
+from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
 from proxyindex.names import normalize, parse_filename
@@ -40,9 +37,7 @@ _Way = Callable[[File, Upstream], Awaitable[bytes | None]]
 
 _MISSES_TO_GIVE_UP = 5  # an upstream without ranges or sidecars is not asked for one per wheel
 _GIVE_UP_SECONDS = 3600.0
-# threads of their own: waiting for the network in the common ones, they would keep pages from
-# being parsed (seen as 503s for pages while 400 projects were resolved)
-_TAIL_THREADS = 32
+_ENTRY = b".dist-info/METADATA"
 
 
 class MetadataFinder:
@@ -54,7 +49,6 @@ class MetadataFinder:
         self._flights: Flights[bytes] = Flights(tasks)
         self._sidecars = _GivenUp()
         self._ranges = _GivenUp()
-        self._tail_threads = PerUpstream(_TAIL_THREADS)
 
     async def find(
         self, wheel: File, upstream: Upstream, patience: float, *, may_ask: bool
@@ -73,9 +67,11 @@ class MetadataFinder:
 
     async def _search(self, wheel: File, upstream: Upstream, may_ask: bool) -> bytes:
         async with self._shop.locks.hold(f"metadata {_search_key(wheel)}"):
-            if (held := await in_thread(self._held, wheel)) is not None:
+            held, has_wheel = await in_thread(self._look, wheel)
+            if held is not None:
                 return held
-            for way in (self._from_stored_wheel, *(self._ways(wheel) if may_ask else ())):
+            stored: tuple[_Way, ...] = (self._from_stored_wheel,) if has_wheel else ()
+            for way in (*stored, *(self._ways(wheel) if may_ask else ())):
                 try:
                     found = await way(wheel, upstream)
                 except InvalidArchive as problem:
@@ -133,10 +129,12 @@ class MetadataFinder:
     async def _from_tail(self, wheel: File, upstream: Upstream) -> bytes | None:
         if self._ranges.has(upstream.name):
             return None
+        fetch = partial(read_range, wheel, upstream)
+        read = partial(read_metadata, filename=wheel.filename)
         try:
             with whole_in_time(upstream):
                 size = wheel.size or await probe_size(wheel, upstream)
-            data = await self._read_tail(wheel, size, upstream) if size else None
+                data = await read_remote(size, _ENTRY, fetch, read) if size else None
         except RangesIgnored:
             self._ranges.missed(upstream.name)
             return None
@@ -149,24 +147,6 @@ class MetadataFinder:
         self._ranges.found(upstream.name)
         # no digest proves a part: only the whole wheel may belie its page
         return data if _is_as_promised(data, wheel) else None
-
-    async def _read_tail(self, wheel: File, size: int, upstream: Upstream) -> bytes:
-        async def asked(begun: float, start: int, stop: int) -> bytes:
-            with whole_in_time(upstream, begun):
-                return await read_range(wheel, upstream, start, stop)
-
-        with whole_in_time(upstream):  # mostly all that is needed: then no thread has to wait
-            tail = await read_range(wheel, upstream, max(0, size - TAIL), size)
-
-        def read() -> bytes:
-            begun = time.monotonic()  # until now others may have had the threads
-
-            def fetch(start: int, stop: int) -> bytes:
-                return anyio.from_thread.run(asked, begun, start, stop)
-
-            return read_metadata(cast(BinaryIO, RangedFile(size, tail, fetch)), wheel.filename)
-
-        return await anyio.to_thread.run_sync(read, limiter=self._tail_threads.of(upstream))
 
     async def _from_whole_wheel(self, wheel: File, upstream: Upstream) -> bytes | None:
         transfer, _ = self._downloads.join(wheel, upstream)
@@ -183,12 +163,14 @@ class MetadataFinder:
                     await in_thread(write, archive, chunk)
             return await in_thread(read_metadata, archive, wheel.filename)
 
-    def _held(self, wheel: File) -> bytes | None:
-        """What is on disk of the digest that the page tells, or that was learned since."""
-        known = _promised(wheel)
-        if known is None and (fact := self._shop.fact(wheel)):
-            known = fact.metadata
-        return self._shop.blobs.read(known, MAX_METADATA) if known else None
+    def _look(self, wheel: File) -> tuple[bytes | None, bool]:
+        """The metadata that is on disk, of the digest that the page tells, or that was learned
+        since; and whether the wheel is, as yet unproven."""
+        known, sha256 = _promised(wheel), wheel.sha256
+        if (known is None or sha256 is None) and (fact := self._shop.fact(wheel)):
+            known, sha256 = known or fact.metadata, sha256 or fact.sha256
+        held = self._shop.blobs.read(known, MAX_METADATA) if known else None
+        return held, sha256 is not None and self._shop.blobs.has(sha256)
 
     def _extract_stored(self, wheel: File) -> bytes | None:
         blob = self._shop.stored(wheel)
@@ -241,7 +223,8 @@ def _promised(wheel: File) -> str | None:
 
 
 def _is_as_promised(data: bytes, wheel: File) -> bool:
-    return _promised(wheel) in (None, hashlib.sha256(data).hexdigest())
+    promised = _promised(wheel)
+    return promised is None or promised == hashlib.sha256(data).hexdigest()
 
 
 def _objection(data: bytes, wheel: File) -> str | None:

@@ -18,15 +18,14 @@ _WHOLE = 60.0  # seconds for all of a sidecar, a signature, or the ranges of a w
 
 
 @contextmanager
-def whole_in_time(upstream: Upstream, begun: float | None = None) -> Iterator[None]:
-    """Something small must be here within a minute, since `begun` (`time.monotonic()`) if given:
-    what never ends would hold a place that others wait for.
+def whole_in_time(upstream: Upstream) -> Iterator[None]:
+    """Something small must be here within a minute: what never ends would hold a place that others
+    wait for.
 
     Raises `UpstreamUnavailable`.
     """
-    spent = 0.0 if begun is None else time.monotonic() - begun
     try:
-        with anyio.fail_after(_WHOLE - spent):
+        with anyio.fail_after(_WHOLE):
             yield
     except TimeoutError as problem:
         raise UpstreamUnavailable(upstream.name, "did not finish in time") from problem

@@ -1,27 +1,80 @@
-"""A remote file as a seekable one: just enough for a zip reader to find one entry at its tail."""
+"""A remote archive as a seekable file: just enough for a zip reader to find one entry."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import BinaryIO, TypeVar, cast
 
-TAIL = 32 * 1024  # holds directory and METADATA of most wheels: they are written last
+from proxyindex.threads import in_thread
+from proxyindex.zipends import directory_start, with_only
+
+T = TypeVar("T")
+
+Fetch = Callable[[int, int], Awaitable[bytes]]  # the bytes from start up to stop
+Piece = tuple[int, bytes]  # where in the file it begins
+_TAIL = 32 * 1024  # holds directory and METADATA of most wheels: they are written last
 _MIN_READ = 16 * 1024
 _MAX_REQUESTS = 16
 _MAX_BYTES = 32 * 1024**2
 
 
-class RangedFile:
-    """Reads `size` bytes of a file, of which the `tail` is there already, through
-    `fetch(start, stop)`; keeps what it has read.
+async def read_remote(size: int, suffix: bytes, fetch: Fetch, read: Callable[[BinaryIO], T]) -> T:
+    """What `read` makes of a zip archive of `size` bytes, which for it has no other entries than
+    those whose names end in `suffix`, or all of them where it is an unusual one.
 
-    Raises `OSError` when a reader wants more than a tail look-up may cost.
+    It is called in a thread and must not wait there: again from its beginning each time that it
+    has met bytes that were not fetched yet. Raises what it and `fetch` raise, and `OSError` when
+    more than a few are wanted.
     """
+    bounded = _Bounded(fetch)
+    start = max(0, size - _TAIL)
+    tail = await bounded.fetch(start, size)
+    begin = directory_start(tail, size)
+    if begin is None or start <= begin:
+        tail = with_only(suffix, tail, size)
+    else:
+        tail, start = await bounded.fetch(begin, start) + tail, begin
+        tail = await in_thread(with_only, suffix, tail, size)
+    pieces, size = [(start, tail)], start + len(tail)
+    while True:
+        try:
+            return await in_thread(read, cast(BinaryIO, _Remote(size, pieces)))
+        except _Missing as gap:
+            begin, stop = gap.start, gap.stop
+        # what stands behind is in the first piece, and may be other than it was
+        data = await bounded.fetch(begin, min(max(stop, begin + _MIN_READ), start))
+        pieces.append((begin, data + tail if stop > start else data))
 
-    def __init__(self, size: int, tail: bytes, fetch: Callable[[int, int], bytes]) -> None:
-        self._size = size
+
+class _Bounded:
+    """Raises `OSError` when a reader wants more than a look at a directory may cost."""
+
+    def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
+        self._requests, self._bytes = _MAX_REQUESTS, _MAX_BYTES
+
+    async def fetch(self, start: int, stop: int) -> bytes:
+        self._requests -= 1
+        self._bytes -= stop - start
+        if self._requests < 0 or self._bytes < 0:
+            raise OSError("the archive's directory is too large to be read remotely")
+        return await self._fetch(start, stop)
+
+
+class _Missing(Exception):
+    """Bytes that have to be fetched before a read can go on."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+
+class _Remote:
+    """Reads from the pieces that are there. Raises `_Missing`."""
+
+    def __init__(self, size: int, pieces: Sequence[Piece]) -> None:
+        self._size = size
+        self._pieces = pieces
         self._position = 0
-        self._pieces = [(size - len(tail), tail)]
-        self._fetched = len(tail)
 
     def tell(self) -> int:
         return self._position
@@ -33,26 +86,12 @@ class RangedFile:
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes from the current position; all that remain if negative."""
-        stop = self._size if size < 0 else min(self._position + size, self._size)
         start = self._position
+        stop = self._size if size < 0 else min(start + size, self._size)
         if start >= stop:
             return b""
-        data = self._held(start, stop)
-        if data is None:
-            self._fill(start, stop)
-            data = self._held(start, stop) or b""
-        self._position += len(data)
-        return data
-
-    def _held(self, start: int, stop: int) -> bytes | None:
         for first, piece in self._pieces:
             if first <= start and stop <= first + len(piece):
+                self._position = stop
                 return piece[start - first : stop - first]
-        return None
-
-    def _fill(self, start: int, stop: int) -> None:
-        stop = min(max(stop, start + _MIN_READ), self._size)
-        self._fetched += stop - start
-        if len(self._pieces) >= _MAX_REQUESTS or self._fetched > _MAX_BYTES:
-            raise OSError("the archive's directory is too large to be read remotely")
-        self._pieces.append((start, self._fetch(start, stop)))
+        raise _Missing(start, stop)

@@ -42,6 +42,8 @@ _IN_FILENAME = _LETTERS + b"._+!~@=-"
 _IN_DIGEST = b"0123456789abcdef"
 _ORIGIN = re.compile(ORIGIN)
 _NO_START = " "  # of no name in that alphabet
+# what stands behind the project's name, where it cannot be the name of a platform
+_SDIST = re.compile(r"([0-9][0-9.]*(?:(?:a|b|rc|\.dev|\.post)[0-9]+)*)\.(?:tar\.gz|zip)")
 _DIGEST_LENGTHS = {64}
 
 
@@ -165,28 +167,32 @@ def _check_alphabet(texts: Sequence[str], alphabet: bytes) -> str:
 
 
 def _versions(filenames: Sequence[str], project: NormalizedName) -> Iterator[str | None]:
-    """The version that each file name tells. Raises `NotPlain` for what must not be listed."""
+    """The version that each file name tells. Raises `NotPlain` for what must not be listed.
+
+    Of a file that begins as another, which was judged to be ours, only the version is read.
+    """
     if ".." in _check_alphabet(filenames, _IN_FILENAME) or max(map(len, filenames)) > 255:
         raise NotPlain
-    name = version = sdist = None  # of the wheel before; `sdist` is the one beside it
-    start = _NO_START  # what all wheels of its version begin with
+    wheels = release = sdists = _NO_START  # what ours begin with, and wheels of the same release
+    released: str | None = None  # the version of that
     for filename in filenames:
-        is_clear = filename.endswith(".whl") and filename.count("-") == 4
-        if not ((is_clear and filename.startswith(start)) or filename == sdist):
-            parts = filename.split("-", 2)
-            start, sdist = _NO_START, None
-            if is_clear and parts[0] == name:  # so it is as safe, and ours
-                version = sys.intern(parts[1]) or None
-            else:
-                parsed = _judged(filename, project)
-                version = sys.intern(parsed.version) if parsed.version else None
-                name = parts[0] if is_clear and parsed.project == project else None
-            if name is not None:
-                start = f"{name}-{parts[1]}-"
-                # of plain numbers only, and plain names: sdists may name their platform there
-                is_told_alike = "." not in name and parts[1].replace(".", "").isdigit()
-                sdist = f"{start[:-1]}.tar.gz" if is_told_alike else None
-        yield version
+        if filename.endswith(".whl") and filename.count("-") == 4:
+            if not filename.startswith(release):
+                if not filename.startswith(wheels):
+                    is_ours = _judged(filename, project).project == project
+                    wheels = filename[: filename.index("-") + 1] if is_ours else _NO_START
+                text = filename.split("-", 2)[1]
+                released = sys.intern(text) or None
+                release = f"{wheels}{text}-"
+            yield released
+        elif filename.startswith(sdists) and (told := _SDIST.fullmatch(filename, len(sdists))):
+            yield sys.intern(told[1])
+        else:
+            parsed = _judged(filename, project)
+            version = sys.intern(parsed.version) if parsed.version else None
+            if parsed.kind == "sdist" and parsed.project == project:
+                sdists = filename[: filename.rindex(f"-{version}.") + 1]
+            yield version
 
 
 def _judged(filename: str, project: NormalizedName) -> FileName:
