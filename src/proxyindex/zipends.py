@@ -4,8 +4,7 @@ zipfile reads all of a directory: 3 µs for each entry, and a wheel has hundreds
 wanted (a seventh of the processor's time of resolving 91 distributions whose index has no core
 metadata). What is left here is read, and judged, as any archive is.
 
-Only archives of the plainest kind are recognised: of one disk, with less than 65,535 entries, and
-without a comment.
+Only archives of the plainest kind are recognised: of one disk, without a comment, not zip64.
 """
 
 import struct
@@ -13,6 +12,7 @@ import struct
 _END = struct.Struct("<4s4H2LH")  # signature, …, entries here and in all, length, offset, comment
 _LENGTHS = struct.Struct("<3H")  # of an entry's name, extra fields and comment
 _END_SIGNATURE, _ENTRY_SIGNATURE = b"PK\x05\x06", b"PK\x01\x02"
+_LOCATOR_SIGNATURE, _LOCATOR_SIZE = b"PK\x06\x07", 20  # before the end, of the end of zip64
 _LENGTHS_AT, _NAME_AT = 28, 46  # in an entry
 
 
@@ -23,7 +23,9 @@ def directory_start(tail: bytes, size: int) -> int | None:
         return None
     signature, *disks, here, total, length, offset, comment = _END.unpack(tail[-_END.size :])
     is_plain = signature == _END_SIGNATURE and (*disks, here, comment) == (0, 0, total, 0)
-    return offset if is_plain and offset + length + _END.size == size else None
+    is_last = offset + length + _END.size == size
+    is_64 = tail.startswith(_LOCATOR_SIGNATURE, len(tail) - _END.size - _LOCATOR_SIZE)
+    return offset if is_plain and is_last and not is_64 else None
 
 
 def with_only(suffix: bytes, tail: bytes, size: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from typing import BinaryIO
 
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
 from proxyindex.sdist import check_whole, read_pkg_info
@@ -18,6 +19,7 @@ from proxyindex.wheel import (
     parse_headers,
     read_metadata,
 )
+from proxyindex.zipends import with_only
 from tests.fuzz.pages import PROJECT, check_page
 
 WHEEL = "demo_pkg-1.0-py3-none-any.whl"
@@ -45,15 +47,21 @@ class Watched(io.BytesIO):
 def wheel(data: bytes) -> None:
     """A wheel: its metadata whole, or the reason why not; read about once."""
     source = Watched(data)
-    try:
-        metadata = read_metadata(source, WHEEL)
-    except InvalidArchive:
-        pass
-    else:
+    if (metadata := _metadata(source)) is not None:
         assert len(metadata) <= MAX_METADATA
         core_metadata(metadata)
     assert source.total <= 2 * source.size + _TAIL + _LOCAL_NAMES
     _whole(data, WHEEL)
+    # with the directory of its tail rid of other entries it must not tell anything else
+    told = _metadata(io.BytesIO(with_only(b".dist-info/METADATA", data, len(data))))
+    assert None in (told, metadata) or told == metadata
+
+
+def _metadata(source: BinaryIO) -> bytes | None:
+    try:
+        return read_metadata(source, WHEEL)
+    except InvalidArchive:
+        return None
 
 
 def zip_sdist(data: bytes) -> None:

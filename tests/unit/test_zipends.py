@@ -23,6 +23,16 @@ def names(archive: bytes) -> list[str]:
         return opened.namelist()
 
 
+def _with_comment_of_last_entry(comment: bytes) -> bytes:
+    """An entry's comment stands where zip64 has a locator."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = zipfile.ZipInfo(ENTRY)
+        info.comment = comment
+        archive.writestr(info, metadata("demo", "1.0"))
+    return buffer.getvalue()
+
+
 def found(archive: bytes) -> bytes | None:
     """The metadata of the wheel, if it has any that can be read."""
     try:
@@ -66,6 +76,7 @@ def test_what_is_not_plain_is_left_alone() -> None:
         archive[:-14] + b"\x02\0\x02\0" + archive[-10:],
         archive[:-14] + b"\x02\0" + count + archive[-10:],
         archive[:-18] + b"\1\0" + archive[-16:],  # of another disk
+        _with_comment_of_last_entry(b"PK\x06\x07" + bytes(16)),  # as zip64 has it there
     ]
     for data in odd:
         assert with_only(SUFFIX, data, len(data)) == data

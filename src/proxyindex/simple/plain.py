@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from packaging.utils import NormalizedName
 
-from proxyindex.model import PROVENANCE_ORIGIN, File, Hashes, Sha256, UpstreamOrigin
+from proxyindex.model import PROVENANCE_ORIGIN, File, Sha256, UpstreamOrigin
 from proxyindex.names import FileName, is_safe_filename, parse_filename
 from proxyindex.simple.entries import (
     MAX_SIZE,
@@ -95,6 +95,7 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
         _older_metadata(entry) if entry.core_metadata is None else entry.core_metadata
         for entry in entries
     ]
+    unsaid = OFFERED if source.offers_metadata else None
     _check_urls(urls)
     if provenances := [entry.provenance for entry in entries if entry.provenance is not None]:
         _check_urls(provenances)
@@ -115,7 +116,9 @@ def read_plainly(entries: Sequence[PlainEntry], source: Source) -> list[File]:
             time,
             specifiers[entry.requires_python],
             None if entry.yanked is False else read_yanked(entry.yanked),
-            _metadata(told, source) if filename.endswith(".whl") else None,
+            (told if isinstance(told, Sha256) else OFFERED if told else unsaid)
+            if filename.endswith(".whl")
+            else None,
             entry.provenance,
             entry.gpg_sig is True,
         )
@@ -217,9 +220,3 @@ def _times(entries: Iterable[PlainEntry]) -> list[datetime | None]:
 def _older_metadata(entry: PlainEntry) -> Sha256 | bool | None:
     told = entry.dist_info_metadata
     return entry.data_dist_info_metadata if told is None else told
-
-
-def _metadata(told: Sha256 | bool | None, source: Source) -> Hashes | None:
-    if isinstance(told, Sha256):
-        return told
-    return OFFERED if told or source.offers_metadata else None

@@ -4,7 +4,6 @@ asyncio's own TLS has a buffer before its reader (see `wire`); anyio's gives a r
 """
 
 import ssl
-import time
 from typing import Any
 
 import httpcore
@@ -50,10 +49,15 @@ class SecureStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """As the stream's; raises `ssl.SSLError`, too (for an alert of the other side, say)."""
+        if (data := self._decrypted(max_bytes)) is not None:
+            return data
         # one limit for the whole record: it may drip in
-        late = None if timeout is None else time.monotonic() + timeout
+        more = self._more(max_bytes)
+        return await in_time(more, timeout, httpcore.ReadTimeout, httpcore.ReadError)
+
+    async def _more(self, max_bytes: int) -> bytes:
         while (data := self._decrypted(max_bytes)) is None:
-            await self._exchange(late)
+            await self._exchange()
         return data
 
     def _decrypted(self, max_bytes: int) -> bytes | None:
@@ -81,13 +85,10 @@ class SecureStream(httpcore.AsyncNetworkStream):
             raise httpcore.WriteError(str(problem)) from problem
         await self._send(timeout)
 
-    async def _exchange(self, late: float | None = None) -> None:
-        """Send what is to be sent, and take what arrives until `late` (of the monotonic clock)."""
-        left = None if late is None else late - time.monotonic()
-        if left is not None and left <= 0:
-            raise httpcore.ReadTimeout("no record came in time")
-        await self._send(left)
-        if data := await self._stream.read(_LARGEST_READ, left):
+    async def _exchange(self) -> None:
+        """Send what is to be sent, and take what arrives."""
+        await self._send()
+        if data := await self._stream.read(_LARGEST_READ):
             self._incoming.write(data)
         else:
             self._incoming.write_eof()

@@ -8,7 +8,6 @@ read takes what it asks for, and the rest waits in the kernel, which then slows 
 import asyncio
 import socket
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -29,7 +28,6 @@ class Wire(httpcore.AsyncNetworkStream):
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._size = _FIRST_READ
-        self._is_late = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What has arrived, or arrives next; nothing at the end."""
@@ -39,33 +37,14 @@ class Wire(httpcore.AsyncNetworkStream):
             # what the kernel holds needs no waiting: let others run, and notice being cancelled
             await asyncio.sleep(0)
         except BlockingIOError:
-            data = await self._arrival(size, timeout)
+            loop = asyncio.get_running_loop()
+            waiting = loop.sock_recv(self._socket, size)
+            data = await in_time(waiting, timeout, httpcore.ReadTimeout, httpcore.ReadError)
         except OSError as problem:
             raise httpcore.ReadError(str(problem)) from problem
         is_full = len(data) == size
         self._size = min(2 * size, LARGEST_READ) if is_full else max(size // 2, _FIRST_READ)
         return data
-
-    async def _arrival(self, size: int, timeout: float | None) -> bytes:
-        """What arrives next. A timer shuts the socket, which whoever waits for it notices: scopes
-        of anyio's for the same took 6 % of the processor's time of a cold install."""
-        loop = asyncio.get_running_loop()
-        timer = None if timeout is None else loop.call_later(timeout, self._shut)
-        try:
-            data = await loop.sock_recv(self._socket, size)
-        except OSError as problem:
-            raise httpcore.ReadError(str(problem)) from problem
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if self._is_late:
-            raise httpcore.ReadTimeout("nothing arrived in time")
-        return data
-
-    def _shut(self) -> None:
-        self._is_late = True
-        with suppress(OSError):  # the other side was faster
-            self._socket.shutdown(socket.SHUT_RD)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
