@@ -226,15 +226,16 @@ def _canonical(name: str) -> NormalizedName | None:
         return None
 
 
+@lru_cache(maxsize=1024)
+def _prefix(project: NormalizedName) -> re.Pattern[str]:
+    """Matches every spelling of the project's name and the dash behind it."""
+    parts = (re.escape(part) for part in project.split("-"))
+    return re.compile("[-_.]+".join(parts) + "-", re.IGNORECASE | re.ASCII)
+
+
 def _after_name(stem: str, project: NormalizedName | None) -> str:
-    """What stands behind the project's name, however that is spelled, and a dash."""
-    if project is not None:
-        end = stem.find("-", len(project))  # no spelling is shorter
-        while end >= 0:
-            if _canonical(stem[:end]) == project:
-                return stem[end + 1 :]
-            end = stem.find("-", end + 1)
-    return ""
+    match = _prefix(project).match(stem) if project else None
+    return stem[match.end() :] if match else ""
 
 
 def _parse_wheel(stem: str) -> FileName:

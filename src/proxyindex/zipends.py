@@ -35,15 +35,15 @@ def with_only(suffix: bytes, tail: bytes, size: int) -> bytes:
     if offset is None or (begin := offset - (size - len(tail))) < 0:
         return tail
     end = len(tail) - _END.size
-    *_, total, _, _, _ = _END.unpack_from(tail, end)
     kept, count, position = [], 0, begin
-    while tail.startswith(_ENTRY_SIGNATURE, position) and count < total:
+    while tail.startswith(_ENTRY_SIGNATURE, position) and position + _NAME_AT <= end:
         name, extra, remark = _LENGTHS.unpack_from(tail, position + _LENGTHS_AT)
         behind = position + _NAME_AT + name
         stop = behind + extra + remark
         if tail.endswith(suffix, position + _NAME_AT, behind):
             kept.append(tail[position:stop])
         count, position = count + 1, stop
+    *_, total, _, _, _ = _END.unpack_from(tail, end)
     if (count, position) != (total, end):
         return tail
     directory = b"".join(kept)

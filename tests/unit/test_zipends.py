@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 
 from hypothesis import example, given
@@ -31,6 +32,11 @@ def _with_comment_of_last_entry(comment: bytes) -> bytes:
         info.comment = comment
         archive.writestr(info, metadata("demo", "1.0"))
     return buffer.getvalue()
+
+
+def _end_record(length: int) -> bytes:
+    """The end of an archive that is a directory of one entry."""
+    return struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, length, 0, 0)
 
 
 def found(archive: bytes) -> bytes | None:
@@ -78,6 +84,8 @@ def test_what_is_not_plain_is_left_alone() -> None:
         archive[:-18] + b"\1\0" + archive[-16:],  # of another disk
         _with_comment_of_last_entry(b"PK\x06\x07" + bytes(16)),  # as zip64 has it there
     ]
+    # an entry that begins where there is no room for it
+    odd += [b"PK\1\2" + bytes(more) + _end_record(4 + more) for more in (0, 8, 41)]
     for data in odd:
         assert with_only(SUFFIX, data, len(data)) == data
 
