@@ -79,6 +79,17 @@ async def test_all_records_that_have_arrived_come_together(peer: Peer, tmp_path:
     assert await stream.read(1000, timeout=10) == b""
 
 
+async def test_an_end_that_is_told_needs_no_closed_connection(peer: Peer, tmp_path: Path) -> None:
+    stream = await shaken(peer, tmp_path)
+    record = peer.record(b"last")
+    with pytest.raises(ssl.SSLWantReadError):  # it has said farewell, and waits for ours
+        peer.tls.unwrap()
+    peer.script = iter([record + peer.outgoing.read()])
+    assert await stream.read(1000, timeout=10) == b"last"
+    peer.pause = 1000
+    assert await stream.read(1000, timeout=10) == b""
+
+
 async def test_what_breaks_behind_a_good_record_is_no_end(peer: Peer, tmp_path: Path) -> None:
     stream = await shaken(peer, tmp_path)
     good, bad = peer.record(b"good"), bytearray(peer.record(b"bad"))

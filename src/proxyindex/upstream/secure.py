@@ -11,6 +11,9 @@ import httpcore
 from proxyindex.upstream.deadline import in_time
 
 _LARGEST_READ = 256 * 1024  # bytes of encrypted records
+# bytes in one record, at most (RFC 8446, 5.1). Python makes room for all that a read may give, and
+# for 256 KiB that took longer than decrypting (measured: 0.8 ms for a MB, and 0.3 with 16 KiB)
+_RECORD = 16 * 1024
 
 
 async def secured(
@@ -36,6 +39,7 @@ class SecureStream(httpcore.AsyncNetworkStream):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._problem: ssl.SSLError | None = None  # met behind what was still to be read
+        self._has_ended = False
 
     async def shake_hands(self) -> None:
         """Raises `ssl.SSLError`, and what the stream raises."""
@@ -49,34 +53,39 @@ class SecureStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """As the stream's; raises `ssl.SSLError`, too (for an alert of the other side, say)."""
-        if (data := self._decrypted(max_bytes)) is not None:
+        if (data := self._decrypted()) is not None:
             return data
         # one limit for the whole record: it may drip in
-        more = self._more(max_bytes)
-        return await in_time(more, timeout, httpcore.ReadTimeout, httpcore.ReadError)
+        return await in_time(self._more(), timeout, httpcore.ReadTimeout, httpcore.ReadError)
 
-    async def _more(self, max_bytes: int) -> bytes:
-        while (data := self._decrypted(max_bytes)) is None:
+    async def _more(self) -> bytes:
+        while (data := self._decrypted()) is None:
             await self._exchange()
         return data
 
-    def _decrypted(self, max_bytes: int) -> bytes | None:
+    def _decrypted(self) -> bytes | None:
         """All that can be read now; `None` if a record is not whole yet."""
         if self._problem is not None:  # OpenSSL tells it once, and then an end
             raise self._problem
-        parts = []
+        parts: list[bytes] = []
         try:
-            while part := self._tls.read(max_bytes):
-                parts.append(part)
+            # to ask for what is not there costs an exception, as much as a short record
+            while not self._has_ended and self._holds_some():
+                parts.append(part := self._tls.read(_RECORD))
+                self._has_ended = not part
         except ssl.SSLWantReadError:
-            return b"".join(parts) if parts else None
-        except ssl.SSLEOFError:
-            pass  # an end without a farewell is usual: lengths tell what is whole
+            pass
+        except ssl.SSLEOFError:  # without a farewell, as is usual: lengths tell what is whole
+            self._has_ended = True
         except ssl.SSLError as problem:
             if not parts:
                 raise
             self._problem = problem
-        return b"".join(parts)
+        return b"".join(parts) if parts or self._has_ended else None
+
+    def _holds_some(self) -> bool:
+        """Whether there may be something to decrypt, or the end."""
+        return bool(self._incoming.pending or self._incoming.eof or self._tls.pending())
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
