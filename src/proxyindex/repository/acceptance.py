@@ -12,8 +12,8 @@ from proxyindex.model import ProjectPage
 from proxyindex.repository.learned import changed_files
 from proxyindex.store.cache import Cache
 from proxyindex.store.doubts import Doubts
-from proxyindex.store.holdings import holders, page_of, unreferred
-from proxyindex.store.upkeep import remove_blob
+from proxyindex.store.holdings import holders, page_of
+from proxyindex.store.upkeep import remove_unreferred
 
 _ATTEMPTS = 3  # a server may write the page at the same time
 
@@ -66,8 +66,7 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
             pages += _end_doubt(cache, upstream, project)
     if not pages and not files:
         raise NothingToAccept(project, filename)
-    sizes = [remove_blob(cache, digest) for digest in unreferred(cache, gone)]
-    return Accepted(pages, tuple(files), sum(size for size in sizes if size is not None))
+    return Accepted(pages, tuple(files), sum(remove_unreferred(cache, gone)))
 
 
 def _may_differ(page: ProjectPage | None, filename: str, known: str) -> bool:

@@ -6,7 +6,7 @@ and facts by one `stat`, and a file that is being sent is read to its end.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -153,8 +153,7 @@ def purge(cache: Cache, project: str) -> Purged:
     for upstream in where:
         cache.facts.remove(upstream, project)
     pages = sum(cache.pages.remove(upstream, project) for upstream in where)
-    removed = [remove_blob(cache, digest) for digest in unreferred(cache, own)]
-    sizes = [size for size in removed if size is not None]
+    sizes = remove_unreferred(cache, own)
     doubts = Doubts(cache.doubts)
     for upstream in upstreams(cache):
         cache.absent.forget(absent_note(upstream, project))
@@ -169,17 +168,17 @@ def unpin(cache: Cache, project: str) -> None:
         raise NothingHeld(project, similar, what="has no pin of")
 
 
-def remove_blob(cache: Cache, name: str) -> int | None:
-    """Remove a file by its sha256; the bytes freed, or `None` if there is no such file."""
-    found = disk.signature(cache.blobs.path(name))
-    return found[2] if found and cache.blobs.forget(name) else None
+def remove_unreferred(cache: Cache, sha256s: Collection[str]) -> list[int]:
+    """Remove those of these files that no page names and no fact tells of; their sizes in bytes."""
+    names = unreferred(cache, sha256s)
+    seen = ((name, disk.signature(cache.blobs.where(name))) for name in names)
+    return [found[2] for name, found in seen if found and cache.blobs.forget(name)]
 
 
 def _remove_orphans(cache: Cache, instant: float) -> list[int]:
     # the files are listed before pages and facts are read: what is noted meanwhile is no orphan
     old = [name for name, _, adopted_at in cache.blobs.walk() if adopted_at < instant]
-    removed = [remove_blob(cache, name) for name in unreferred(cache, old)]
-    return [size for size in removed if size is not None]
+    return remove_unreferred(cache, old)
 
 
 def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
