@@ -18,11 +18,7 @@ import os
 import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -37,14 +33,7 @@ from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX,
 from proxyindex.records import Record, record_path
 from proxyindex.store.locks import Locks
 from proxyindex.uploads.rejection import on_disk
-from proxyindex.uploads.stage import (
-    INCOMING,
-    LOCKS,
-    Stage,
-    keep_room,
-    staged,
-    with_room,
-)
+from proxyindex.uploads.stage import INCOMING, LOCKS, Stage, keep_room, with_room
 from proxyindex.uploads.steps import Step, carry_out, finish, lock_of, sweep
 
 Ts = TypeVarTuple("Ts")
@@ -71,9 +60,14 @@ class Shelf:
         """A new one, to be discarded in the end."""
         return Stage(self.root, self._locks)
 
-    def staged(self) -> AbstractContextManager[Stage]:
+    @contextmanager
+    def staged(self) -> Iterator[Stage]:
         """A new stage, gone at the end, published or not."""
-        return staged(self.root, self._locks)
+        stage = self.stage()
+        try:
+            yield stage
+        finally:
+            stage.discard()
 
     def sweep(self) -> int:
         """Finish or remove what killed processes have left; the number of changes."""

@@ -123,16 +123,6 @@ class Stage:
         self._locks.release(self.path.name)
 
 
-@contextmanager
-def staged(root: Path, locks: Locks) -> Iterator[Stage]:
-    """A stage below the index's folder `root`, gone at the end, published or not. Blocks."""
-    stage = Stage(root, locks)
-    try:
-        yield stage
-    finally:
-        stage.discard()
-
-
 def stages(root: Path) -> list[Path]:
     """All stages below the index's folder `root`, in use or left behind."""
     try:
