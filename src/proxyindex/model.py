@@ -29,6 +29,8 @@ SIGNATURE_SUFFIX = ".asc"
 PROVENANCE_SUFFIX = ".provenance"  # PEP 740
 PROVENANCE_ORIGIN = "https://"  # how its link begins: it must be of a secure origin
 RECORD_SUFFIX = ".json"  # what an upload noted of a file in our folders: `records.py`
+# what lies beside a file of our own
+SIDECARS = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,7 @@ from proxyindex import disk
 from proxyindex.disk import Signature, signature_of
 from proxyindex.errors import ProxyindexError
 from proxyindex.inquiry import MOST_WITNESSES, Witness
-from proxyindex.model import (
-    METADATA_SUFFIX,
-    PROVENANCE_SUFFIX,
-    RECORD_SUFFIX,
-    SIGNATURE_SUFFIX,
-)
+from proxyindex.model import METADATA_SUFFIX, SIDECARS
 from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
 from proxyindex.store.mounts import remote_devices
 
@@ -34,8 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 8
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
-_SIDECAR_ENDS = (METADATA_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX, RECORD_SUFFIX)
-_BESIDE = (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX, RECORD_SUFFIX)
+_SIDECAR_ENDS = (METADATA_SUFFIX, *SIDECARS)
 _SHOWN = 3
 # `lost+found` belongs to the file system and is closed to all but root; the others are pages, where
 # a folder is an index without a server as well
@@ -62,11 +56,11 @@ class FolderSilent(FolderUnavailable):
 
 
 class Beside(NamedTuple):
-    """Which of the files lie beside a distribution file that bear its name and a suffix."""
+    """Which of the `SIDECARS`, in their order, lie beside a distribution file."""
 
+    record: bool
     signature: bool
     provenance: bool
-    record: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +245,7 @@ def _read(
     files: list[Found] = []
     ignored: set[str] = set()
     for name in sorted(names):
-        beside = Beside(*(name + suffix in names for suffix in _BESIDE))
+        beside = Beside(*(name + suffix in names for suffix in SIDECARS))
         old = before.get(name)
         if old and old.beside == beside:  # parsing is the dear part
             files.append(old)

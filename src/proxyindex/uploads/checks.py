@@ -21,7 +21,7 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
-from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX
+from proxyindex.model import SIDECARS
 from proxyindex.names import MAX_FILENAME, InvalidName, is_safe_filename, normalize
 from proxyindex.sdist import check_sdist
 from proxyindex.uploads.attestations import provenance
@@ -36,8 +36,7 @@ _GONE = frozenset({"submit", "submit_pkg_info", "doc_upload", "verify"})
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _MAX_VERSION = 255
 # what belongs to a file lies beside it, its name being the file's and more
-_BESIDE = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
-_MAX_FILENAME = MAX_FILENAME - max(map(len, _BESIDE))
+_MAX_FILENAME = MAX_FILENAME - max(map(len, SIDECARS))
 
 
 @dataclass(frozen=True, slots=True)

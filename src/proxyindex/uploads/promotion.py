@@ -20,6 +20,7 @@ from proxyindex.inquiry import Inquiry
 from proxyindex.model import (
     PROVENANCE_SUFFIX,
     RECORD_SUFFIX,
+    SIDECARS,
     SIGNATURE_SUFFIX,
     File,
     LocalOrigin,
@@ -28,7 +29,6 @@ from proxyindex.records import Examined
 from proxyindex.uploads.changes import note_of, selected
 from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import Publisher, Shown
-from proxyindex.uploads.shelf import SIDECARS
 from proxyindex.uploads.stage import Stage
 
 _STEP = 1024**2

@@ -29,7 +29,14 @@ from packaging.utils import NormalizedName
 from proxyindex import records
 from proxyindex.audit import Change
 from proxyindex.disk import no_link, sync_folder
-from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, LocalOrigin
+from proxyindex.model import (
+    PROVENANCE_SUFFIX,
+    RECORD_SUFFIX,
+    SIDECARS,
+    SIGNATURE_SUFFIX,
+    File,
+    LocalOrigin,
+)
 from proxyindex.records import Record, record_path
 from proxyindex.store.locks import Locks
 from proxyindex.uploads.rejection import on_disk
@@ -43,7 +50,6 @@ DELETED = ".deleted"
 _MAX_DELETED = 32 * 1024**2  # bytes
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _THREADS = 16
-SIDECARS = (RECORD_SUFFIX, SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)
 
 
 class Shelf:
