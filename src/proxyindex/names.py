@@ -62,6 +62,15 @@ def normalize(name: str) -> NormalizedName:
     return NormalizedName(_SEPARATORS.sub("-", name).lower())
 
 
+@lru_cache(maxsize=4096)
+def canonical(name: str) -> NormalizedName | None:
+    """As `normalize`, of a text of bounded length; `None` if it is not valid."""
+    try:
+        return normalize(name)
+    except InvalidName:
+        return None
+
+
 def is_safe_filename(filename: str) -> bool:
     """Whether a (decoded) name may be listed, stored and served.
 
@@ -218,14 +227,6 @@ def _covers(pattern: str, name: NormalizedName) -> bool:
     return name == namespace or name.startswith(namespace + "-")
 
 
-@lru_cache(maxsize=4096)
-def _canonical(name: str) -> NormalizedName | None:
-    try:
-        return normalize(name)
-    except InvalidName:
-        return None
-
-
 @lru_cache(maxsize=1024)
 def _prefix(project: NormalizedName) -> re.Pattern[str]:
     """Matches every spelling of the project's name and the dash behind it."""
@@ -242,7 +243,7 @@ def _parse_wheel(stem: str) -> FileName:
     parts = stem.split("-")
     # a build tag starts with a digit; else a dash inside the name makes it ambiguous
     if len(parts) == 5 or (len(parts) == 6 and parts[2][:1].isdigit()):
-        return FileName(_canonical(parts[0]), parts[1], "wheel")
+        return FileName(canonical(parts[0]), parts[1], "wheel")
     return FileName(None, None, "wheel")
 
 
@@ -254,7 +255,7 @@ def _parse_sdist(stem: str, project: NormalizedName | None) -> FileName:
         name, guessed = _guess(bare)
         # `foo-bar-1.0` is foo-bar's, even where foo is asked for; `foo-dev-r12` is foo's
         if not version or version_key(guessed)[0] == 1:
-            owner, version = _canonical(name), guessed
+            owner, version = canonical(name), guessed
     kind: Kind = "sdist" if bare == stem else "other"
     return FileName(owner, version, kind) if owner and version else FileName(None, None, kind)
 

@@ -21,7 +21,7 @@ from proxyindex.model import (
     LocalOrigin,
     ProjectPage,
 )
-from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
+from proxyindex.names import canonical, is_safe_filename, parse_filename
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.pages import (
     JSON_NAME,
@@ -162,7 +162,7 @@ class RemoteFolder:
             raise PublishError(f"There is no folder {shown}; make it first.") from problem
         files: dict[NormalizedName, dict[str, Entry]] = {name: {} for name in projects}
         found = {entry.name: entry for entry in entries if not entry.is_folder}
-        folders = {entry.name: _normalized(entry.name) for entry in entries if entry.is_folder}
+        folders = {entry.name: canonical(entry.name) for entry in entries if entry.is_folder}
         for folder, name in folders.items():
             if name in projects:
                 inner = self._remote.listing(folder)
@@ -305,13 +305,6 @@ def _names(contents: _Contents) -> set[tuple[str, Entry]]:
 
 def _below(folder: Path, path: str) -> str:
     return str(Path(path).relative_to(folder))
-
-
-def _normalized(name: str) -> NormalizedName | None:
-    try:
-        return normalize(name)
-    except InvalidName:
-        return None
 
 
 def _told(file: File, path: str, entry: Entry, record: Record | None) -> File:

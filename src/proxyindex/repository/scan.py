@@ -22,7 +22,7 @@ from proxyindex.disk import Signature, signature_of
 from proxyindex.errors import ProxyindexError
 from proxyindex.inquiry import MOST_WITNESSES, Witness
 from proxyindex.model import METADATA_SUFFIX, SIDECARS
-from proxyindex.names import InvalidName, Kind, is_safe_filename, normalize, parse_filename
+from proxyindex.names import Kind, canonical, is_safe_filename, parse_filename
 from proxyindex.store.mounts import remote_devices
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class Scanner:
             return known
         is_settled = disk.is_settled(cast(Signature, stamp[1:]), self._clock())
         # a configured folder itself may be called anything
-        project = _project_of(path) if depth else None
+        project = canonical(os.path.basename(path)) if depth else None
         files, folders, ignored = _read(path, project, known)
         if self._remote is None:
             self._remote = self._tell_remote()
@@ -293,13 +293,6 @@ def _found(folder: str, name: str, hint: NormalizedName | None, beside: Beside) 
         return None
     path = os.path.join(folder, name)
     return Found(name, path, named.project, named.version, named.kind, beside)
-
-
-def _project_of(path: str) -> NormalizedName | None:
-    try:
-        return normalize(os.path.basename(path))
-    except InvalidName:
-        return None
 
 
 def _report(path: str, ignored: Sequence[str]) -> None:
