@@ -86,7 +86,7 @@ class World:
         if name == "tool":
             raise FileGone(file.filename)
         data = metadata(*REQUIRES[name])
-        return InMemory(data, sha256=None, modified=None, is_immutable=True)
+        return InMemory(data)
 
 
 async def after(world: World, *steps: Callable[[LookAhead], None]) -> list[str]:

@@ -1,5 +1,6 @@
 """What the file service hands to the web layer: a file's facts and a way to read any part of it."""
 
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -153,13 +154,12 @@ class DescriptorStream:
 class InMemory:
     """Small bytes that are already here: core metadata, signatures."""
 
-    def __init__(
-        self, data: bytes, *, sha256: str | None, modified: datetime | None, is_immutable: bool
-    ) -> None:
+    modified: datetime | None = None
+
+    def __init__(self, data: bytes, *, is_immutable: bool = True) -> None:
         self._data = data
         self.size: int | None = len(data)
-        self.sha256 = sha256
-        self.modified = modified
+        self.sha256: str | None = hashlib.sha256(data).hexdigest()
         self.is_immutable = is_immutable
 
     async def stream(self, start: int = 0, stop: int | None = None) -> ByteStream:

@@ -164,7 +164,7 @@ class FileService:
             _read_own_metadata, wheel, path, limiter=self._readers
         )
         _rest_on(path, stamp, looked_ns, inquiry)
-        return _in_memory(data, is_immutable=not _is_volatile(wheel))
+        return InMemory(data, is_immutable=not _is_volatile(wheel))
 
     async def _open_metadata(self, file: File, wheel: File, inquiry: Inquiry) -> Content:
         if isinstance(wheel.origin, LocalOrigin):
@@ -177,7 +177,7 @@ class FileService:
                 inquiry.ground.rests_on((path, stamp))
                 inquiry.outcome = Outcome.HIT
                 inquiry.ground.uses.append(partial(self._blobs.touch, file.sha256, len(held)))
-                return _in_memory(held)
+                return InMemory(held)
         # from a wheel on disk METADATA is extracted, unless it turns out to be damaged
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
@@ -195,7 +195,7 @@ class FileService:
             inquiry.ground.rests_on((path, stamp))
         else:  # the disk did not take it
             inquiry.ground.holds_once()
-        return _in_memory(data)
+        return InMemory(data)
 
     async def _open_signature(self, file: File, signed: File, inquiry: Inquiry) -> Content:
         if isinstance(signed.origin, LocalOrigin):
@@ -213,7 +213,7 @@ class FileService:
         except FileGone:
             await self._worker.run(self._notes.remember, note, b"", _NO_SIGNATURE_SECONDS)
             raise
-        return _in_memory(data, is_immutable=False)
+        return InMemory(data, is_immutable=False)
 
     async def _fetch_signature(self, file: File, signed: File, upstream: Upstream) -> bytes:
         assert isinstance(signed.origin, UpstreamOrigin)
@@ -277,8 +277,3 @@ def _read_own_metadata(wheel: File, path: str) -> tuple[bytes, Signature]:
 
 def _is_volatile(file: File) -> bool:
     return isinstance(file.origin, LocalOrigin) and file.origin.is_volatile
-
-
-def _in_memory(data: bytes, *, is_immutable: bool = True) -> InMemory:
-    digest = hashlib.sha256(data).hexdigest()
-    return InMemory(data, sha256=digest, modified=None, is_immutable=is_immutable)
