@@ -8,7 +8,7 @@ are checked on every hop.
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -117,7 +117,7 @@ class Border:
             origin = UrlOrigin.of(url)
         except ValueError:
             return "is not an http or https URL"
-        if _has_userinfo(parts):
+        if "@" in parts.netloc:
             return "carries credentials"
         if origin == self.index:
             return None
@@ -192,7 +192,3 @@ def _is_shared(domain: str) -> bool:
     if len(top) == 2 and "." not in second and (len(second) <= 3 or second in _REGISTRIES):
         return True
     return any(domain == suffix or domain.endswith("." + suffix) for suffix in _SHARED_SUFFIXES)
-
-
-def _has_userinfo(parts: SplitResult) -> bool:
-    return "@" in parts.netloc

@@ -178,10 +178,9 @@ class Client:
                 return url, response
             await self._drain_refusal(response)
             await response.aclose()
-            target = self._target(url, location)
+            url = self._target(url, location)
             if same_origin:
-                self._check_origin(target)
-            url = target
+                self._check_origin(url)
         raise UpstreamInvalid(name, f"redirected more than {MAX_REDIRECTS} times")
 
     def _target(self, url: str, location: str) -> str:

@@ -173,7 +173,7 @@ class Upstream:
                 body=await reply.text(self._max_page_size),
                 etag=reply.headers.get("etag"),
                 last_modified=reply.headers.get("last-modified"),
-                serial=_serial(reply.headers),
+                serial=whole_number(reply.headers.get("x-pypi-last-serial", "")),
                 lifetime=upstream_lifetime(reply.headers),
             )
         if reply.status == 304 and validators.headers():
@@ -190,7 +190,3 @@ class Upstream:
                 self.name, f"answered {reply.status}", asked_pause=reply.asked_pause()
             )
         return UpstreamInvalid(self.name, f"answered {reply.status}")
-
-
-def _serial(headers: Mapping[str, str]) -> int | None:
-    return whole_number(headers.get("x-pypi-last-serial", ""))

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import anyio
 import httpcore
@@ -15,10 +16,6 @@ import httpcore
 from proxyindex.upstream import hostnames
 from proxyindex.upstream.border import is_closed
 from proxyindex.upstream.wire import WireBackend
-
-SocketOption = (
-    tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
-)
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
+        socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """A connection to `host`; raises `ClosedNetwork` where it may not go.
 
