@@ -290,11 +290,6 @@ def read_yanked(value: object) -> str | None:
 
 
 def _core_metadata(entry: Entry, source: Source) -> Mapping[str, str] | None:
-    told = _read_metadata(entry)
-    return OFFERED if told is None and source.offers_metadata else told
-
-
-def _read_metadata(entry: Entry) -> dict[str, str] | None:
     value = entry.core_metadata
     if value is None:
         value = entry.dist_info_metadata
@@ -302,7 +297,7 @@ def _read_metadata(entry: Entry) -> dict[str, str] | None:
         value = entry.data_dist_info_metadata  # PyPI's quirk
     if isinstance(value, dict):
         return read_hashes(value)
-    return {} if value is True else None
+    return OFFERED if value is True or source.offers_metadata else None
 
 
 def _read_provenance(value: object) -> str | None:
