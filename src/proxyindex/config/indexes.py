@@ -65,11 +65,7 @@ def _values(name: str, table: object, place: Place, mistakes: Mistakes) -> Value
         mistakes.value(place, table, f"a table [{place.name}]")
         return {}
     found = layers.table_keys(table, _OPTIONS.values(), place.file, mistakes, place)
-    values = {}
-    for key, given in found:
-        if read := layers.read(_OPTIONS[key], given, mistakes):
-            values[key] = read
-    return values
+    return layers.read_all(found, _OPTIONS, mistakes)
 
 
 def check_only(

@@ -173,6 +173,14 @@ def read(option: Option, given: Given, mistakes: Mistakes) -> Given | None:
     return Given(tuple(values), given.place) if len(values) == len(items) else None
 
 
+def read_all(
+    given: Iterable[tuple[str, Given]], options: Mapping[str, Option], mistakes: Mistakes
+) -> dict[str, Given]:
+    """The values that could be read, by key."""
+    found = ((key, read(options[key], one, mistakes)) for key, one in given)
+    return {key: value for key, value in found if value}
+
+
 def fields(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
     """Read values by dotted key, as fields of the settings they make; of rules in `policy`."""
     found: dict[str, Any] = {}

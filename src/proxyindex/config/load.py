@@ -20,6 +20,7 @@ from proxyindex.settings import Settings
 
 # not settings, but settings are made of them
 _BUILT = frozenset({"upstream", "no_upstream", "index"})
+_OPTIONS = {option.key: option for option in OPTIONS}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -80,11 +81,8 @@ def load(
 def _winners(given: list[Layer], mistakes: Mistakes) -> Mapping[str, Given]:
     winners: dict[str, Given] = {}
     for layer in reversed(given):
-        for option in OPTIONS:
-            if option.key not in layer:
-                continue
-            if read := layers.read(option, layer[option.key], mistakes):
-                winners[option.key] = read
+        told = ((key, layer[key]) for key in _OPTIONS if key in layer)
+        winners |= layers.read_all(told, _OPTIONS, mistakes)
     return winners
 
 

@@ -68,10 +68,7 @@ def _values(entry: object, place: Place, mistakes: Mistakes) -> Values:
         raw = dict(layers.table_keys(entry, UPSTREAM_OPTIONS, place.file, mistakes, place))
     else:
         raw = {"url": Given(entry, place)}
-    values = {}
-    for key, given in raw.items():
-        if read := layers.read(_OPTIONS[key], given, mistakes):
-            values[key] = read
+    values = layers.read_all(raw.items(), _OPTIONS, mistakes)
     if "url" not in raw:
         mistakes.say(place, "an upstream needs a url")
     return values
