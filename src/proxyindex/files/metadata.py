@@ -25,7 +25,7 @@ from proxyindex.files.ranged import read_remote
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
-from proxyindex.names import normalize, parse_filename
+from proxyindex.names import canonical, parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
@@ -231,9 +231,6 @@ def _objection(data: bytes, wheel: File) -> str | None:
     """Why these bytes are not the wheel's metadata, as far as can be told without it. Blocks."""
     if _promised(wheel):
         return None if _is_as_promised(data, wheel) else "its digest differs"
-    core, name = parse_headers(data), parse_filename(wheel.filename)
-    try:
-        is_ours = core.name is not None and normalize(core.name) == name.project
-    except ValueError:
-        is_ours = False
+    core, project = parse_headers(data), parse_filename(wheel.filename).project
+    is_ours = project is not None and canonical(core.name or "") == project
     return None if is_ours and core.version else "it names another project"
