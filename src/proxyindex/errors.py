@@ -116,7 +116,7 @@ class Forbidden(NotAdmitted):
     `by_token`: it is beyond the limits of the user's token, whatever he may.
     """
 
-    def __init__(self, user: str | None, action: str, *, by_token: bool = False) -> None:
+    def __init__(self, user: str | None, action: str, *, by_token: bool) -> None:
         may = f"{user} may not {action}" if user else f"nobody may {action}"
         if by_token:
             may = f"this token may not {action}, whatever {user} may"

@@ -60,7 +60,7 @@ class FileService:
         notes: Notes,
         tasks: TaskGroup,
         *,
-        is_offline: bool = False,
+        is_offline: bool,
     ) -> None:
         self._blobs = shop.blobs
         self._downloads = downloads

@@ -31,7 +31,7 @@ from proxyindex.publishing.pages import (
     rendered_list,
     sidecars,
 )
-from proxyindex.publishing.rsync import DEFAULT_SSH, Entry, Missing, Remote, stage_files
+from proxyindex.publishing.rsync import Entry, Missing, Remote, stage_files
 from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict, refusal
 from proxyindex.records import Record
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
@@ -65,7 +65,7 @@ class RemoteFolder:
     bytes as an error, files missing on a page by making the page anew.
     """
 
-    def __init__(self, shown: str, ssh: str = DEFAULT_SSH, *, with_pages: bool) -> None:
+    def __init__(self, shown: str, ssh: str, *, with_pages: bool) -> None:
         self._shown = shown
         self._ssh = ssh
         self._with_pages = with_pages

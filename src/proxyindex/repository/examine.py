@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import stat
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -88,9 +87,7 @@ class Examiner:
     bear the same stamp. `clock` tells nanoseconds since the epoch.
     """
 
-    def __init__(
-        self, remembered: DerivedStore, *, clock: Callable[[], int] = time.time_ns
-    ) -> None:
+    def __init__(self, remembered: DerivedStore, *, clock: Callable[[], int]) -> None:
         self._remembered = remembered
         self._clock = clock
         self._memo: Memo[str, Derived | None] = Memo(MEMO_SIZE)

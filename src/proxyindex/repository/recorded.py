@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from proxyindex import records
@@ -21,7 +20,7 @@ class Records:
     our folders: its next state might bear the same stamp.
     """
 
-    def __init__(self, *, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, *, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._memo: Memo[str, Record | None] = Memo(MEMO_SIZE)
         self._guard = threading.Lock()

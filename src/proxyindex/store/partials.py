@@ -79,7 +79,7 @@ class Partial:
         except OSError:
             return False
 
-    def truncate(self, length: int = 0) -> None:
+    def truncate(self, length: int) -> None:
         os.ftruncate(self.fd, length)
 
     def publish(self, progress: Progress) -> None:

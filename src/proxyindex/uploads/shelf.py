@@ -162,7 +162,7 @@ class Shelf:
         carry_out(stage, self.root, project, steps, by=by, files=files)
 
     def write_records(
-        self, project: NormalizedName, found: Mapping[Path, Record], by: Change | None = None
+        self, project: NormalizedName, found: Mapping[Path, Record], by: Change | None
     ) -> None:
         """Replace what is noted of these files, all in one change."""
         with with_room(self.root), self.staged() as stage:

@@ -74,7 +74,7 @@ def snippets(hints: ClientHints) -> tuple[Snippet, ...]:
 
 
 def token_snippets(
-    hints: ClientHints, token: str, *, reads: bool = True, uploads: bool = True
+    hints: ClientHints, token: str, *, reads: bool, uploads: bool
 ) -> tuple[Snippet, ...]:
     """The lines for what a token is good for; `token` is in them."""
     parts = urlsplit(hints.base_url)

@@ -66,12 +66,7 @@ class Express:
     """
 
     def __init__(
-        self,
-        metrics: RequestCounter,
-        lines: AccessLines,
-        known: Known,
-        *,
-        by_user: bool = False,
+        self, metrics: RequestCounter, lines: AccessLines, known: Known, *, by_user: bool
     ) -> None:
         """`by_user`: user names select indexes, so that log-ins take the plain way."""
         self._metrics = metrics

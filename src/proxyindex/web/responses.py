@@ -113,7 +113,7 @@ def media_type(filename: str) -> str:
 
 
 def error_response(
-    status: int, problem: ProxyindexError, *, reason: str | None = None, retry_after: int = 0
+    status: int, problem: ProxyindexError, *, reason: str | None, retry_after: int
 ) -> Response:
     """One plain sentence. `reason` goes into the status line: installers show nothing else."""
     headers = {"Cache-Control": "no-store"}
