@@ -44,13 +44,7 @@ from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.ways import Transport
 from proxyindex.web import changes, health, landing, manage, simple, upload
-from proxyindex.web.accesslog import (
-    HOUSES_KEY,
-    REFUSALS_KEY,
-    AccessLog,
-    exchange_of,
-    note_refusal,
-)
+from proxyindex.web.accesslog import HOUSES_KEY, REFUSALS_KEY, AccessLog, exchange_of, note_refusal
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead
 from proxyindex.web.express import Express

@@ -12,13 +12,7 @@ from anyio.abc import TaskGroup
 
 from proxyindex import disk
 from proxyindex.disk import Signature
-from proxyindex.errors import (
-    FileGone,
-    FileReplaced,
-    FileUnreadable,
-    NotHeld,
-    UpstreamUnavailable,
-)
+from proxyindex.errors import FileGone, FileReplaced, FileUnreadable, NotHeld, UpstreamUnavailable
 from proxyindex.files.coding import small
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Own, Stored

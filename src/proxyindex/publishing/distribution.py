@@ -13,13 +13,7 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import ProxyindexError
 from proxyindex.model import SIGNATURE_SUFFIX
 from proxyindex.uploads.attestations import provenance
-from proxyindex.uploads.checks import (
-    SUFFIXES,
-    Upload,
-    check_archive,
-    check_filename,
-    read_filename,
-)
+from proxyindex.uploads.checks import SUFFIXES, Upload, check_archive, check_filename, read_filename
 from proxyindex.uploads.form import MAX_ATTESTED, MAX_SIGNATURE
 from proxyindex.uploads.rejection import UploadRejected, bad
 

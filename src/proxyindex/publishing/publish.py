@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from packaging.utils import NormalizedName
 
 from proxyindex.publishing.distribution import Distribution
-from proxyindex.publishing.target import (
-    Advance,
-    Outcome,
-    PublishError,
-    Target,
-    conflict,
-    refusal,
-)
+from proxyindex.publishing.target import Advance, Outcome, PublishError, Target, conflict, refusal
 from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import check_new
 

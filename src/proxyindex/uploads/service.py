@@ -20,13 +20,7 @@ from proxyindex.audit import Change
 from proxyindex.disk import sha256_at
 from proxyindex.errors import Denied, ProjectNotFound, UpstreamError, UpstreamUnavailable
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import (
-    PROVENANCE_SUFFIX,
-    RECORD_SUFFIX,
-    SIGNATURE_SUFFIX,
-    File,
-    ProjectPage,
-)
+from proxyindex.model import PROVENANCE_SUFFIX, RECORD_SUFFIX, SIGNATURE_SUFFIX, File, ProjectPage
 from proxyindex.names import is_same_file, parse_filename
 from proxyindex.policy.verdict import Deny, Policy
 from proxyindex.records import Examined, Record

@@ -10,13 +10,7 @@ from types import MappingProxyType
 
 from proxyindex.access import is_user_name
 from proxyindex.disk import Signature
-from proxyindex.users.followed import (
-    AccountsError,
-    Followed,
-    changing,
-    read_whole,
-    replace,
-)
+from proxyindex.users.followed import AccountsError, Followed, changing, read_whole, replace
 from proxyindex.users.hashes import PasswordHashes
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,7 @@ import msgspec
 
 from proxyindex.access import Action, Scope, is_user_name
 from proxyindex.disk import Signature
-from proxyindex.users.followed import (
-    AccountsError,
-    Followed,
-    changing,
-    read_whole,
-    replace,
-)
+from proxyindex.users.followed import AccountsError, Followed, changing, read_whole, replace
 
 PREFIX = "pxi_"  # lets people and secret scanners know one when they see it
 _RANDOM_BYTES = 32

@@ -16,11 +16,7 @@ from functools import partial
 
 from proxyindex.files.content import Content
 from proxyindex.inquiry import Ground
-from proxyindex.web.accesslog import (
-    RequestCounter,
-    line_fields,
-    write_line,
-)
+from proxyindex.web.accesslog import RequestCounter, line_fields, write_line
 from proxyindex.web.given import (
     AccessLines,
     Answered,
