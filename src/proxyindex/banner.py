@@ -28,7 +28,7 @@ def client_hints(
     """
     named = f"/{index.name}" if index else ""
     shown = index or settings.default
-    is_open = _is_open(shown)
+    is_open = Grant(EVERYBODY) in map(Grant.parse, (*shown.read, *shown.admin))
     return ClientHints(
         base_url=_base_url(settings, urls) + named,
         has_own_packages=any(one.folders for one in settings.lineage(shown)),
@@ -43,10 +43,6 @@ def client_hints(
         needs_login=not is_open,
         takes_uploads=bool(shown.folders and (shown.upload or shown.admin)),
     )
-
-
-def _is_open(index: IndexSettings) -> bool:
-    return Grant(EVERYBODY) in map(Grant.parse, (*index.read, *index.admin))
 
 
 def _told(route: Route) -> str:
