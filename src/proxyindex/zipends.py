@@ -30,22 +30,28 @@ def directory_start(tail: bytes, size: int) -> int | None:
 
 def with_only(suffix: bytes, tail: bytes, size: int) -> bytes:
     """The `tail` as it would be if there were no other entries than those whose names end in
-    `suffix`; unchanged where the archive is not plain, or its directory not all in the tail."""
+    `suffix`; unchanged where there are none, the archive is not plain, or its directory is not all
+    in the tail."""
     offset = directory_start(tail, size)
     if offset is None or (begin := offset - (size - len(tail))) < 0:
         return tail
     end = len(tail) - _END.size
+    *_, total, _, _, _ = _END.unpack_from(tail, end)
     kept, count, position = [], 0, begin
-    while tail.startswith(_ENTRY_SIGNATURE, position) and position + _NAME_AT <= end:
+    while count < total and position + _NAME_AT <= end:
+        if not tail.startswith(_ENTRY_SIGNATURE, position):
+            return tail
         name, extra, remark = _LENGTHS.unpack_from(tail, position + _LENGTHS_AT)
         behind = position + _NAME_AT + name
         stop = behind + extra + remark
         if tail.endswith(suffix, position + _NAME_AT, behind):
             kept.append(tail[position:stop])
         count, position = count + 1, stop
-    *_, total, _, _, _ = _END.unpack_from(tail, end)
-    if (count, position) != (total, end):
+    if (count, position) != (total, end) or not kept:
         return tail
     directory = b"".join(kept)
     last = _END.pack(_END_SIGNATURE, 0, 0, len(kept), len(kept), len(directory), offset, 0)
-    return tail[:begin] + directory + last
+    left = tail[:begin] + directory + last
+    # a comment that stands before the end only now may look like a locator of zip64
+    is_plain = directory_start(left, size - len(tail) + len(left)) is not None
+    return left if is_plain else tail

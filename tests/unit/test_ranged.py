@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, TypeVar
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,8 @@ class Remote:
         return self.data[start:stop]
 
     async def read(self, read: Callable[[BinaryIO], T]) -> T:
-        return await read_remote(len(self.data), b".dist-info/METADATA", self.fetch, read)
+        size, suffix = len(self.data), b".dist-info/METADATA"
+        return await read_remote(size, suffix, self.fetch, read, large=anyio.CapacityLimiter(1))
 
 
 steps = st.lists(
@@ -112,6 +115,37 @@ async def test_a_directory_that_does_not_fit_the_tail_takes_another_request() ->
     assert entry[1] == directory[0]
 
 
+async def test_only_so_many_at_a_time_have_more_than_the_tail() -> None:
+    remote = Remote(make_zip([(ENTRY, metadata("demo", "1.0")), ("x", noise(500_000, seed="x"))]))
+    read = partial(read_metadata, filename="demo-1.0-py3-none-any.whl")
+    held, let_on, most = 0, anyio.Event(), 0
+
+    async def fetch(start: int, stop: int) -> bytes:
+        nonlocal held, most
+        if stop < len(remote.data):
+            held, most = held + 1, max(most, held + 1)
+            await let_on.wait()
+            held -= 1
+        return await remote.fetch(start, stop)
+
+    large = anyio.CapacityLimiter(2)
+    size, suffix = len(remote.data), b".dist-info/METADATA"
+    found = []
+
+    async def look() -> None:
+        found.append(await read_remote(size, suffix, fetch, read, large=large))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(look)
+        with anyio.fail_after(20):
+            while large.statistics().tasks_waiting < 3:
+                await anyio.lowlevel.checkpoint()
+        let_on.set()
+    assert found == [metadata("demo", "1.0")] * 5
+    assert most == 2
+
+
 async def test_metadata_written_first_takes_another_request() -> None:
     entries = [(ENTRY, metadata("demo", "1.0")), ("demo/data", noise(500_000, seed="x"))]
     remote = Remote(make_zip(entries))
@@ -140,7 +174,7 @@ async def test_a_reader_that_asks_for_too_much_is_stopped() -> None:
         asked.append((start, stop))
         return bytes(stop - start)
 
-    size = 100 * KB * KB
+    size, large = 100 * KB * KB, anyio.CapacityLimiter(1)
     with pytest.raises(OSError, match="too large"):
-        await read_remote(size, b"", fetch, lambda source: source.read())
+        await read_remote(size, b"", fetch, lambda source: source.read(), large=large)
     assert asked == [(size - 32 * KB, size)]

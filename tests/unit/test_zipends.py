@@ -6,6 +6,7 @@ import io
 import struct
 import zipfile
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,16 +23,6 @@ ENTRIES = [("demo/__init__.py", b"x"), (ENTRY, metadata("demo", "1.0")), ("demo/
 def names(archive: bytes) -> list[str]:
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         return opened.namelist()
-
-
-def _with_comment_of_last_entry(comment: bytes) -> bytes:
-    """An entry's comment stands where zip64 has a locator."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        info = zipfile.ZipInfo(ENTRY)
-        info.comment = comment
-        archive.writestr(info, metadata("demo", "1.0"))
-    return buffer.getvalue()
 
 
 def _end_record(length: int) -> bytes:
@@ -82,12 +73,55 @@ def test_what_is_not_plain_is_left_alone() -> None:
         archive[:-14] + b"\x02\0\x02\0" + archive[-10:],
         archive[:-14] + b"\x02\0" + count + archive[-10:],
         archive[:-18] + b"\1\0" + archive[-16:],  # of another disk
-        _with_comment_of_last_entry(b"PK\x06\x07" + bytes(16)),  # as zip64 has it there
+        # as zip64 has it there
+        bytes(_stored((ENTRY, metadata("demo", "1.0"), b"PK\x06\x07" + bytes(16)))),
     ]
     # an entry that begins where there is no room for it
     odd += [b"PK\1\2" + bytes(more) + _end_record(4 + more) for more in (0, 8, 41)]
     for data in odd:
         assert with_only(SUFFIX, data, len(data)) == data
+
+
+def _stored(*entries: tuple[str, bytes, bytes]) -> bytearray:
+    """A zip of entries, each with a comment in the directory."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content, comment in entries:
+            info = zipfile.ZipInfo(name)
+            info.comment = comment
+            archive.writestr(info, content)
+    return bytearray(buffer.getvalue())
+
+
+def _forged(entry: bytes, place: int) -> bytes:
+    """A directory of that one entry, which lies at `place`, and the two records of zip64 that lead
+    to it."""
+    behind = place + len(entry)
+    end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(entry), place)
+    return entry + end + struct.pack("<4sLQL", b"PK\6\7", 0, behind, 1)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_what_stands_before_the_end_only_now_leads_nowhere(is_last: bool) -> None:
+    other = metadata("demo", "1.0") + b"Requires-Dist: other\n"
+    bare = _stored((ENTRY, other, b""))
+    (begin,) = struct.unpack_from("<L", bare, len(bare) - 6)
+    local, entry = bytes(bare[:begin]), bytearray(bare[begin:-22])
+    room = b"?" * (len(entry) + 76)
+    if is_last:  # in the data of the last member: there is no METADATA at all
+        archive = _stored(("pad", local, b""), ("demo/data", room, b""))
+    else:  # in the comment of an entry that others follow
+        ours = (ENTRY, metadata("demo", "1.0"), room)
+        archive = _stored(ours, ("pad", local, b""), ("demo-1.0.dist-info/WHEEL", b"x", b""))
+    struct.pack_into("<L", entry, 42, archive.index(local))
+    place = archive.index(room)
+    archive[place : place + len(room)] = _forged(bytes(entry), place)
+    whole = found(bytes(archive))
+    assert whole == (None if is_last else metadata("demo", "1.0"))
+    start = directory_start(bytes(archive), len(archive)) or 0
+    for begin in (0, start):  # of the tail
+        left = archive[:begin] + with_only(SUFFIX, bytes(archive[begin:]), len(archive))
+        assert found(bytes(left)) == whole
 
 
 @given(

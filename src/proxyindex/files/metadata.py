@@ -22,7 +22,7 @@ from proxyindex.files.downloads import Downloads
 from proxyindex.files.passing import pass_through
 from proxyindex.files.patience import in_time, whole_in_time
 from proxyindex.files.ranged import read_remote
-from proxyindex.files.workshop import Workshop
+from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.flight import Flights
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
 from proxyindex.names import canonical, parse_filename
@@ -38,6 +38,7 @@ _Way = Callable[[File, Upstream], Awaitable[bytes | None]]
 _MISSES_TO_GIVE_UP = 5  # an upstream without ranges or sidecars is not asked for one per wheel
 _GIVE_UP_SECONDS = 3600.0
 _ENTRY = b".dist-info/METADATA"
+_MOST_LARGE = 8  # wheels of which more than the tail is looked at: that may be 32 MB each
 
 
 class MetadataFinder:
@@ -49,6 +50,7 @@ class MetadataFinder:
         self._flights: Flights[bytes] = Flights(tasks)
         self._sidecars = _GivenUp()
         self._ranges = _GivenUp()
+        self._large = PerUpstream(_MOST_LARGE)
 
     async def find(
         self, wheel: File, upstream: Upstream, patience: float, *, may_ask: bool
@@ -131,10 +133,11 @@ class MetadataFinder:
             return None
         fetch = partial(read_range, wheel, upstream)
         read = partial(read_metadata, filename=wheel.filename)
+        large = self._large.of(upstream)
         try:
             with whole_in_time(upstream):
                 size = wheel.size or await probe_size(wheel, upstream)
-                data = await read_remote(size, _ENTRY, fetch, read) if size else None
+                data = await read_remote(size, _ENTRY, fetch, read, large=large) if size else None
         except RangesIgnored:
             self._ranges.missed(upstream.name)
             return None

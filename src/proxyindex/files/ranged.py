@@ -2,10 +2,13 @@
 
 import io
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import BinaryIO, TypeVar, cast
 
+import anyio
+
 from proxyindex.threads import in_thread
-from proxyindex.zipends import directory_start, with_only
+from proxyindex.zipends import with_only
 
 T = TypeVar("T")
 
@@ -17,32 +20,47 @@ _MAX_REQUESTS = 16
 _MAX_BYTES = 32 * 1024**2
 
 
-async def read_remote(size: int, suffix: bytes, fetch: Fetch, read: Callable[[BinaryIO], T]) -> T:
+async def read_remote(
+    size: int,
+    suffix: bytes,
+    fetch: Fetch,
+    read: Callable[[BinaryIO], T],
+    *,
+    large: anyio.CapacityLimiter,
+) -> T:
     """What `read` makes of a zip archive of `size` bytes, which for it has no other entries than
     those whose names end in `suffix`, or all of them where it is an unusual one.
 
     It is called in a thread and must not wait there: again from its beginning each time that it
-    has met bytes that were not fetched yet. Raises what it and `fetch` raise, and `OSError` when
-    more than a few are wanted.
+    has met bytes that were not fetched yet. At most so many as `large` lets in have more than the
+    tail in memory. Raises what `read` and `fetch` raise, and `OSError` when more than a few are
+    wanted.
     """
     bounded = _Bounded(fetch)
     start = max(0, size - _TAIL)
-    tail = await bounded.fetch(start, size)
-    begin = directory_start(tail, size)
-    if begin is None or start <= begin:
-        tail = with_only(suffix, tail, size)
-    else:
-        tail, start = await bounded.fetch(begin, start) + tail, begin
-        tail = await in_thread(with_only, suffix, tail, size)
-    pieces, size = [(start, tail)], start + len(tail)
-    while True:
-        try:
-            return await in_thread(read, cast(BinaryIO, _Remote(size, pieces)))
-        except _Missing as gap:
-            begin, stop = gap.start, gap.stop
-        # what stands behind is in the first piece, and may be other than it was
-        data = await bounded.fetch(begin, min(max(stop, begin + _MIN_READ), start))
-        pieces.append((begin, data + tail if stop > start else data))
+    tail = with_only(suffix, await bounded.fetch(start, size), size)
+    pieces = [(start, tail)]
+    async with AsyncExitStack() as stack:
+        while True:
+            size = start + len(tail)
+            try:
+                return await in_thread(read, cast(BinaryIO, _Remote(size, pieces)))
+            except _Missing as missing:
+                gap = missing
+            if bounded.requests == 1:
+                await stack.enter_async_context(large)
+            stop = min(max(gap.stop, gap.start + _MIN_READ), start)
+            data = await bounded.fetch(gap.start, stop)
+            if gap.stop <= start:
+                pieces.append((gap.start, data))
+                continue
+            # all from there on, hence the directory, which did not fit the tail
+            start, tail = gap.start, await in_thread(_joined, suffix, data, tail, size)
+            pieces[0] = start, tail
+
+
+def _joined(suffix: bytes, head: bytes, tail: bytes, size: int) -> bytes:
+    return with_only(suffix, head + tail, size)
 
 
 class _Bounded:
@@ -50,12 +68,12 @@ class _Bounded:
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
-        self._requests, self._bytes = _MAX_REQUESTS, _MAX_BYTES
+        self.requests = self._bytes = 0
 
     async def fetch(self, start: int, stop: int) -> bytes:
-        self._requests -= 1
-        self._bytes -= stop - start
-        if self._requests < 0 or self._bytes < 0:
+        self.requests += 1
+        self._bytes += stop - start
+        if self.requests > _MAX_REQUESTS or self._bytes > _MAX_BYTES:
             raise OSError("the archive's directory is too large to be read remotely")
         return await self._fetch(start, stop)
 

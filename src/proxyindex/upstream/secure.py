@@ -78,9 +78,9 @@ class SecureStream(httpcore.AsyncNetworkStream):
         except ssl.SSLEOFError:  # without a farewell, as is usual: lengths tell what is whole
             self._has_ended = True
         except ssl.SSLError as problem:
+            self._problem = problem
             if not parts:
                 raise
-            self._problem = problem
         return b"".join(parts) if parts or self._has_ended else None
 
     def _holds_some(self) -> bool:
