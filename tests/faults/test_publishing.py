@@ -24,6 +24,7 @@ from proxyindex.publishing.client import Client, origin
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.target import Outcome, PublishError
+from tests.support.accounts import Accounts
 from tests.support.broken import Front
 from tests.support.builders import make_wheel, make_zip, metadata, put, put_sdist, put_wheel
 from tests.support.fixtures import ServerFactory
@@ -221,13 +222,42 @@ def test_other_bytes_than_an_upstream_has_are_refused(
     assert "already with other bytes" in done.stderr
 
 
-def test_what_an_upstream_has_and_nobody_claims_is_there_already(
+def test_what_an_upstream_has_and_nobody_claims_is_refused(
     taking: Taking, publish: Callable[..., Result]
 ) -> None:
+    """The upstream had the bytes all along: that is not somebody who was faster."""
     taking.upstream_has()
     done = publish(taking.wheel, "--to", taking.start())
-    assert (done.exit_code, taking.taken) == (0, [])
-    assert f"already there: {WHEEL}" in done.stdout
+    assert (done.exit_code, done.stdout, taking.taken) == (1, "", [])
+    assert "403 Take another name, or have it put into" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["simple", "dev/simple"], ids=["upstream", "base"])
+@pytest.mark.parametrize(("token", "status"), [("wrong", 401), ("reader", 403)])
+def test_who_may_not_upload_is_told_though_an_upstream_has_the_bytes(
+    where: str, token: str, status: int, taking: Taking, publish: Callable[..., Result]
+) -> None:
+    home = taking.own.parent
+    accounts = Accounts(home)
+    accounts.user("alice", "sesame")
+    tokens = {"wrong": "pxi_wrong", "reader": accounts.token("alice", actions=frozenset({"read"}))}
+    (home / "dev").mkdir()
+    config = home / "proxyindex.toml"
+    terms = 'upload = ["alice"]\nclaim = ["demo"]\n'
+    config.write_text(
+        f'default-index = "prod"\n{accounts.toml}'
+        f'[[upstream]]\nname = "up"\nurl = "{taking.upstream.simple_url}"\n'
+        f'[index.prod]\nfolders = ["{taking.own}"]\nupstreams = ["up"]\n{terms}'
+        f'[index.dev]\nfolders = ["{home / "dev"}"]\nbases = ["prod"]\n{terms}'
+    )
+    taking.upstream_has()
+    running = taking.server("--config", config, is_started=False)
+    running.args.remove("--no-upstream")
+    running.start()
+    to = f"{running.url}/{where}/"
+    done = publish(taking.wheel, "--to", to, PROXYINDEX_PUBLISH_TOKEN=tokens[token])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"refused {WHEEL}: {status} " in done.stderr
 
 
 def test_other_bytes_are_refused_before_anything_is_sent(
@@ -482,6 +512,15 @@ def test_a_raced_upload_of_the_same_bytes_is_no_failure(
 
     index.answer(Answer(status, b"File already exists", then=other_wins))
     assert Sending(index.url, f"{index.url}/simple/")(wheel) == [Outcome.THERE]
+
+
+def test_who_was_not_let_in_has_lost_no_race(index: UploadServer, wheel: Distribution) -> None:
+    def other_wins() -> None:
+        index.pages["/simple/demo/"] = page("demo", {WHEEL: wheel.sha256})
+
+    index.answer(Answer(401, b"who?", then=other_wins))
+    with pytest.raises(PublishError, match="401 who"):
+        Sending(index.url, f"{index.url}/simple/")(wheel)
 
 
 def test_a_raced_upload_of_other_bytes_is_one(index: UploadServer, wheel: Distribution) -> None:

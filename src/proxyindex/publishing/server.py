@@ -109,8 +109,8 @@ class Server:
             if answer.status < 300:
                 self._confirm(each)
                 yield each, _outcome(answer, overwrite=overwrite)
-            elif answer.status >= 400 and self._listed(each) == each.sha256:
-                yield each, Outcome.THERE  # somebody else was faster, or our first attempt arrived
+            elif self._is_there_by_now(each, answer):
+                yield each, Outcome.THERE
             else:
                 raise PublishError(self._refusal(each, answer, overwrite=overwrite))
 
@@ -177,6 +177,17 @@ class Server:
             f"{self._host} took {each.filename}, but the page of {each.project} at "
             f"{self._where.pages} does not list it."
         )
+
+    def _is_there_by_now(self, each: Distribution, answer: Answer) -> bool:
+        """Whether it was refused because somebody else was faster, or our first attempt arrived.
+
+        Who was not let in (401) has learned nothing of that. Nor does a page help that has the
+        bytes from an upstream: they were there before, and the index still has not taken them.
+        """
+        if answer.status < 400 or answer.status == 401:
+            return False
+        page, is_own = self._page(each.project)
+        return is_own and _digest(page, each.filename) == each.sha256
 
     def _listed(self, each: Distribution) -> str | None:
         page, _ = self._page(each.project)
