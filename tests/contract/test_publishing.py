@@ -29,12 +29,13 @@ from proxyindex.publishing.remote import RemoteFolder
 from proxyindex.publishing.target import Outcome, PublishError, Target
 from proxyindex.records import Record
 from proxyindex.uploads.shelf import Shelf
-from tests.support.builders import make_sdist, make_wheel, put, put_sdist, put_wheel
+from tests.support.builders import make_sdist, make_wheel, put, put_sdist, put_wheel, wheel_name
 from tests.support.hermetic import environment, wait_until
 from tests.support.sshd import SshServer, ssh_server
 from tests.support.uploads import attestation_of
 
 Place = Callable[..., Target]
+PAGES = ("index.html", "index.v1_json")
 WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 
 
@@ -250,6 +251,54 @@ def test_pages_tell_what_records_tell(place: Place, there: Path, here: Path) -> 
     (there / "demo" / f"{WHEEL}.json").unlink()
     publish(place(with_pages=True), read(put_wheel(here, version="3.0")))
     assert not entries(there)[WHEEL].get("yanked")
+
+
+def renew(there: Path) -> tuple[list[str], list[str]]:
+    with Folder(there, with_pages=True) as target:
+        written, removed = target.renew()
+    return list(written), list(removed)
+
+
+def test_pages_are_renewed_where_they_differ(there: Path, here: Path) -> None:
+    """Also of a project that has no files left: its name is taken, on the list and by a page."""
+    for name in ("demo", "gone", "same"):
+        publish(Folder(there, with_pages=True), read(put_wheel(here, name)))
+    put_wheel(there / "demo", version="2.0")
+    (there / "gone" / wheel_name("gone")).unlink()
+    (there / "gone" / ".deleted").write_text(wheel_name("gone"))
+    before = state(there)
+    written = [f"{name}/{page}" for name in ("demo", "gone") for page in PAGES]
+    written.insert(0, "demo/demo-2.0-py3-none-any.whl.metadata")
+    assert renew(there) == (written, [])
+    assert {name for name, was in before.items() if state(there)[name] != was} == {
+        name for name in written if name in before
+    }
+    assert (there / "gone" / ".deleted").read_text() == wheel_name("gone")
+    assert (there / "gone" / f"{wheel_name('gone')}.json").exists()
+    assert set(entries(there)) == {WHEEL, "demo-2.0-py3-none-any.whl"}
+    assert json.loads((there / "gone" / "index.v1_json").read_bytes())["files"] == []
+    assert "gone" in (there / "index.html").read_text()
+    assert renew(there) == ([], [])
+
+
+def test_pages_of_what_is_no_project_any_more_are_removed(there: Path, here: Path) -> None:
+    wheel = read(put_wheel(here))
+    publish(Folder(there, with_pages=True), wheel)
+    put_wheel(there / "demo", "other")
+    (there / "demo" / WHEEL).unlink()
+    left = {name for name in state(there) if name.startswith("demo/")}
+    written, removed = renew(there)
+    assert "other/index.html" in written
+    assert removed == [f"demo/{page}" for page in PAGES]
+    assert {name for name in state(there) if name.startswith("demo/")} >= left - {*removed}
+
+
+def test_pages_that_are_not_ours_stay(there: Path) -> None:
+    (there / "handbook").mkdir()
+    (there / "handbook" / "index.html").write_text("read me")
+    renew(there)
+    assert (there / "handbook" / "index.html").read_text() == "read me"
+    assert renew(there) == ([], [])
 
 
 def entries(there: Path) -> dict[str, dict[str, Any]]:

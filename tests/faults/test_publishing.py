@@ -619,6 +619,38 @@ def test_pages_left_out_by_a_kill_are_made_by_the_next_run(
     assert WHEEL in (target / "demo" / "index.html").read_text()
 
 
+def test_pages_alone_are_brought_up_to_date(
+    tmp_path: Path, dist: Path, publish: Callable[..., Result]
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    publish(dist, "--to", there, "--pages")
+    (there / "demo" / WHEEL).unlink()
+    pages = "written: demo/index.html\nwritten: demo/index.v1_json\n"
+    for said in (pages, "All pages are up to date.\n"):
+        done = publish("--to", there, "--pages")
+        assert (done.exit_code, done.stdout) == (0, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--to", ".", "--pages", "--dry-run"), "--dry-run and --overwrite mean nothing"),
+        (("--to", ".", "--pages", "--overwrite"), "--dry-run and --overwrite mean nothing"),
+        (("--to", "host:there", "--pages"), "only a folder here"),
+        (("--to", "https://index.example/", "--pages"), "--pages means nothing"),
+        (("--to", "."), "Name the files to publish"),
+        (("--to", "nowhere", "--pages"), "There is no folder nowhere"),
+    ],
+)
+def test_pages_alone_are_made_of_a_folder_only(
+    arguments: tuple[str, ...], said: str, publish: Callable[..., Result]
+) -> None:
+    done = publish(*arguments)
+    assert done.exit_code != 0
+    assert said in done.stderr
+
+
 def test_publishers_to_one_folder_take_turns(tmp_path: Path) -> None:
     target = tmp_path / "packages"
     target.mkdir()

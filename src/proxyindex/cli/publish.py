@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Publish wheels and sdists to an index, a folder or another machine.")
-@click.argument("dists", nargs=-1, metavar="DIST...")
+@click.argument("dists", nargs=-1, metavar="[DIST...]")
 @click.option(
     "--to", "to", metavar="TARGET", envvar="PROXYINDEX_PUBLISH_TO", required=True, show_envvar=True,
     help="Where to: an index (URL), a folder, or host:path.",
@@ -53,12 +53,15 @@ def publish(
     What TARGET has already is left alone, so that a run that failed may be repeated. Signatures
     (DIST.asc) and attestations (DIST.publish.attestation) beside them go along.
 
+    Without DIST, --pages brings all pages of a folder up to date with what lies there now.
+
     \b
     Examples:
       proxyindex publish dist/* --to http://127.0.0.1:8080/simple/
       proxyindex publish acme-lib 1.2 --dist dist --to https://index.example/legacy/
       proxyindex publish dist --to ./packages
       proxyindex publish dist --to ./public --pages
+      proxyindex publish --to ./public --pages
       proxyindex publish dist --to web@www.example:/srv/www/simple --pages
 
     Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
@@ -66,6 +69,11 @@ def publish(
     """
     from proxyindex.publishing.publish import plan  # noqa: PLC0415 - others should not load it
 
+    if how["pages"] and folder is None and not dists:
+        if dry_run or overwrite:
+            raise click.UsageError("--dry-run and --overwrite mean nothing without DIST.")
+        _renew(to, **how)
+        return
     with waiting("Reading"):
         wanted = _wanted(dists, folder)
     with _target(to, **how) as target:
@@ -75,6 +83,22 @@ def publish(
             _foretell(planned)
         else:
             _carry_out(target, planned)
+
+
+def _renew(to: str, **how: Any) -> None:
+    """All pages of a folder, made of what lies there now."""
+    from proxyindex.publishing.folder import Folder  # noqa: PLC0415
+
+    target = _target(to, **how)
+    if not isinstance(target, Folder):
+        raise click.UsageError("Name the files to publish: only a folder here does without.")
+    with target, waiting("Writing pages"):
+        written, removed = target.renew()
+    for what, names in (("written", written), ("removed", removed)):
+        for name in names:
+            click.echo(f"{what}: {name}")
+    if not written and not removed:
+        click.echo("All pages are up to date.")
 
 
 def _foretell(planned: Plan) -> None:

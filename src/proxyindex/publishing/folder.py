@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -14,10 +14,12 @@ from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
 from proxyindex.disk import add_folder, sha256_at, sync_folder
+from proxyindex.model import ProjectPage
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.pages import (
     HTML_NAME,
+    JSON_NAME,
     local,
     local_names,
     local_pages,
@@ -105,19 +107,31 @@ class Folder:
         if not self._with_pages:
             return ()
         root = self._shelf.root
-        alone = self._portal.wrap_async_context_manager(self._shelf.writing_pages())
-        with _said(self._folder), alone, self._shelf.staged() as stage:
+        with self._writing_pages() as stage:
             names = local_names(root)
             without = {name for name in names if not (root / name / HTML_NAME).exists()}
             wanted = sorted(without.union(projects).intersection(names))
-            files: dict[str, bytes] = {}
-            for page in local_pages(root, wanted):
-                # what a page promises must be there before the page
-                found = sidecars(page).items()
-                files.update((os.path.relpath(path, root), body) for path, body in found)
-                files.update(rendered(page, str(root)))
-            files.update(rendered_list(names))
-            return [name for name, body in files.items() if _write(stage, root / name, body)]
+            return _write_pages(stage, root, local_pages(root, wanted), names)
+
+    def renew(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Make all pages anew, of what lies there now: the names of those written, and removed.
+
+        A project without files keeps a page, an empty one, as a server shows it: its name is taken,
+        and whoever asks the next index for what is not found here must not find it there.
+        """
+        root = self._shelf.root
+        with self._writing_pages() as stage:
+            self._shelf.sweep()  # pages of what a killed process had begun would be old at once
+            names = local_names(root)
+            pages = [p for p in local_pages(root, names) if p.files or _is_free(root / p.name)]
+            written = _write_pages(stage, root, pages, names)
+            return written, _remove_pages(root, names)
+
+    @contextlib.contextmanager
+    def _writing_pages(self) -> Iterator[Stage]:
+        alone = self._portal.wrap_async_context_manager(self._shelf.writing_pages())
+        with _said(self._folder), alone, self._shelf.staged() as stage:
+            yield stage
 
     def _usual(self, each: Distribution) -> Path:
         return self._shelf.home(each.project) / each.filename
@@ -147,6 +161,41 @@ def _user() -> str | None:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return None
+
+
+def _write_pages(
+    stage: Stage, root: Path, pages: Iterable[ProjectPage], names: Sequence[NormalizedName]
+) -> list[str]:
+    """Write these pages and the list of projects, where they differ; what was written."""
+    written: list[str] = []
+    for page in pages:
+        # what a page promises must be there before the page
+        found = {os.path.relpath(path, root): body for path, body in sidecars(page).items()}
+        written += _write_all(stage, root, found | rendered(page, str(root)))
+    return written + _write_all(stage, root, rendered_list(names))
+
+
+def _write_all(stage: Stage, root: Path, files: Mapping[str, bytes]) -> list[str]:
+    return [name for name, body in files.items() if _write(stage, root / name, body)]
+
+
+def _is_free(home: Path) -> bool:
+    """Whether there is no page yet, or ours: a folder without packages may be a web site's."""
+    return (home / JSON_NAME).exists() or not (home / HTML_NAME).exists()
+
+
+def _remove_pages(root: Path, names: Container[NormalizedName]) -> list[str]:
+    """Remove our pages in folders that are no project's any more, such as those in which only
+    files of other projects are left; what was removed."""
+    gone = [page.parent for page in root.glob(f"*/{JSON_NAME}") if page.parent.name not in names]
+    removed: list[str] = []
+    for home in sorted(gone):
+        for name in (HTML_NAME, JSON_NAME):  # JSON last: by it the rest is known for ours
+            with contextlib.suppress(FileNotFoundError):
+                (home / name).unlink()
+                removed.append(f"{home.name}/{name}")
+        sync_folder(home)
+    return removed
 
 
 def _write(stage: Stage, place: Path, body: bytes) -> bool:
