@@ -632,6 +632,29 @@ def test_pages_alone_are_brought_up_to_date(
         assert (done.exit_code, done.stdout) == (0, said)
 
 
+def test_pages_that_a_change_leaves_old_are_told(
+    tmp_path: Path, dist: Path, publish: Callable[..., Result]
+) -> None:
+    """By each command that changes the folder, and not where there are none, or nothing changed."""
+    there, command = tmp_path / "the re", CliRunner()
+    there.mkdir()
+    told = f"The static pages of demo are old now; renew them: proxyindex publish --to '{there}' "
+
+    def says(done: Result, *, old: bool = True) -> bool:
+        assert done.exit_code == 0, done.output
+        return done.stderr.startswith(told + "--pages\n") if old else told not in done.output
+
+    assert says(publish(put_wheel(tmp_path, version="2.0"), "--to", there), old=False)
+    assert says(publish(dist, "--to", there, "--pages"), old=False)
+    assert says(publish(dist, "--to", there), old=False)
+    assert says(publish(put_wheel(tmp_path, version="3.0"), "--to", there, "--dry-run"), old=False)
+    assert says(publish(put_wheel(tmp_path, version="3.0"), "--to", there))
+    log = tmp_path / "audit"
+    for change in (["yank", "demo==3.0"], ["unyank", "demo==3.0"], ["delete", "demo", "--yes"]):
+        more = ["--folder", str(there), "--audit-log", str(log), "--cache-dir", str(tmp_path / "c")]
+        assert says(command.invoke(main, [*change, *more]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -19,6 +19,7 @@ from packaging.utils import NormalizedName
 from proxyindex.audit import Action, Change
 from proxyindex.cli import audited
 from proxyindex.cli.calling import caller, credentials_for
+from proxyindex.cli.printing import tell_of_old_pages
 from proxyindex.errors import ProxyindexError
 from proxyindex.publishing import server
 from proxyindex.publishing.client import Answer, Unreachable, origin
@@ -79,7 +80,7 @@ class Folders:
             own = _publisher(_index(house, files.index))
             return await changes.delete(own, files.project, files.version, files.filename, by=by)
 
-        return self._change("delete", files.index, work)
+        return self._change("delete", files.index, files.project, work)
 
     def yank(self, files: Files, reason: str | None) -> list[str]:
         async def work(house: House, by: Change) -> list[str]:
@@ -88,7 +89,9 @@ class Folders:
                 own, files.project, files.version, files.filename, reason, by=by
             )
 
-        return self._change("unyank" if reason is None else "yank", files.index, work)
+        return self._change(
+            "unyank" if reason is None else "yank", files.index, files.project, work
+        )
 
     def push(self, files: Files, target: str) -> list[str]:
         async def work(house: House, by: Change) -> list[str]:
@@ -100,7 +103,7 @@ class Folders:
                 own.own, other.publisher, files.project, files.version or "", by=by
             )
 
-        return self._change("push", target, work, source=files.index)
+        return self._change("push", target, files.project, work, source=files.index)
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
@@ -113,6 +116,7 @@ class Folders:
         self,
         action: Action,
         index: str | None,
+        project: NormalizedName,
         work: Callable[[House, Change], Awaitable[list[str]]],
         source: str | None = None,
     ) -> list[str]:
@@ -125,7 +129,14 @@ class Folders:
         by = audited.changing(self._settings, action, index or self._settings.default.name, source)
         if names := self._with(lambda house: work(house, by)):
             by.note(names)
+            tell_of_old_pages(self._folder(index), [project])
         return names
+
+    def _folder(self, index: str | None) -> Path:
+        """The one that is changed of this index, which has one."""
+        default = self._settings.default
+        named = (one for one in self._settings.indexes if one.name == index)
+        return next(named, default).folders[0]
 
     def _with(self, work: Callable[[House], Awaitable[T]]) -> T:
         from proxyindex.app import alone  # noqa: PLC0415 - not for the other commands

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
+from packaging.utils import NormalizedName
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,6 +40,17 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         click.echo("  ".join(cells).rstrip())
+
+
+def tell_of_old_pages(folder: Path, changed: Iterable[NormalizedName]) -> None:
+    """One line, on standard error, if static pages in the folder tell of projects that changed."""
+    from proxyindex.publishing.pages import has_page  # noqa: PLC0415 - loads what serves
+
+    if old := [name for name in changed if has_page(folder, name)]:
+        command = f"proxyindex publish --to {shlex.quote(str(folder))} --pages"
+        click.echo(
+            f"The static pages of {', '.join(old)} are old now; renew them: {command}", err=True
+        )
 
 
 def progress() -> Progress:

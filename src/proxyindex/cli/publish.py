@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from proxyindex import logs
 from proxyindex.cli.group import ca_file_option
-from proxyindex.cli.printing import progress, waiting
+from proxyindex.cli.printing import progress, tell_of_old_pages, waiting
 
 if TYPE_CHECKING:
     from proxyindex.publishing.distribution import Distribution
@@ -67,7 +67,8 @@ def publish(
     Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
     PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
     """
-    from proxyindex.publishing.publish import plan  # noqa: PLC0415 - others should not load it
+    from proxyindex.publishing.folder import Folder  # noqa: PLC0415 - others should not load it
+    from proxyindex.publishing.publish import plan  # noqa: PLC0415
 
     if how["pages"] and folder is None and not dists:
         if dry_run or overwrite:
@@ -83,6 +84,9 @@ def publish(
             _foretell(planned)
         else:
             _carry_out(target, planned)
+            if isinstance(target, Folder) and not how["pages"]:
+                changed = {each.project for each in planned.to_send}
+                tell_of_old_pages(Path(to), sorted(changed))
 
 
 def _renew(to: str, **how: Any) -> None:

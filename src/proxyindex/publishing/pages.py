@@ -61,6 +61,11 @@ def local_names(folder: Path) -> tuple[NormalizedName, ...]:
     return anyio.run(ask).names
 
 
+def has_page(folder: Path, name: NormalizedName) -> bool:
+    """Whether a page of the project was made in the folder."""
+    return (folder / name / JSON_NAME).exists()
+
+
 def rendered(page: ProjectPage, root: str) -> dict[str, bytes]:
     """The files of one project's page, by their path below the folder `root`.
 
