@@ -26,7 +26,15 @@ from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.target import Outcome, PublishError
 from tests.support.accounts import Accounts
 from tests.support.broken import Front
-from tests.support.builders import make_wheel, make_zip, metadata, put, put_sdist, put_wheel
+from tests.support.builders import (
+    make_wheel,
+    make_zip,
+    metadata,
+    put,
+    put_sdist,
+    put_wheel,
+    wheel_name,
+)
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import environment, wait_until
 from tests.support.pages import wheel_spec
@@ -316,6 +324,9 @@ def test_a_dry_run_looks_and_sends_nothing(
         (["none/*.whl", "--to", "http://127.0.0.1:9/"], 1),
         (["--to", "http://127.0.0.1:9/"], 2),
         (["demo", "--dist", ".", "--to", "x"], 2),
+        (["demo==", "--dist", ".", "--to", "x"], 2),
+        (["demo==1==2", "--dist", ".", "--to", "x"], 2),
+        (["demo==1", "1", "--dist", ".", "--to", "x"], 1),
         (["x", "--to", "http://127.0.0.1:9/", "--pages"], 2),
         (["x", "--to", "folder", "--check", "http://127.0.0.1:9/"], 2),
         (["x", "--to", "folder", "--ssh", "ssh"], 2),
@@ -653,6 +664,16 @@ def test_pages_that_a_change_leaves_old_are_told(
     for change in (["yank", "demo==3.0"], ["unyank", "demo==3.0"], ["delete", "demo", "--yes"]):
         more = ["--folder", str(there), "--audit-log", str(log), "--cache-dir", str(tmp_path / "c")]
         assert says(command.invoke(main, [*change, *more]))
+
+
+@pytest.mark.parametrize("release", [("De_mo==1.0.0",), ("de-mo", "1"), (" de.mo == 1.0 ",)])
+def test_a_release_is_named_as_elsewhere_or_in_two_words(
+    release: tuple[str, ...], tmp_path: Path, publish: Callable[..., Result]
+) -> None:
+    put_wheel(tmp_path, "de-mo"), put_wheel(tmp_path, "de-mo", version="2.0")
+    done = publish(*release, "--dist", tmp_path, "--to", tmp_path, "--dry-run")
+    assert (done.exit_code, done.stdout.count("\n")) == (0, 1), done.output
+    assert wheel_name("de_mo") in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--dist", "folder", metavar="FOLDER", type=click.Path(path_type=Path),
-    help="Take the files of NAME VERSION from this folder.",
+    help="Take the files of NAME==VERSION from this folder.",
 )  # fmt: skip
 @click.option("--pages", is_flag=True, help="Write pages beside the packages: an index on its own.")
 @click.option("--overwrite", is_flag=True, help="Replace files that have other bytes.")
@@ -49,16 +49,17 @@ def publish(
 ) -> None:
     """Publish DISTs (wheels and sdists; files, globs, or folders with some) to TARGET.
 
-    Or, with --dist FOLDER, those in it of NAME VERSION. All are checked before the first is sent.
-    What TARGET has already is left alone, so that a run that failed may be repeated. Signatures
-    (DIST.asc) and attestations (DIST.publish.attestation) beside them go along.
+    Or, with --dist FOLDER, those in it of NAME==VERSION (or NAME VERSION). All are checked before
+    the first is sent. What TARGET has already is left alone, so that a run that failed may be
+    repeated. Signatures (DIST.asc) and attestations (DIST.publish.attestation) beside them go
+    along.
 
     Without DIST, --pages brings all pages of a folder up to date with what lies there now.
 
     \b
     Examples:
       proxyindex publish dist/* --to http://127.0.0.1:8080/simple/
-      proxyindex publish acme-lib 1.2 --dist dist --to https://index.example/legacy/
+      proxyindex publish acme-lib==1.2 --dist dist --to https://index.example/legacy/
       proxyindex publish dist --to ./packages
       proxyindex publish dist --to ./public --pages
       proxyindex publish --to ./public --pages
@@ -140,10 +141,8 @@ def _wanted(dists: Sequence[str], folder: Path | None) -> list[Distribution]:
         raise click.UsageError("Name the files to publish, or a folder with them.")
     if folder is None:
         paths = selection.by_paths(dists)
-    elif len(dists) == 2:
-        paths = selection.by_release(folder, *dists)
     else:
-        raise click.UsageError("With --dist, say which release: NAME VERSION.")
+        paths = selection.by_release(folder, *_release(dists))
     found: list[Distribution] = []
     problems: list[str] = []
     for path in paths:
@@ -154,6 +153,14 @@ def _wanted(dists: Sequence[str], folder: Path | None) -> list[Distribution]:
     if problems:
         raise PublishError("\n".join([*problems, "Nothing was published."]))
     return found
+
+
+def _release(words: Sequence[str]) -> tuple[str, str]:
+    """The name and the version meant: one word as the other commands have it, or two."""
+    parts = [part.strip() for part in (words[0].split("==") if len(words) == 1 else words)]
+    if len(parts) != 2 or not all(parts):
+        raise click.UsageError("With --dist, say which release: NAME==VERSION.")
+    return parts[0], parts[1]
 
 
 def _target(
