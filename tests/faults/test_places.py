@@ -306,6 +306,12 @@ def test_what_makes_no_sense_is_told(
     assert "sesame" not in done.output
 
 
+def test_a_push_is_told_of_no_option_that_it_has_not(manage: Manage) -> None:
+    told = manage("push", "demo==1.0", "dev", "prod").stderr
+    assert "say --config FILE, as told to serve, or --server URL" in told
+    assert "--folder" not in told
+
+
 @pytest.mark.parametrize("where", [("--server", "http://127.0.0.1:1"), ("--folder", ".")])
 def test_one_file_is_deleted_of_a_version_only(where: tuple[str, str], manage: Manage) -> None:
     done = manage("delete", "demo", "--file", "demo-1.0.tar.gz", "--yes", *where)

@@ -208,8 +208,10 @@ def _place(where: dict[str, Any], *, changes_files: bool = True) -> Place:
         raise click.UsageError("--ca-file means nothing without --server.")
     settings = loaded(where).settings
     if changes_files and not settings.every_folder:
+        # a command that names indexes has no use for a single folder, and no such option
+        ways = "--folder FOLDER or --config FILE" if "folders" in where else "--config FILE"
         raise click.UsageError(
-            "no folders to work on: say --folder FOLDER or --config FILE, as told to serve, or "
+            f"no folders to work on: say {ways}, as told to serve, or "
             "--server URL to let a running server do it."
         )
     return Folders(settings)

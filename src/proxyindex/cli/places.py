@@ -69,7 +69,10 @@ class Place(Protocol):
 
 
 class Folders:
-    """The folders of this configuration, whether a server runs on them or not."""
+    """The folders of this configuration, whether a server runs on them or not.
+
+    Where there are none, the command has said so before anything is changed here.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -117,11 +120,6 @@ class Folders:
         source: str | None = None,
     ) -> list[str]:
         """Do it, and let the audit log say so; `index` is the one that is changed."""
-        if not self._settings.every_folder:
-            raise ProxyindexError(
-                "There is no folder to change: name the server's configuration (--config) or the "
-                "folder (--folder), or let a running server do it (--server)."
-            )
         by = audited.changing(self._settings, action, index or self._settings.default.name, source)
         if names := self._with(lambda house: work(house, by)):
             by.note(names)
