@@ -64,11 +64,12 @@ def publish(
     Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
     PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
     """
-    from proxyindex.publishing.publish import plan  # noqa: PLC0415 - others should not load it
+    from proxyindex.cli.calling import believing  # noqa: PLC0415 - others should not load it
+    from proxyindex.publishing.publish import plan  # noqa: PLC0415
 
     with waiting("Reading"):
         wanted = _wanted(dists, folder)
-    with _target(to, **how) as target:
+    with believing(), _target(to, **how) as target:
         with waiting("Comparing"):
             planned = plan(target, wanted, shown=to, overwrite=overwrite)
         if dry_run:
