@@ -419,6 +419,28 @@ def test_a_refresh_that_brought_nothing_exits_with_1(
         assert "Traceback" not in told
 
 
+def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = server("--fallback", "redirect", upstream=upstream)
+    here = ("--cache-dir", running.cache_dir)
+    folderless = {"PROXYINDEX_UPSTREAM": upstream.simple_url, "PROXYINDEX_FALLBACK": "redirect"}
+    for where, more in ((("--server", running.simple_url), {}), (here, folderless)):
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", "refresh", "px-public", *where],
+            env=running.env | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "Error: This index sends clients on to the upstream for it and keeps no page of it: "
+            "there is nothing to refresh.\n"
+        )
+
+
 def test_a_version_that_is_not_there_is_called_one(
     running: ProxyIndex, run: Run, name: str
 ) -> None:

@@ -19,7 +19,8 @@ from packaging.utils import NormalizedName
 from proxyindex.audit import Action, Change
 from proxyindex.cli import audited
 from proxyindex.cli.calling import believing, caller, credentials_for
-from proxyindex.errors import ProxyindexError
+from proxyindex.errors import ProxyindexError, ServedElsewhere
+from proxyindex.inquiry import OUTCOME_HEADER
 from proxyindex.publishing import server
 from proxyindex.publishing.client import Answer, Unreachable, origin
 from proxyindex.publishing.credentials import Credentials, login_hint
@@ -108,7 +109,10 @@ class Folders:
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
             repository = _index(house, index).repository
-            return await base.refresh(repository, project, _REFRESH_SECONDS) or ""
+            try:
+                return await base.refresh(repository, project, _REFRESH_SECONDS) or ""
+            except ServedElsewhere as problem:
+                raise _nothing_kept() from problem
 
         return self._with(ask)
 
@@ -205,6 +209,9 @@ class Server:
                 raise ProxyindexError(f"{problem} {again}") from problem
         if answer.status != _HTTP_OK:
             if 300 <= answer.status < 400:
+                # a front's redirect has no such header: it means the address of the server
+                if answer.headers.get(OUTCOME_HEADER) == "redirected":
+                    raise _nothing_kept()
                 raise self._led_away(answer, target)
             raise self._refusal(answer, index, known)
         try:
@@ -262,6 +269,13 @@ def _index(house: House, name: str | None) -> IndexService:
     if found is None:
         raise ProxyindexError(f"There is no index {name!r}; there are: {', '.join(house.indexes)}.")
     return found
+
+
+def _nothing_kept() -> ProxyindexError:
+    return ProxyindexError(
+        "This index sends clients on to the upstream for it and keeps no page of it: there is "
+        "nothing to refresh."
+    )
 
 
 def _publisher(index: IndexService) -> Publisher:
