@@ -247,15 +247,15 @@ def test_every_change_leaves_the_same_line_whoever_makes_it(
         ),
         (
             ("push", "px-nothing==1.0", "dev", "nowhere"),
-            "Error: There is no other index 'nowhere' to push to.",
+            "Error: There is no other index 'nowhere' to push to; there are: prod, strict.",
         ),
         (
             ("push", "px-nothing==1.0", "dev", "dev"),
-            "Error: There is no other index 'dev' to push to.",
+            "Error: There is no other index 'dev' to push to; there are: prod, strict.",
         ),
         (
             ("push", "px-nothing==1.0", "dev", "empty"),
-            "Error: There is no other index 'empty' to push to.",
+            "Error: There is no other index 'empty' to push to; there are: prod, strict.",
         ),
         (
             ("push", "px-nothing==1.0", "empty", "dev"),
@@ -381,6 +381,9 @@ def test_the_push_api_asks_for_the_rights_of_both_sides(
     assert wheel("px-shut").post(running, "/dev/legacy/").status == 200
     body = json.dumps({"project": "px-shut", "version": "1.0", "to": "prod"}).encode()
     assert running.get("/dev/api/push", method="POST", body=body).status == 403
+    elsewhere = running.get("/dev/api/push", method="POST", body=body.replace(b"prod", b"none"))
+    # no name is told of what he may not push to
+    assert elsewhere.text.strip() == "There is no other index 'none' to push to."
     assert not entries(running, "prod", "px-shut")
 
 

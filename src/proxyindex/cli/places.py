@@ -96,10 +96,11 @@ class Folders:
 
     def push(self, files: Files, target: str) -> list[str]:
         async def work(house: House, by: Change) -> list[str]:
-            source, other = _index(house, files.index), house.indexes.get(target)
-            own = _publisher(source)
-            if other is None or other.publisher is None or other is source:
-                raise no_other_index(target)
+            source = _index(house, files.index)
+            own, others = _publisher(source), house.targets(source)
+            other = others.get(target)
+            if other is None or other.publisher is None:
+                raise no_other_index(target, others)
             return await promotion.push(
                 own.own, other.publisher, files.project, files.version or "", by=by
             )

@@ -75,7 +75,9 @@ async def push(request: Request) -> Response:
     # who may not upload there learns nothing of what there is
     identity = await (target or index).admission.admit(request, Action.UPLOAD, project)
     if target is None or target.publisher is None or target is index:
-        raise no_other_index(wanted.to)
+        others = request.state.house.targets(index).items()
+        allowed = (name for name, one in others if one.admission.may_upload(identity, project))
+        raise no_other_index(wanted.to, allowed)
     by = changing(request, wanted.to, identity, "push", source=index.name)
     names = await promotion.push(publisher.own, target.publisher, project, wanted.version, by=by)
     if names:
