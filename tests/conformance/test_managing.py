@@ -146,6 +146,22 @@ def test_a_version_is_yanked_with_a_reason_and_the_yank_taken_back(
     assert entries(running, "prod", name)[wheel_name(name)]["yanked"] is False
 
 
+def test_a_yank_that_changes_nothing_says_so_and_leaves_no_line(
+    running: ProxyIndex, run: Run, name: str, noted: Callable[[], list[str]]
+) -> None:
+    for form in (wheel(name), sdist(name)):
+        assert form.post(running).status == 200
+    release = f"{name}==1.0"
+    assert run("unyank", release) == (0, "None of it is yanked.")
+    assert run("yank", release, "--reason", "why", "--file", wheel_name(name))[0] == 0
+    assert run("yank", release, "--reason", "why") == (0, f"Yanked {sdist_name(name)}")
+    assert run("yank", release, "--reason", "why") == (0, "All of it is yanked so already.")
+    assert run("yank", release)[1].count("Yanked") == 2, "for another reason"
+    target = f"/api/projects/{name}/1.0/yank"
+    assert running.get(target, method="POST").header("x-proxyindex") == "unchanged"
+    assert [line.split()[0] for line in noted()[2:]] == ["yank"] * 3
+
+
 def test_a_release_is_pushed_with_all_that_belongs_to_it(
     running: ProxyIndex, run: Run, name: str
 ) -> None:

@@ -133,7 +133,8 @@ def yank(
       proxyindex yank acme-lib==1.2 --config proxyindex.toml
       proxyindex yank acme-lib==1.2 --reason 'loses data' --server https://index.example
     """
-    _tell("Yanked", _place(where).yank(_files(index, release, filename), reason))
+    yanked = _place(where).yank(_files(index, release, filename), reason)
+    _tell("Yanked", yanked) if yanked else click.echo("All of it is yanked so already.")
 
 
 @click.command(short_help="Take a yank back.")
@@ -146,7 +147,8 @@ def unyank(*, release: Release, index: str | None, filename: str | None, **where
     Example:
       proxyindex unyank acme-lib==1.2 --config proxyindex.toml
     """
-    _tell("Unyanked", _place(where).yank(_files(index, release, filename), None))
+    unyanked = _place(where).yank(_files(index, release, filename), None)
+    _tell("Unyanked", unyanked) if unyanked else click.echo("None of it is yanked.")
 
 
 @click.command(short_help="Copy a release from one index to another.")

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxyindex.access import Action
+from proxyindex.inquiry import UNCHANGED
 from proxyindex.repository import base
 from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_other_index
@@ -58,9 +59,12 @@ async def yank(request: Request) -> Response:
         wanted.reason if is_yank else None,
         by=by,
     )
-    by.note(names)
     key = "yanked" if is_yank else "unyanked"
-    return done(JSONResponse({"project": project, key: names}), request)
+    answer = JSONResponse({"project": project, key: names})
+    if not names:
+        return done(answer, request, UNCHANGED)
+    by.note(names)
+    return done(answer, request)
 
 
 async def push(request: Request) -> Response:
