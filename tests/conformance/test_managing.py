@@ -460,6 +460,27 @@ def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(
         )
 
 
+def test_an_address_that_is_none_tells_where_indexes_are_and_names_none(
+    running: ProxyIndex,
+) -> None:
+    for target in ("/nosuch/simple/", "/six/", "/six"):
+        answer = running.get(target)
+        assert answer.status == 404
+        assert answer.text == (
+            "Nothing is at this address; indexes end in /simple/ and are listed at /.\n"
+        )
+    command = [sys.executable, "-m", "proxyindex", "refresh", "six", "--index", "nosuch"]
+    told = subprocess.run(
+        [*command, "--server", running.url],
+        env=running.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    ).stderr
+    assert f"There is no index 'nosuch' at {running.url}." in told
+
+
 def test_a_version_that_is_not_there_is_called_one(
     running: ProxyIndex, run: Run, name: str
 ) -> None:

@@ -27,6 +27,7 @@ from proxyindex.publishing.credentials import Credentials, login_hint
 from proxyindex.repository import base
 from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_folder, no_other_index
+from proxyindex.web.responses import NOTHING_HERE
 
 if TYPE_CHECKING:
     from proxyindex.settings import Settings
@@ -238,7 +239,8 @@ class Server:
         said = answer.said(known)
         # a sentence, and no page; others have words such as "Not Found"
         is_plain = answer.headers.get("content-type", "").startswith("text/plain")
-        is_ours = is_plain and said.endswith(".")
+        # nor where the server has nothing at all: then it is the address that is wrong
+        is_ours = is_plain and said.endswith(".") and said != NOTHING_HERE
         if answer.status in (404, 405) and not is_ours:
             return self._nobody(index)
         if not is_ours:
