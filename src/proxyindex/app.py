@@ -52,7 +52,7 @@ from proxyindex.web.house import House, Reception
 from proxyindex.web.identity import CHALLENGE
 from proxyindex.web.paths import PathGuard
 from proxyindex.web.rendered import Renderer
-from proxyindex.web.responses import error_response
+from proxyindex.web.responses import NOTHING_HERE, error_response
 
 log = logging.getLogger(__name__)
 
@@ -332,4 +332,5 @@ async def _on_error(request: Request, problem: Exception) -> Response:
 async def _on_http_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     headers = {"Cache-Control": "no-store", **(problem.headers or {})}
-    return PlainTextResponse(f"{problem.detail}\n", problem.status_code, headers)
+    said = NOTHING_HERE if problem.status_code == 404 else problem.detail
+    return PlainTextResponse(f"{said}\n", problem.status_code, headers)

@@ -19,7 +19,7 @@ Witness = tuple[str, tuple[int, ...] | None]
 
 
 OUTCOME_HEADER = "x-proxyindex"
-UNCHANGED = "unchanged"  # the outcome of an upload of bytes that are there
+UNCHANGED = "unchanged"  # the outcome of an upload of bytes that are there, of yanks as it was
 
 
 class Outcome(StrEnum):

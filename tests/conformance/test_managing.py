@@ -146,6 +146,22 @@ def test_a_version_is_yanked_with_a_reason_and_the_yank_taken_back(
     assert entries(running, "prod", name)[wheel_name(name)]["yanked"] is False
 
 
+def test_a_yank_that_changes_nothing_says_so_and_leaves_no_line(
+    running: ProxyIndex, run: Run, name: str, noted: Callable[[], list[str]]
+) -> None:
+    for form in (wheel(name), sdist(name)):
+        assert form.post(running).status == 200
+    release = f"{name}==1.0"
+    assert run("unyank", release) == (0, "None of it is yanked.")
+    assert run("yank", release, "--reason", "why", "--file", wheel_name(name))[0] == 0
+    assert run("yank", release, "--reason", "why") == (0, f"Yanked {sdist_name(name)}")
+    assert run("yank", release, "--reason", "why") == (0, "All of it is yanked so already.")
+    assert run("yank", release)[1].count("Yanked") == 2, "for another reason"
+    target = f"/api/projects/{name}/1.0/yank"
+    assert running.get(target, method="POST").header("x-proxyindex") == "unchanged"
+    assert [line.split()[0] for line in noted()[2:]] == ["yank"] * 3
+
+
 def test_a_release_is_pushed_with_all_that_belongs_to_it(
     running: ProxyIndex, run: Run, name: str
 ) -> None:
@@ -247,15 +263,15 @@ def test_every_change_leaves_the_same_line_whoever_makes_it(
         ),
         (
             ("push", "px-nothing==1.0", "dev", "nowhere"),
-            "Error: There is no other index 'nowhere' to push to.",
+            "Error: There is no other index 'nowhere' to push to; there are: prod, strict.",
         ),
         (
             ("push", "px-nothing==1.0", "dev", "dev"),
-            "Error: There is no other index 'dev' to push to.",
+            "Error: There is no other index 'dev' to push to; there are: prod, strict.",
         ),
         (
             ("push", "px-nothing==1.0", "dev", "empty"),
-            "Error: There is no other index 'empty' to push to.",
+            "Error: There is no other index 'empty' to push to; there are: prod, strict.",
         ),
         (
             ("push", "px-nothing==1.0", "empty", "dev"),
@@ -381,6 +397,9 @@ def test_the_push_api_asks_for_the_rights_of_both_sides(
     assert wheel("px-shut").post(running, "/dev/legacy/").status == 200
     body = json.dumps({"project": "px-shut", "version": "1.0", "to": "prod"}).encode()
     assert running.get("/dev/api/push", method="POST", body=body).status == 403
+    elsewhere = running.get("/dev/api/push", method="POST", body=body.replace(b"prod", b"none"))
+    # no name is told of what he may not push to
+    assert elsewhere.text.strip() == "There is no other index 'none' to push to."
     assert not entries(running, "prod", "px-shut")
 
 
@@ -417,6 +436,49 @@ def test_a_refresh_that_brought_nothing_exits_with_1(
         assert code == 1
         assert reason in told
         assert "Traceback" not in told
+
+
+def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = server("--fallback", "redirect", upstream=upstream)
+    here = ("--cache-dir", running.cache_dir)
+    folderless = {"PROXYINDEX_UPSTREAM": upstream.simple_url, "PROXYINDEX_FALLBACK": "redirect"}
+    for where, more in ((("--server", running.simple_url), {}), (here, folderless)):
+        done = subprocess.run(
+            [sys.executable, "-m", "proxyindex", "refresh", "px-public", *where],
+            env=running.env | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "Error: This index sends clients on to the upstream for it and keeps no page of it: "
+            "there is nothing to refresh.\n"
+        )
+
+
+def test_an_address_that_is_none_tells_where_indexes_are_and_names_none(
+    running: ProxyIndex,
+) -> None:
+    for target in ("/nosuch/simple/", "/six/", "/six"):
+        answer = running.get(target)
+        assert answer.status == 404
+        assert answer.text == (
+            "Nothing is at this address; indexes end in /simple/ and are listed at /.\n"
+        )
+    command = [sys.executable, "-m", "proxyindex", "refresh", "six", "--index", "nosuch"]
+    told = subprocess.run(
+        [*command, "--server", running.url],
+        env=running.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    ).stderr
+    assert f"There is no index 'nosuch' at {running.url}." in told
 
 
 def test_a_version_that_is_not_there_is_called_one(

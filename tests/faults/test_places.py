@@ -193,12 +193,42 @@ def test_a_private_authority_is_believed_where_it_is_named(
     change = ("delete", "px-safe", "--yes", "--server", running.url)
     distrusted = manage(*change)
     assert distrusted.exit_code == 1
-    assert "cannot be reached" in distrusted.stderr
-    assert "CERTIFICATE_VERIFY_FAILED" in distrusted.stderr
+    assert distrusted.stderr.startswith("Error: The server's certificate is not trusted (")
+    assert distrusted.stderr.endswith("authority that signed it with --ca-file.\n")
+    assert "again" not in distrusted.stderr
     done = manage(*change, "--ca-file", certificates.authority)
     assert (done.exit_code, done.stdout) == (0, f"Deleted {wheel_name('px-safe', '1.0')}\n")
     trusting = ssl.create_default_context(cafile=certificates.authority)
     assert wheel_name("px-safe", "1.0") not in running.get("/simple/px-safe/", tls=trusting).text
+
+
+def test_another_authority_is_no_remedy_for_the_name_of_another_server(
+    server: ServerFactory, tmp_path: Path, manage: Manage
+) -> None:
+    certificates = Certificates.make(tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    running = server(own, "--tls-cert", certificates.cert, "--tls-key", certificates.key)
+    url = running.url.replace("127.0.0.1", "127.0.0.2")
+    told = manage(
+        *("refresh", "demo", "--server", url, "--ca-file", certificates.authority), NO_PROXY="*"
+    ).stderr
+    assert "cannot be reached" in told
+    assert "--ca-file" not in told
+
+
+def test_whoever_publishes_is_told_of_it_as_well(
+    server: ServerFactory, tmp_path: Path, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxyindex.publishing.server._PAUSES", (), raising=False)
+    certificates = Certificates.make(tmp_path)
+    own, dist = tmp_path / "own", tmp_path / "dist"
+    own.mkdir()
+    put_wheel(dist, "px-safe", "1.0")
+    running = server(own, "--tls-cert", certificates.cert, "--tls-key", certificates.key)
+    told = manage("publish", dist, "--to", running.simple_url).stderr
+    assert told.startswith("Error: The server's certificate is not trusted (")
+    assert told.endswith("authority that signed it with --ca-file.\n")
 
 
 def test_a_file_without_certificates_is_told(
@@ -304,6 +334,12 @@ def test_what_makes_no_sense_is_told(
     assert done.exit_code == code
     assert said in done.stderr
     assert "sesame" not in done.output
+
+
+def test_a_push_is_told_of_no_option_that_it_has_not(manage: Manage) -> None:
+    told = manage("push", "demo==1.0", "dev", "prod").stderr
+    assert "say --config FILE, as told to serve, or --server URL" in told
+    assert "--folder" not in told
 
 
 @pytest.mark.parametrize("where", [("--server", "http://127.0.0.1:1"), ("--folder", ".")])

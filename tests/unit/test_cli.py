@@ -38,6 +38,12 @@ def test_help_tells_every_flag_and_an_example(command: tuple[str, ...]) -> None:
         assert option.key == "folders" or option.flag in result.output
 
 
+def test_the_base_path_is_not_promised_to_be_the_only_way() -> None:
+    """Fronts may take it off, so what is asked for without it is answered, too."""
+    told = " ".join(run("serve", "--help").output.split())
+    assert "such as /pypi; without it, too, for fronts that take it off." in told
+
+
 def test_show_prints_values_with_sources(tmp_path: Path) -> None:
     result = run("config", "show", str(tmp_path), "--offline", PROXYINDEX_PAGE_TTL="1m")
     assert result.exit_code == 0
@@ -215,8 +221,9 @@ def test_a_command_without_folders_says_what_to_give() -> None:
     for command in (("yank", "a==1"), ("delete", "a==1", "--yes"), ("push", "a==1", "b", "c")):
         result = run(*command)
         assert result.exit_code == 2
-        for way in ("--folder", "--config", "--server"):
+        for way in ("--config", "--server"):
             assert way in result.stderr
+        assert ("--folder" in result.stderr) == (command[0] != "push"), "it has no such option"
 
 
 def test_variables_are_told_where_they_count() -> None:

@@ -71,6 +71,39 @@ def test_a_cache_folder_that_is_a_link_to_nothing_is_told(home: Path, below: str
     assert f"The cache folder {home}/link{below} cannot be written (No such" in result.stderr
 
 
+def test_a_socket_whose_folder_is_missing_is_told_as_serve_would(home: Path) -> None:
+    result = checked(home, 'folders = ["packages"]\nunix-socket = "nodir/x.sock"\n')
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: Cannot listen on {home}/nodir/x.sock: the folder does not exist; "
+        "create it first.\n"
+    )
+    assert not (home / "nodir").exists()
+    sound = checked(home, 'folders = ["packages"]\nunix-socket = "packages/x.sock"\n')
+    assert sound.exit_code == 0, sound.stderr
+    assert not [*(home / "packages").iterdir()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'port = 81\npage-ttl = "1m"\n{UPSTREAM}',
+        f'{UPSTREAM}[index.dev]\nfolders = ["packages"]\nbases = ["prod"]\n'
+        '[index.prod]\nupstreams = ["corp"]\n[groups]\na = ["x"]\nb = ["y"]\n',
+        'no-upstream = true\nfolders = ["packages"]\n',
+        'upstream = ["https://x:y@index.example/simple"]\nread = ["*"]\n',
+    ],
+)
+def test_the_values_counted_are_those_that_are_shown_as_given(home: Path, text: str) -> None:
+    counted = checked(home, text).stdout
+    command = ["config", "show", "--config", str(home / "proxyindex.toml")]
+    lines = CliRunner().invoke(main, command, env={"HOME": str(home)}).stdout.splitlines()
+    sources = [line.rpartition("  # ")[2] for line in lines if "  # " in line]
+    given = len([source for source in sources if source != "default"])
+    assert given
+    assert f" ({given} values given, " in counted
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_a_folder_that_cannot_be_read_is_told(home: Path) -> None:
     # whether something may be read is asked for the real user

@@ -461,7 +461,7 @@ def test_all_mistakes_are_reported_at_once_with_place_value_and_remedy(
         f"{path}: upstream[1].url = 'https://****@x.example/simple?****': expected pypi, or",
         f"{path}: upstream[2].name = 'Corp': expected a short name",
         f"{path}: upstream[2].pasword: unknown key; did you mean 'password'?",
-        f"{path}: upstream[2].password: only one of password, password_env may be given.",
+        f"{path}: upstream[2].password: only one of password, password-env may be given.",
         f"{path}: upstream[2].password-env = 'NOPE': expected the name of a variable that is set.",
         f"{path}: upstream[2].policy.deny = 'a>>1': expected a project pattern",
         f"{path}: upstream[2].retries = -1: expected a whole number from 0 to 20.",

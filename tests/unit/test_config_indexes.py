@@ -148,7 +148,8 @@ def test_all_mistakes_are_reported_together_with_their_places(
         "folders: belongs into a table [index.NAME], since there are some.",
         "default-index: there is no index 'pord'; there are ",
         "base-path: begins with 'dev', which is an index.",
-        "index.simple.folders = ",
+        f"index.simple.folders = '{path.parent}/gone': this path does not exist; make it first: "
+        f"mkdir {path.parent}/gone.",
     ]
     found = mistakes_in(path)
     for start in expected:

@@ -37,6 +37,7 @@ def test_requests_are_counted_by_kind_status_and_outcome() -> None:
     assert value(body, "proxyindex_response_bytes_total", kind="file") == 150
     assert value(body, "proxyindex_request_seconds_count", kind="file") == 2
     assert value(body, "proxyindex_request_seconds_bucket", kind="file", le="0.5") == 1
+    assert b"_created" not in body, "no document tells of them"
 
 
 def test_tallied_seconds_fall_into_the_buckets_of_prometheus() -> None:

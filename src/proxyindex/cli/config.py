@@ -53,7 +53,7 @@ def check(**parameters: object) -> None:
         raise NotReady([*problems])
     for complaint in checks.complaints(effective.settings):
         click.echo(f"Warning: {complaint}.", err=True)
-    given = sum(source != "default" for source in effective.sources.values())
+    given = shown.count_given(effective)
     for name in _gates(effective.settings):
         click.echo(
             f"Warning: upstream.{name}.policy.allow refuses everything else with 403, also what "

@@ -133,7 +133,8 @@ def yank(
       proxyindex yank acme-lib==1.2 --config proxyindex.toml
       proxyindex yank acme-lib==1.2 --reason 'loses data' --server https://index.example
     """
-    _tell("Yanked", _place(where).yank(_files(index, release, filename), reason))
+    yanked = _place(where).yank(_files(index, release, filename), reason)
+    _tell("Yanked", yanked) if yanked else click.echo("All of it is yanked so already.")
 
 
 @click.command(short_help="Take a yank back.")
@@ -146,7 +147,8 @@ def unyank(*, release: Release, index: str | None, filename: str | None, **where
     Example:
       proxyindex unyank acme-lib==1.2 --config proxyindex.toml
     """
-    _tell("Unyanked", _place(where).yank(_files(index, release, filename), None))
+    unyanked = _place(where).yank(_files(index, release, filename), None)
+    _tell("Unyanked", unyanked) if unyanked else click.echo("None of it is yanked.")
 
 
 @click.command(short_help="Copy a release from one index to another.")
@@ -208,8 +210,10 @@ def _place(where: dict[str, Any], *, changes_files: bool = True) -> Place:
         raise click.UsageError("--ca-file means nothing without --server.")
     settings = loaded(where).settings
     if changes_files and not settings.every_folder:
+        # a command that names indexes has no use for a single folder, and no such option
+        ways = "--folder FOLDER or --config FILE" if "folders" in where else "--config FILE"
         raise click.UsageError(
-            "no folders to work on: say --folder FOLDER or --config FILE, as told to serve, or "
+            f"no folders to work on: say {ways}, as told to serve, or "
             "--server URL to let a running server do it."
         )
     return Folders(settings)

@@ -18,15 +18,17 @@ from packaging.utils import NormalizedName
 
 from proxyindex.audit import Action, Change
 from proxyindex.cli import audited
-from proxyindex.cli.calling import caller, credentials_for
+from proxyindex.cli.calling import believing, caller, credentials_for
 from proxyindex.cli.printing import tell_of_old_pages
-from proxyindex.errors import ProxyindexError
+from proxyindex.errors import ProxyindexError, ServedElsewhere
+from proxyindex.inquiry import OUTCOME_HEADER
 from proxyindex.publishing import server
 from proxyindex.publishing.client import Answer, Unreachable, origin
 from proxyindex.publishing.credentials import Credentials, login_hint
 from proxyindex.repository import base
 from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_folder, no_other_index
+from proxyindex.web.responses import NOTHING_HERE
 
 if TYPE_CHECKING:
     from proxyindex.settings import Settings
@@ -70,7 +72,10 @@ class Place(Protocol):
 
 
 class Folders:
-    """The folders of this configuration, whether a server runs on them or not."""
+    """The folders of this configuration, whether a server runs on them or not.
+
+    Where there are none, the command has said so before anything is changed here.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -95,10 +100,11 @@ class Folders:
 
     def push(self, files: Files, target: str) -> list[str]:
         async def work(house: House, by: Change) -> list[str]:
-            source, other = _index(house, files.index), house.indexes.get(target)
-            own = _publisher(source)
-            if other is None or other.publisher is None or other is source:
-                raise no_other_index(target)
+            source = _index(house, files.index)
+            own, others = _publisher(source), house.targets(source)
+            other = others.get(target)
+            if other is None or other.publisher is None:
+                raise no_other_index(target, others)
             return await promotion.push(
                 own.own, other.publisher, files.project, files.version or "", by=by
             )
@@ -108,7 +114,10 @@ class Folders:
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
             repository = _index(house, index).repository
-            return await base.refresh(repository, project, _REFRESH_SECONDS) or ""
+            try:
+                return await base.refresh(repository, project, _REFRESH_SECONDS) or ""
+            except ServedElsewhere as problem:
+                raise _nothing_kept() from problem
 
         return self._with(ask)
 
@@ -121,11 +130,6 @@ class Folders:
         source: str | None = None,
     ) -> list[str]:
         """Do it, and let the audit log say so; `index` is the one that is changed."""
-        if not self._settings.every_folder:
-            raise ProxyindexError(
-                "There is no folder to change: name the server's configuration (--config) or the "
-                "folder (--folder), or let a running server do it (--server)."
-            )
         by = audited.changing(self._settings, action, index or self._settings.default.name, source)
         if names := self._with(lambda house: work(house, by)):
             by.note(names)
@@ -210,7 +214,7 @@ class Server:
         body = None if wanted is None else json.dumps(wanted).encode()
         known = credentials_for(self._asked_for)
         logins = {origin(url): known} if known else {}
-        with closing(caller(logins, self._ca_file)) as client:
+        with believing(), closing(caller(logins, self._ca_file)) as client:
             try:
                 answer = client.ask(method, url, body)
             except Unreachable as problem:
@@ -218,6 +222,9 @@ class Server:
                 raise ProxyindexError(f"{problem} {again}") from problem
         if answer.status != _HTTP_OK:
             if 300 <= answer.status < 400:
+                # a front's redirect has no such header: it means the address of the server
+                if answer.headers.get(OUTCOME_HEADER) == "redirected":
+                    raise _nothing_kept()
                 raise self._led_away(answer, target)
             raise self._refusal(answer, index, known)
         try:
@@ -243,7 +250,8 @@ class Server:
         said = answer.said(known)
         # a sentence, and no page; others have words such as "Not Found"
         is_plain = answer.headers.get("content-type", "").startswith("text/plain")
-        is_ours = is_plain and said.endswith(".")
+        # nor where the server has nothing at all: then it is the address that is wrong
+        is_ours = is_plain and said.endswith(".") and said != NOTHING_HERE
         if answer.status in (404, 405) and not is_ours:
             return self._nobody(index)
         if not is_ours:
@@ -275,6 +283,13 @@ def _index(house: House, name: str | None) -> IndexService:
     if found is None:
         raise ProxyindexError(f"There is no index {name!r}; there are: {', '.join(house.indexes)}.")
     return found
+
+
+def _nothing_kept() -> ProxyindexError:
+    return ProxyindexError(
+        "This index sends clients on to the upstream for it and keeps no page of it: there is "
+        "nothing to refresh."
+    )
 
 
 def _publisher(index: IndexService) -> Publisher:

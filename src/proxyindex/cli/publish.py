@@ -68,7 +68,8 @@ def publish(
     Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
     PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
     """
-    from proxyindex.publishing.folder import Folder  # noqa: PLC0415 - others should not load it
+    from proxyindex.cli.calling import believing  # noqa: PLC0415 - others should not load it
+    from proxyindex.publishing.folder import Folder  # noqa: PLC0415
     from proxyindex.publishing.publish import plan  # noqa: PLC0415
 
     if how["pages"] and folder is None and not dists:
@@ -78,7 +79,7 @@ def publish(
         return
     with waiting("Reading"):
         wanted = _wanted(dists, folder)
-    with _target(to, **how) as target:
+    with believing(), _target(to, **how) as target:
         with waiting("Comparing"):
             planned = plan(target, wanted, shown=to, overwrite=overwrite)
         if dry_run:

@@ -148,7 +148,7 @@ def _check_folders(values: Mapping[str, Values], mistakes: Mistakes) -> None:
             assert given
             assert isinstance(folder, Path)
             if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
-                mistakes.absent(given.place, folder, "a folder")
+                mistakes.absent_folder(given.place, folder)
             real = os.path.realpath(folder)
             if not number and (other := owners.setdefault(real, name)) != name:
                 problem = f"uploads to index {other!r} are written to {str(folder)!r}, too; "

@@ -146,9 +146,7 @@ def _check_socket(values: Values, mistakes: Mistakes) -> None:
 def _check_folders(values: Values, mistakes: Mistakes) -> None:
     for folder in values["folders"] or ():
         if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
-            mistakes.absent(
-                values.place("folders"), folder, "a folder", f"make it first: mkdir {folder}"
-            )
+            mistakes.absent_folder(values.place("folders"), folder)
 
 
 def _check_purpose(values: Values, entries: Given | None, mistakes: Mistakes) -> None:

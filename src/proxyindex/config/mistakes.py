@@ -121,6 +121,10 @@ class Mistakes:
             problem = f"cannot be reached ({(refusal.strerror or 'refused').lower()})"
         self.missing.append(f"{place} = {_shown(str(path), secret=False)}: this path {problem}.")
 
+    def absent_folder(self, place: Place, folder: Path) -> None:
+        """The same of a folder of own packages."""
+        self.absent(place, folder, "a folder", f"make it first: mkdir {folder}")
+
     def raise_if_any(self) -> None:
         """Raises `ConfigError`, or `NotReady` when only paths are missing, if they are needed."""
         if self.wrong:

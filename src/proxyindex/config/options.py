@@ -144,7 +144,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("tls_cert", kinds.PATH, "PEM certificate chain to serve https with; needs --tls-key."),
     Option("tls_key", kinds.PATH, "PEM private key of --tls-cert."),
-    Option("base_path", kinds.BASE_PATH, "Serve everything below this path, such as /pypi."),
+    Option(
+        "base_path",
+        kinds.BASE_PATH,
+        "Serve everything below this path, such as /pypi; without it, too, for fronts that take it "
+        "off.",
+    ),
     Option(
         "public_url",
         kinds.PUBLIC_URL,

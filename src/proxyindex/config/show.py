@@ -56,6 +56,19 @@ def as_toml(loaded: Loaded) -> str:
     return "\n".join(lines) + "\n"
 
 
+def count_given(loaded: Loaded) -> int:
+    """How many of the values that are shown are no defaults."""
+    settings, sources = loaded.settings, loaded.sources
+    keys = [option.key for option in OPTIONS if option.key not in _derived(settings)]
+    keys += ["groups"] * len(settings.groups)
+    keys += [] if settings.upstreams else ["upstream"]  # shown as `no-upstream`
+    for upstream in settings.upstreams:
+        keys += [f"upstream.{upstream.name}.{option.key}" for option in _upstream_options()]
+    for index in settings.index_tables:
+        keys += [f"index.{index.name}.{option.key}" for option in _TABLE_OPTIONS]
+    return sum(sources.get(key, "default") != "default" for key in keys)
+
+
 def _group_lines(settings: Settings, source: str) -> Iterator[str]:
     for name, users in settings.groups:
         yield f"{_word(name, toml=True)} = {_word(users, toml=True)}  # {source}"

@@ -115,7 +115,8 @@ def _move_credentials(values: Values, mistakes: Mistakes) -> None:
 def _read_password(values: Values, environ: Mapping[str, str], mistakes: Mistakes) -> None:
     ways = values.keys() & {"password", "password_env", "password_file"}
     if len(ways) > 1:
-        mistakes.say(values[min(ways)].place, f"only one of {', '.join(sorted(ways))} may be given")
+        keys = ", ".join(sorted(ways)).replace("_", "-")  # as the documentation spells them
+        mistakes.say(values[min(ways)].place, f"only one of {keys} may be given")
     if by_name := values.pop("password_env", None):
         if password := environ.get(str(by_name.value)):
             values["password"] = Given(Secret(password), by_name.place)

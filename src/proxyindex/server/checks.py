@@ -10,8 +10,8 @@ from pathlib import Path
 
 from proxyindex import disk, logs
 from proxyindex.errors import ProxyindexError
-from proxyindex.server.listen import StartError
-from proxyindex.settings import Settings
+from proxyindex.server.listen import StartError, check_folder_of
+from proxyindex.settings import Settings, UpstreamSettings
 from proxyindex.uploads.stage import is_changeable
 from proxyindex.upstream.proxies import Proxies
 from proxyindex.upstream.tls import present, trusting
@@ -72,16 +72,22 @@ def _looks(settings: Settings, *, makes: bool) -> Iterator[Callable[[], object]]
     yield partial(_check_cache, settings.cache_dir, makes=makes)
     if settings.audit_log:
         yield partial(_check_audit_log, settings.audit_log, makes=makes)
+    if settings.unix_socket and not makes:  # whoever makes the socket learns it from that
+        yield partial(check_folder_of, settings.unix_socket)
     for upstream in settings.upstreams:
-        of = f" of upstream {upstream.name!r}"
-        if not upstream.proxy:
-            yield partial(Proxies(None).of, upstream.url)
-        if upstream.ca_file:
-            yield partial(_check_authorities, upstream.ca_file, of)
-        if upstream.client_cert:
-            yield partial(_check_pair, "client-cert", upstream.client_cert, upstream.client_key, of)
+        yield from _looks_at(upstream)
     if settings.tls_cert:
         yield partial(_check_pair, "tls-cert", settings.tls_cert, settings.tls_key)
+
+
+def _looks_at(upstream: UpstreamSettings) -> Iterator[Callable[[], object]]:
+    of = f" of upstream {upstream.name!r}"
+    if not upstream.proxy:
+        yield partial(Proxies(None).of, upstream.url)
+    if upstream.ca_file:
+        yield partial(_check_authorities, upstream.ca_file, of)
+    if upstream.client_cert:
+        yield partial(_check_pair, "client-cert", upstream.client_cert, upstream.client_key, of)
 
 
 def _check_folder(folder: Path) -> None:

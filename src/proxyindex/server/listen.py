@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from proxyindex import disk
 from proxyindex.errors import ProxyindexError
 
 BACKLOG = 2048
@@ -97,6 +98,14 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
         with suppress(OSError):
             if os.path.samestat(mine, path.stat()):
                 path.unlink()
+
+
+def check_folder_of(path: Path) -> None:
+    """Whether a Unix socket could be made there, without making one. Raises `StartError`."""
+    try:
+        disk.try_writing(path.parent)
+    except OSError as error:
+        raise _cannot_listen(str(path), error) from error
 
 
 def _remove_stale(path: Path) -> None:

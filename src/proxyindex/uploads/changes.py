@@ -53,7 +53,8 @@ async def yank(
     *,
     by: Change | None = None,
 ) -> list[str]:
-    """Yank files for a reason, which may be empty, or with `None` unyank them; their names."""
+    """Yank files for a reason, which may be empty, or with `None` unyank them; the names of those
+    of which that was not said already."""
     shelf = publisher.shelf
     yanked = None if reason is None else records.plain(reason, MAX_REASON)
     async with shelf.locked(project):
@@ -61,8 +62,7 @@ async def yank(
         files = {
             path: file for file in selected(page, version, filename) for path in _ours(shelf, file)
         }
-        await shelf.run(_write_yanked, shelf, project, files, yanked, by)
-    return [path.name for path in files]
+        return await shelf.run(_write_yanked, shelf, project, files, yanked, by)
 
 
 def selected(page: ProjectPage, version: str | None, filename: str | None) -> list[File]:
@@ -114,10 +114,13 @@ def _write_yanked(
     files: Mapping[Path, File],
     yanked: str | None,
     by: Change | None,
-) -> None:
+) -> list[str]:
     noted = {path: note_of(file, path) for path, file in files.items()}
-    shelf.write_records(
-        project,
-        {path: msgspec.structs.replace(note, yanked=yanked) for path, note in noted.items()},
-        by,
-    )
+    changed = {
+        path: msgspec.structs.replace(note, yanked=yanked)
+        for path, note in noted.items()
+        if note.yanked != yanked
+    }
+    if changed:
+        shelf.write_records(project, changed, by)
+    return [path.name for path in changed]

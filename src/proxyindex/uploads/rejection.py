@@ -1,6 +1,6 @@
 """Why a change of our folders is refused: one type, one sentence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
@@ -43,9 +43,13 @@ def no_folder() -> UploadRejected:
     return UploadRejected(403, "This index has no folder of its own to be changed.")
 
 
-def no_other_index(name: str) -> UploadRejected:
-    """404: for a target of pushes that is not there, has no folder, or is the source itself."""
-    return UploadRejected(404, f"There is no other index {name[:80]!r} to push to.")
+def no_other_index(name: str, others: Iterable[str]) -> UploadRejected:
+    """404: for a target of pushes that is not there, has no folder, or is the source itself.
+
+    `others`: those that whoever asks may push to.
+    """
+    known = f"; there are: {names}" if (names := ", ".join(others)) else ""
+    return UploadRejected(404, f"There is no other index {name[:80]!r} to push to{known}.")
 
 
 async def on_disk(call: Callable[[*Ts], T], *args: *Ts, limiter: CapacityLimiter) -> T:

@@ -65,6 +65,10 @@ class Admission:
         """Whether the project, or for `None` any, is fetched for the identity."""
         return self.rights.allows(identity, Action.FETCH, project)
 
+    def may_upload(self, identity: Identity, project: NormalizedName) -> bool:
+        """Whether the identity may upload to the project."""
+        return self.rights.allows(identity, Action.UPLOAD, project)
+
     def is_public(self, project: NormalizedName | None) -> bool:
         """Whether everybody may read the project, or all of them, and have it fetched."""
         is_open = self.rights.is_open

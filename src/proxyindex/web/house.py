@@ -55,6 +55,11 @@ class House:
             self._guests -= 1
             self._look()
 
+    def targets(self, source: IndexService) -> dict[str, IndexService]:
+        """The indexes by name that files of this one can be pushed to."""
+        others = ((name, one) for name, one in self.indexes.items() if one is not source)
+        return {name: one for name, one in others if one.publisher is not None}
+
     def has_one_guest(self) -> bool:
         """Whether one request at most is being answered, but for those from memory."""
         return self._guests <= 1

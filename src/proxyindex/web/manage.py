@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxyindex.access import Action
+from proxyindex.inquiry import UNCHANGED
 from proxyindex.repository import base
 from proxyindex.uploads import changes, promotion
 from proxyindex.uploads.rejection import no_other_index
@@ -58,9 +59,12 @@ async def yank(request: Request) -> Response:
         wanted.reason if is_yank else None,
         by=by,
     )
-    by.note(names)
     key = "yanked" if is_yank else "unyanked"
-    return done(JSONResponse({"project": project, key: names}), request)
+    answer = JSONResponse({"project": project, key: names})
+    if not names:
+        return done(answer, request, UNCHANGED)
+    by.note(names)
+    return done(answer, request)
 
 
 async def push(request: Request) -> Response:
@@ -75,7 +79,9 @@ async def push(request: Request) -> Response:
     # who may not upload there learns nothing of what there is
     identity = await (target or index).admission.admit(request, Action.UPLOAD, project)
     if target is None or target.publisher is None or target is index:
-        raise no_other_index(wanted.to)
+        others = request.state.house.targets(index).items()
+        allowed = (name for name, one in others if one.admission.may_upload(identity, project))
+        raise no_other_index(wanted.to, allowed)
     by = changing(request, wanted.to, identity, "push", source=index.name)
     names = await promotion.push(publisher.own, target.publisher, project, wanted.version, by=by)
     if names:

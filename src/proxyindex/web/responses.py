@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 IMMUTABLE = "public, max-age=365000000, immutable"  # PyPI's very words
 REVALIDATE = "max-age=0, must-revalidate"
+# for an address that is none; the same for everybody, so it names no index
+NOTHING_HERE = "Nothing is at this address; indexes end in /simple/ and are listed at /."
 REASON_HEADER = "x-proxyindex-reason"  # becomes the status line's reason (server/protocol.py)
 
 _TYPES = {
