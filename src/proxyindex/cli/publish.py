@@ -69,7 +69,6 @@ def publish(
     PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
     """
     from proxyindex.cli.calling import believing  # noqa: PLC0415 - others should not load it
-    from proxyindex.publishing.folder import Folder  # noqa: PLC0415
     from proxyindex.publishing.publish import plan  # noqa: PLC0415
 
     if how["pages"] and folder is None and not dists:
@@ -86,9 +85,8 @@ def publish(
             _foretell(planned)
         else:
             _carry_out(target, planned)
-            if isinstance(target, Folder) and not how["pages"]:
-                changed = {each.project for each in planned.to_send}
-                tell_of_old_pages(Path(to), sorted(changed))
+            if not how["pages"]:
+                _tell_of_old_pages(target, to, planned)
 
 
 def _renew(to: str, **how: Any) -> None:
@@ -105,6 +103,13 @@ def _renew(to: str, **how: Any) -> None:
             click.echo(f"{what}: {name}")
     if not written and not removed:
         click.echo("All pages are up to date.")
+
+
+def _tell_of_old_pages(target: Target, to: str, planned: Plan) -> None:
+    from proxyindex.publishing.folder import Folder  # noqa: PLC0415
+
+    if isinstance(target, Folder):
+        tell_of_old_pages(Path(to), sorted({each.project for each in planned.to_send}))
 
 
 def _foretell(planned: Plan) -> None:
