@@ -8,7 +8,7 @@ import pwd
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -438,6 +438,18 @@ def test_a_refresh_that_brought_nothing_exits_with_1(
         assert "Traceback" not in told
 
 
+def command(*args: str | Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """`proxyindex ARGS`, its outputs apart."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxyindex", *args],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(
     server: ServerFactory, upstream: FakeUpstream
 ) -> None:
@@ -445,14 +457,7 @@ def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(
     here = ("--cache-dir", running.cache_dir)
     folderless = {"PROXYINDEX_UPSTREAM": upstream.simple_url, "PROXYINDEX_FALLBACK": "redirect"}
     for where, more in ((("--server", running.simple_url), {}), (here, folderless)):
-        done = subprocess.run(
-            [sys.executable, "-m", "proxyindex", "refresh", "px-public", *where],
-            env=running.env | more,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = command("refresh", "px-public", *where, env=running.env | more)
         assert done.returncode == 1
         assert done.stderr == (
             "Error: This index sends clients on to the upstream for it and keeps no page of it: "
@@ -469,15 +474,8 @@ def test_an_address_that_is_none_tells_where_indexes_are_and_names_none(
         assert answer.text == (
             "Nothing is at this address; indexes end in /simple/ and are listed at /.\n"
         )
-    command = [sys.executable, "-m", "proxyindex", "refresh", "six", "--index", "nosuch"]
-    told = subprocess.run(
-        [*command, "--server", running.url],
-        env=running.env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    ).stderr
+    wrong = ("refresh", "six", "--index", "nosuch", "--server", running.url)
+    told = command(*wrong, env=running.env).stderr
     assert f"There is no index 'nosuch' at {running.url}." in told
 
 

@@ -220,15 +220,17 @@ def test_another_authority_is_no_remedy_for_the_name_of_another_server(
 def test_whoever_publishes_is_told_of_it_as_well(
     server: ServerFactory, tmp_path: Path, manage: Manage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxyindex.publishing.server._PAUSES", (), raising=False)
+    """At once: another attempt would not help."""
+    monkeypatch.setattr("proxyindex.publishing.server._PAUSES", (1000.0,))
     certificates = Certificates.make(tmp_path)
     own, dist = tmp_path / "own", tmp_path / "dist"
     own.mkdir()
     put_wheel(dist, "px-safe", "1.0")
     running = server(own, "--tls-cert", certificates.cert, "--tls-key", certificates.key)
-    told = manage("publish", dist, "--to", running.simple_url).stderr
-    assert told.startswith("Error: The server's certificate is not trusted (")
-    assert told.endswith("authority that signed it with --ca-file.\n")
+    for check in ((), ("--check", running.simple_url)):
+        told = manage("publish", dist, "--to", running.simple_url, *check).stderr
+        assert told.startswith("Error: The server's certificate is not trusted (")
+        assert told.endswith("authority that signed it with --ca-file.\n")
 
 
 def test_a_file_without_certificates_is_told(

@@ -18,7 +18,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex.audit import Action, Change
 from proxyindex.cli import audited
-from proxyindex.cli.calling import believing, caller, credentials_for
+from proxyindex.cli.calling import caller, credentials_for
 from proxyindex.cli.printing import tell_of_old_pages
 from proxyindex.errors import ProxyindexError, ServedElsewhere
 from proxyindex.inquiry import OUTCOME_HEADER
@@ -214,7 +214,7 @@ class Server:
         body = None if wanted is None else json.dumps(wanted).encode()
         known = credentials_for(self._asked_for)
         logins = {origin(url): known} if known else {}
-        with believing(), closing(caller(logins, self._ca_file)) as client:
+        with closing(caller(logins, self._ca_file)) as client:
             try:
                 answer = client.ask(method, url, body)
             except Unreachable as problem:

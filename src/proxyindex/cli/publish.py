@@ -68,8 +68,7 @@ def publish(
     Credentials come from PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and
     PROXYINDEX_PUBLISH_PASSWORD, or else from netrc or keyring; never from the command line.
     """
-    from proxyindex.cli.calling import believing  # noqa: PLC0415 - others should not load it
-    from proxyindex.publishing.publish import plan  # noqa: PLC0415
+    from proxyindex.publishing.publish import plan  # noqa: PLC0415 - others should not load it
 
     if how["pages"] and folder is None and not dists:
         if dry_run or overwrite:
@@ -78,7 +77,7 @@ def publish(
         return
     with waiting("Reading"):
         wanted = _wanted(dists, folder)
-    with believing(), _target(to, **how) as target:
+    with _target(to, **how) as target:
         with waiting("Comparing"):
             planned = plan(target, wanted, shown=to, overwrite=overwrite)
         if dry_run:

@@ -7,6 +7,7 @@ one sends what a person said to where the person said, credentials included, and
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _TAG = re.compile(r"<[^>]*>")
 # an index may read, check and copy two gigabytes before it answers
 _TIMEOUT = httpx.Timeout(600.0, connect=15.0, write=60.0, pool=15.0)
 _LOCATION = "proxyindex.location"
+# not yet valid, expired, of another name, of another address (OpenSSL's X509_V_ERR_…)
+_NO_MATTER_OF_AUTHORITY = frozenset({9, 10, 62, 64})
 
 
 class Unreachable(ProxyindexError):
@@ -36,6 +39,16 @@ class Unreachable(ProxyindexError):
 
     def __init__(self, host: str, problem: str) -> None:
         super().__init__(f"{host} {problem}.")
+
+
+class Untrusted(ProxyindexError):
+    """The server's certificate is of an authority that is not trusted: sending again is no use."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"The server's certificate is not trusted ({problem}). Name the PEM file of the "
+            "authority that signed it with --ca-file."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class Client:
         )
 
     def post(self, url: str, content_type: str, length: int, pieces: Iterator[bytes]) -> Answer:
-        """Send a body of this length, piece by piece. Raises `Unreachable`."""
+        """Send a body of this length, piece by piece. Raises `Unreachable` and `Untrusted`."""
         headers = {
             "Content-Type": content_type,
             "Content-Length": str(length),
@@ -100,12 +113,12 @@ class Client:
         return self._answer("POST", url, headers, pieces, _MAX_TEXT)
 
     def get(self, url: str, accept: str) -> Answer:
-        """The answer to a GET that no cache answers. Raises `Unreachable`."""
+        """The answer to a GET that no cache answers. Raises `Unreachable` and `Untrusted`."""
         headers = {"Accept": accept, "Cache-Control": "no-cache", "Accept-Encoding": "identity"}
         return self._answer("GET", url, headers, None, MAX_PAGE)
 
     def ask(self, method: str, url: str, document: bytes | None) -> Answer:
-        """The answer of an API that takes and gives JSON. Raises `Unreachable`."""
+        """The answer of an API that takes and gives JSON. Raises `Unreachable` and `Untrusted`."""
         headers = {"Accept": "application/json, text/plain;q=0.5"}
         if document is not None:
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(document))}
@@ -178,8 +191,20 @@ def _mapped(host: str) -> Iterator[None]:
     except httpx.TimeoutException as problem:
         raise Unreachable(host, "did not answer in time") from problem
     except httpx.ConnectError as problem:
+        if (distrust := _distrust(problem)) is not None:
+            raise Untrusted(distrust) from problem
         raise Unreachable(host, f"cannot be reached ({problem})") from problem
     except httpx.InvalidURL as problem:
         raise ProxyindexError(f"The URL cannot be used: {problem}.") from problem
     except (httpx.HTTPError, httpx.StreamError) as problem:
         raise Unreachable(host, "broke the connection") from problem
+
+
+def _distrust(problem: BaseException) -> str | None:
+    """Why the authority is not trusted, if the connection failed for that."""
+    cause: BaseException | None = problem
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or cause.verify_code in _NO_MATTER_OF_AUTHORITY:
+        return None
+    return str(cause.verify_message)
