@@ -304,6 +304,19 @@ def test_endless_head_is_refused(server: Running) -> None:
     assert ask_endlessly(server, head, b"y" * 65536).startswith(b"HTTP/1.1 400 ")
 
 
+def test_head_over_two_limits_at_once_is_refused_once(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of its fields, and that of bytes since the read in which it began."""
+    fields = b"".join(b"X-%d: 1\r\n" % number for number in range(10_000))
+    with server.connect() as sock:
+        sock.sendall(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\n")
+        assert read_until(sock, b"/first").startswith(OK)
+        sock.sendall(fields[: HEAD_LIMIT + 10_000])
+        assert read_all(sock).startswith(b"HTTP/1.1 400 ")
+    assert "Traceback" not in caplog.text
+
+
 def test_limits_count_each_pipelined_request_alone(server: Running) -> None:
     one = b"GET /one HTTP/1.1\r\nHost: a\r\nX-A: " + b"y" * 20000 + b"\r\n\r\n"
     assert server.ask(one * 10 + LAST).count(OK) == 11

@@ -75,6 +75,8 @@ class BoundedProtocol(AnsweringProtocol):
             return
         self._received += len(data)
         super().data_received(data)
+        if self._is_deaf:
+            return  # the parser's callbacks have refused it already: one read can break two bounds
         if self._phase is _Phase.HEAD and self._received > HEAD_LIMIT:
             self._refuse(400, "The request's header fields are too large.")
         elif self._phase is _Phase.BODY and self._received > self._body.limit:
