@@ -1,7 +1,9 @@
 """Small readings of texts that others wrote."""
 
 import re
-from encodings import idna  # now: it would be looked for when who runs us may not read it
+from encodings.idna import Codec  # now: it would be looked for when who runs us may not read it
+
+import idna
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -10,10 +12,15 @@ _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, o
 
 def is_host(text: str) -> bool:
     """Whether it can be looked up: an address, or a name none of whose parts is empty or too long
-    for DNS. Whoever does look up another one gets an error that nobody expects."""
+    for DNS. Whoever does look up another one gets an error that nobody expects.
+
+    Python's name look-up knows other letters than httpx, which asks `idna` about what is not ASCII.
+    """
     try:
-        idna.Codec().encode(text)
-    except UnicodeError:
+        Codec().encode(text)
+        if not text.isascii():
+            idna.encode(text.lower())
+    except UnicodeError:  # so is an `IDNAError`
         return False
     return bool(_HOST.fullmatch(text))
 
