@@ -87,14 +87,13 @@ def main(
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended
     scratch = scratch or user_cache_path("proxyindex-bench")
+    out = out or scratch / "results" / time.strftime("%Y%m%d-%H%M%S")
     if old:
-        results = json.loads(old.read_text())
-        _tell(results, out or old.parent, scratch, publish)
+        _tell(json.loads(old.read_text()), out, scratch, publish)
         return
     chosen = _chosen(names, quick, live)
     columns = _columns(servers, quick)
     effort = Effort(seconds or 1.0, rounds or (4 if quick else 5))
-    out = out or scratch / "results" / time.strftime("%Y%m%d-%H%M%S")
     _tell(_measure(scratch, effort, chosen, columns, out), out, scratch, publish)
 
 

@@ -406,13 +406,14 @@ def test_the_push_api_asks_for_the_rights_of_both_sides(
 def test_a_refresh_that_brought_nothing_exits_with_1(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    upstream.project("px-public", wheel_spec("px-public", "1.0"))
+    for name in ("px-public", "px-second"):
+        upstream.project(name, wheel_spec(name, "1.0"))
     own = tmp_path / "own"
     put_wheel(own, "px-own", "1.0")
 
-    def refresh(name: str, **variables: str) -> tuple[int, str]:
+    def refresh(*names: str, **variables: str) -> tuple[int, str]:
         env = environment(tmp_path, {"PROXYINDEX_UPSTREAM": upstream.simple_url, **variables})
-        command = ["refresh", name, "--folder", str(own), "--cache-dir", str(tmp_path / "cache")]
+        command = ["refresh", *names, "--folder", str(own), "--cache-dir", str(tmp_path / "cache")]
         done = subprocess.run(
             [sys.executable, "-m", "proxyindex", *command],
             env=env,
@@ -425,10 +426,14 @@ def test_a_refresh_that_brought_nothing_exits_with_1(
         return done.returncode, done.stdout + done.stderr
 
     assert refresh("px-public")[0] == 0
+    code, told = refresh("px-missing", "Px.Second")
+    assert code == 1
+    assert "px-missing: missing" in told
+    assert "px-second: fetched" in told, "one that is missing does not stop the others"
     for (code, told), reason in (
         (
             refresh("px-public", PROXYINDEX_OFFLINE="1"),
-            "or may not be asked; served is what is kept",
+            "or offline is set; served is what is kept",
         ),
         (refresh("px-own"), "no upstream is asked"),
         (refresh("px-missing"), "nobody has a project of this name"),

@@ -24,7 +24,7 @@ _ASKED = frozenset({"fetched", "joined"})
 _MEANINGS = {
     "fetched": "served is what the upstream says now",
     "joined": "somebody was asking already; served is what the upstream says now",
-    "hit": "the upstream was asked a moment ago, or may not be asked; served is what is kept",
+    "hit": "the upstream was asked a moment ago, or offline is set; served is what is kept",
     "stale": "the upstream gave no answer; served is what is kept",
     "local": "your own folders have it; no upstream is asked",
     "missing": "nobody has a project of this name",
@@ -54,10 +54,14 @@ class _What(click.ParamType[Release]):
 
 
 def _arguments(form: str, *, has_two: bool = False) -> Callable[[Callback], Callback]:
-    """The release or project, and where: on the folders of a configuration, or by a server.
+    """The release, or by `NAME` any number of projects, and where: on the folders of a
+    configuration, or by a server.
 
     `has_two`: the indexes are arguments, so that a single folder will not do.
     """
+    what: dict[str, Any] = {"type": _What(form), "metavar": form}
+    if form == NAME:
+        what |= {"metavar": f"{NAME}...", "nargs": -1, "required": True}
     keys = ("cache_dir", "config") if form == NAME else ("cache_dir", "audit_log", "config")
 
     def add(command: Callback) -> Callback:
@@ -71,7 +75,7 @@ def _arguments(form: str, *, has_two: bool = False) -> Callable[[Callback], Call
         )(command)
         if not has_two:
             command = folder_option(index_option(command))
-        return click.argument("release", metavar=form, type=_What(form))(command)
+        return click.argument("release", **what)(command)
 
     return add
 
@@ -170,24 +174,29 @@ def push(*, release: Release, source: str, target: str, **where: Any) -> None:
     _tell("Pushed", pushed) if pushed else click.echo("All of it is there already.")
 
 
-@click.command(short_help="Ask the upstream for a project's page now.")
+@click.command(short_help="Ask the upstream for pages of projects now.")
 @_arguments(NAME)
 @click.pass_context
-def refresh(ctx: click.Context, /, *, release: Release, index: str | None, **where: Any) -> None:
-    """Ask the upstream for the page of a project now, whatever the age of the one that is kept.
+def refresh(
+    ctx: click.Context, /, *, release: tuple[Release, ...], index: str | None, **where: Any
+) -> None:
+    """Ask the upstream for the pages of projects now, whatever the age of those that are kept.
 
-    For a release that is out and not seen yet. Exits with 1 if the page was not brought up to date.
+    For a release that is out and not seen yet. Exits with 1 if one was not brought up to date.
 
     \b
     Examples:
       proxyindex refresh numpy
-      proxyindex refresh numpy --server https://index.example
+      proxyindex refresh numpy scipy --server https://index.example
     """
-    project, _ = release
-    outcome = _place(where, changes_files=False).refresh(index, project)
-    meaning = f" ({_MEANINGS[outcome]})" if outcome in _MEANINGS else ""
-    click.echo(f"{project}: {outcome}{meaning}")
-    ctx.exit(0 if outcome in _ASKED else 1)
+    place = _place(where, changes_files=False)
+    is_done = True
+    for project, _ in release:
+        outcome = place.refresh(index, project)
+        meaning = f" ({_MEANINGS[outcome]})" if outcome in _MEANINGS else ""
+        click.echo(f"{project}: {outcome}{meaning}")
+        is_done &= outcome in _ASKED
+    ctx.exit(0 if is_done else 1)
 
 
 def _files(index: str | None, release: Release, filename: str | None = None) -> Files:
