@@ -386,6 +386,20 @@ def test_verify_reports_and_removes_what_is_damaged(root: Path) -> None:
         assert set(cache.facts.read(OTHER, "other")) == {"other-1.0.tar.gz"}
 
 
+def test_verify_tells_what_damaged_files_are_called(root: Path) -> None:
+    for data in (WHEEL, METADATA):
+        (root / "blobs" / sha256(data)[:2] / sha256(data)).write_bytes(b"other bytes")
+    (root / "blobs" / "fo").mkdir()
+    (root / "blobs" / "fo" / "foreign").write_bytes(b"")
+    told = run(root, "verify", "--dry-run").stdout
+    wheel = f"{UP}/foo-bar/foo_bar-1.0.whl"
+    assert f"file {sha256(WHEEL)} ({wheel}): its bytes have the sha256" in told
+    assert f"file {sha256(METADATA)} ({wheel}.metadata): " in told
+    assert "file foreign: the name is no sha256" in told
+    damage = json.loads(run(root, "verify", "--json").stdout)["damage"]
+    assert {one["file"] for one in damage} == {wheel, f"{wheel}.metadata", None}
+
+
 @pytest.mark.parametrize("place", ["63", "63/deep", "."])
 def test_verify_removes_what_lies_where_it_should_not(root: Path, place: str) -> None:
     """And not what lies where that should."""
@@ -406,9 +420,8 @@ def test_verify_dry_run_removes_nothing(root: Path) -> None:
     damage(root)
     result = run(root, "verify", "--dry-run")
     assert result.exit_code == 1
-    assert f"file {sha256(WHEEL)}: its bytes have the sha256 {sha256(b'other bytes')}\n" in (
-        result.stdout
-    )
+    problem = f"its bytes have the sha256 {sha256(b'other bytes')}"
+    assert f"file {sha256(WHEEL)} ({UP}/foo-bar/foo_bar-1.0.whl): {problem}\n" in result.stdout
     assert result.stdout.endswith("4 damaged, left.\n")
     assert len(blobs(root)) == 4
     assert run(root, "verify", "--dry-run").exit_code == 1

@@ -172,7 +172,8 @@ def verify(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **parameters:
         print_json({"damage": [asdict(one) for one in found], "repaired": not dry_run})
     else:
         for one in found:
-            click.echo(f"{one.kind} {one.name}: {one.problem}")
+            called = f" ({one.file})" if one.file else ""
+            click.echo(f"{one.kind} {one.name}{called}: {one.problem}")
         done = "left" if dry_run else "removed"
         click.echo(f"{len(found)} damaged, {done}." if found else "The cache is sound.")
     ctx.exit(1 if found else 0)

@@ -8,7 +8,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex import disk, simple
 from proxyindex.errors import NotFound, ProxyindexError
-from proxyindex.model import ProjectPage
+from proxyindex.model import METADATA_SUFFIX, ProjectPage
 from proxyindex.store.cache import Cache
 from proxyindex.store.facts import Fact
 
@@ -155,6 +155,23 @@ def unreferred(cache: Cache, blobs: Collection[str]) -> list[str]:
         for project in projects(cache, upstream) if left else ():
             left -= digests(cache, upstream, project)
     return sorted(left)
+
+
+def names_of(cache: Cache, blobs: Collection[str]) -> dict[str, str]:
+    """What files of these digests are called, as `upstream/project/filename`, where that is known.
+
+    Raises `StoreError` if it cannot be told now.
+    """
+    found: dict[str, str] = {}
+    for upstream in upstreams(cache):
+        for project in projects(cache, upstream):
+            if digests(cache, upstream, project).isdisjoint(blobs):
+                continue  # pages are read, if not understood, in a moment
+            for filename, fact in _known(cache, upstream, project, blobs).items():
+                for digest, suffix in ((fact.sha256, ""), (fact.metadata, METADATA_SUFFIX)):
+                    if digest and digest in blobs:
+                        found[digest] = f"{upstream}/{project}/{filename}{suffix}"
+    return found
 
 
 def upstream_name(upstream: str) -> str:

@@ -6,9 +6,9 @@ and facts by one `stat`, and a file that is being sent is read to its end.
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from proxyindex.errors import StoreError
 from proxyindex.events import SILENT
 from proxyindex.store.cache import LEFTOVER_SECONDS, TAG, Cache
 from proxyindex.store.doubts import Doubts
-from proxyindex.store.holdings import NothingHeld, digests, holders, unreferred, upstreams
+from proxyindex.store.holdings import NothingHeld, digests, holders, names_of, unreferred, upstreams
 from proxyindex.store.pages import absent_note
 
 Advance = Callable[[int], None]  # told how many bytes more have been looked at
@@ -40,11 +40,13 @@ class Cleaned:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something broken: which kind (`file`, `page`, `facts`), its name, what is wrong."""
+    """Something broken: which kind (`file`, `page`, `facts`), its name, what is wrong; and of a
+    file, which is named by its digest, what it is called, if that is known."""
 
     kind: str
     name: str
     problem: str
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,9 @@ def verify(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[Damage]:
 
     With `repair` what is damaged is removed; it will be fetched again when it is asked for.
     """
-    yield from _verify_blobs(cache, advance, repair=repair)
+    damaged = list(_verify_blobs(cache, advance, repair=repair))
+    called = _names(cache, {one.name for one in damaged})  # while the pages are there that tell it
+    yield from (replace(one, file=called.get(one.name)) for one in damaged)
     for upstream in upstreams(cache):
         yield from _verify_pages(cache, upstream, advance, repair=repair)
         yield from _verify_facts(cache, upstream, repair=repair)
@@ -191,6 +195,13 @@ def _verify_blobs(cache: Cache, advance: Advance, *, repair: bool) -> Iterator[D
                 disk.remove(path)
             yield Damage("file", path.name, problem)
         advance(found.st_size)
+
+
+def _names(cache: Cache, blobs: Collection[str]) -> Mapping[str, str]:
+    try:
+        return names_of(cache, blobs) if blobs else {}
+    except StoreError:  # what cannot be read is told by itself
+        return {}
 
 
 def _blob_problem(path: Path, place: Path) -> str | None:

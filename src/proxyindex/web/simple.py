@@ -137,8 +137,7 @@ async def project_file(request: Request) -> Response:
             index.ahead.after_metadata(file.origin.wheel, data, inquiry.outcome, reader)
         index.ahead.after_file(file, reader)
     response = await file_response(request, filename, content, file.upload_time)
-    _stamp(request, response, inquiry, exchange)
-    _confine(response, index, name)
+    _finish(response, request, index, name, inquiry)
     gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
     answered = Answered(request.scope, inquiry, response, exchange, gate)
     index.express.remember_file(answered, content)
@@ -212,18 +211,16 @@ async def _document_response(
     headers["Content-Type"] = form.content_type
     name = document.name if isinstance(document, ProjectPage) else None
     response = Response(rendered.body, headers=headers)
-    _stamp(request, response, inquiry, exchange)
-    _confine(response, index, name)
+    _finish(response, request, index, name, inquiry)
     if name is not None:
         # also for who has it already: many clients ask for nothing but whether it changed
         gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
         answered = Answered(request.scope, inquiry, response, exchange, gate)
         index.express.remember(answered, rendered.body)
-    if (brief := short_response(request, rendered.etag, None, short)) is not None:
-        response = brief
-        _stamp(request, response, inquiry, exchange)
-        _confine(response, index, name)
-    return response
+    if (brief := short_response(request, rendered.etag, None, short)) is None:
+        return response
+    _finish(brief, request, index, name, inquiry)
+    return brief
 
 
 def index_of(request: Request) -> IndexService:
@@ -265,12 +262,6 @@ def _readable(listed: ProjectList, rights: Rights, identity: Identity) -> Projec
     """What of the list the identity may read."""
     names = listed.names
     return ProjectList(tuple(n for n in names if rights.allows(identity, Action.READ, n)))
-
-
-def _confine(response: Response, index: IndexService, name: NormalizedName | None) -> None:
-    """Keep out of caches that serve others what not everybody may have."""
-    if not index.admission.rights.is_open(Action.READ, name):
-        make_private(response)
 
 
 def _negotiated(request: Request) -> MediaType:
@@ -319,9 +310,19 @@ def _redirect(request: Request, target: str) -> Response:
     return Response(status_code=301, headers=headers)
 
 
-def _stamp(request: Request, response: Response, inquiry: Inquiry, exchange: Exchange) -> None:
+def _finish(
+    response: Response,
+    request: Request,
+    index: IndexService,
+    name: NormalizedName | None,
+    inquiry: Inquiry,
+) -> None:
+    """Tell where the answer came from, and keep it out of caches that serve others what not
+    everybody may have."""
     if request.state.house.select_by_user:
         response.headers.add_vary_header("Authorization")
     if inquiry.outcome is not None:
-        exchange.outcome = inquiry.outcome.value
-        response.headers[OUTCOME_HEADER] = exchange.outcome
+        exchange_of(request.scope).outcome = inquiry.outcome.value
+        response.headers[OUTCOME_HEADER] = inquiry.outcome.value
+    if not index.admission.rights.is_open(Action.READ, name):
+        make_private(response)
