@@ -2,12 +2,14 @@
 
 import re
 from encodings.idna import Codec  # now: it would be looked for when who runs us may not read it
+from ipaddress import IPv4Address
 
 import idna
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")  # a name in any script, or an address
+_IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
 
 def is_host(text: str) -> bool:
@@ -20,7 +22,9 @@ def is_host(text: str) -> bool:
         Codec().encode(text)
         if not text.isascii():
             idna.encode(text.lower())
-    except UnicodeError:  # so is an `IDNAError`
+        if _IPV4.fullmatch(text):
+            IPv4Address(text)
+    except ValueError:
         return False
     return bool(_HOST.fullmatch(text))
 

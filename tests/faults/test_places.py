@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from proxyindex.cli import main
 from tests.support.builders import put_wheel, wheel_name
 from tests.support.certificates import Certificates
 from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import with_keyring
 from tests.support.upload_server import CUT, Answer, Upload, UploadServer, refuses
 
 Manage = Callable[..., Result]
@@ -42,21 +42,13 @@ def index() -> Iterator[UploadServer]:
 @pytest.fixture
 def manage(tmp_path: Path) -> Manage:
     """`manage(*arguments, **variables)`; the user has no credentials but those given."""
-    _keyring(tmp_path, "exit 1")
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    path = with_keyring(tmp_path / "bin")
     alone = {"HOME": str(tmp_path), "NETRC": None, "NO_PROXY": "127.0.0.1", "PATH": path}
 
     def run(*arguments: str | Path, **variables: str) -> Result:
         return CliRunner().invoke(main, [*map(str, arguments)], env=alone | variables)
 
     return run
-
-
-def _keyring(folder: Path, script: str) -> None:
-    (folder / "bin").mkdir(exist_ok=True)
-    program = folder / "bin" / "keyring"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
 
 
 def says(document: object) -> Answer:
@@ -150,7 +142,7 @@ def test_credentials_are_those_of_publishing(
         (tmp_path / ".netrc").write_text("machine 127.0.0.1 login n password m")
     if keyring:
         # the very words with which publishing to the same URL asks it
-        _keyring(tmp_path, f'[ "$*" = "get {index.url}/legacy/ __token__" ] && echo k')
+        with_keyring(tmp_path / "bin", f'[ "$*" = "get {index.url}/legacy/ __token__" ] && echo k')
     index.answer(says({"deleted": []}))
     assert manage(*DELETE, "--server", f"{index.url}/simple/", **variables).exit_code == 0
     assert login_of(index.uploads[0]) == login

@@ -36,7 +36,7 @@ from tests.support.builders import (
     wheel_name,
 )
 from tests.support.fixtures import ServerFactory
-from tests.support.hermetic import environment, wait_until
+from tests.support.hermetic import environment, wait_until, with_keyring
 from tests.support.pages import wheel_spec
 from tests.support.upload_server import ACCEPTS, CUT, Answer, UploadServer, page, refuses
 from tests.support.upstream import FakeUpstream
@@ -64,11 +64,7 @@ def dist(tmp_path: Path) -> Path:
 @pytest.fixture
 def publish(tmp_path: Path) -> Callable[..., Result]:
     """`publish(*arguments, **variables)`; the user has no credentials but those given."""
-    (tmp_path / "bin").mkdir()
-    keyring = tmp_path / "bin" / "keyring"
-    keyring.write_text("#!/bin/sh\nexit 1\n")
-    keyring.chmod(0o755)
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    path = with_keyring(tmp_path / "bin")
     alone = {"HOME": str(tmp_path), "NETRC": None, "NO_PROXY": "127.0.0.1", "PATH": path}
 
     def run(*arguments: str | Path, **variables: str) -> Result:

@@ -36,6 +36,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves 
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 
+# a fault that no look at the configuration finds
+BROKEN_PROXY = """
+import httpx
+
+class Transport(httpx.AsyncHTTPTransport):
+    def __init__(self, **options):
+        if "broken" in options.get("proxy", ""):
+            raise RuntimeError("There is no way to this proxy.")
+        super().__init__(**options)
+
+httpx.AsyncHTTPTransport = Transport
+"""
+
 
 class Site:
     """A server with a configuration file that tests write anew."""
@@ -45,9 +58,11 @@ class Site:
         self.workers = workers
         self._upstream = upstream
         self.write("")
+        self.hook = home / "hook"  # what its processes load when they start, if it is there
         self.server = ProxyIndex(
             "--config", self.path, "--workers", str(workers), workdir=home / "server"
         )
+        self.server.env |= {"PYTHONPATH": str(self.hook)}
 
     def write(self, text: str, head: str = "") -> None:
         """The keys of the file besides the upstream's: `head` goes above all tables."""
@@ -208,8 +223,11 @@ def test_a_broken_configuration_is_refused_in_one_line_and_the_old_one_goes_on(
 
 
 def test_a_house_that_cannot_be_opened_changes_nothing(site: Site) -> None:
-    # a host that nobody but httpx finds wrong
-    site.write('[[upstream]]\nname = "other"\nurl = "https://x.example"\nproxy = "http://ä_b"')
+    site.hook.mkdir()
+    (site.hook / "sitecustomize.py").write_text(BROKEN_PROXY)
+    site.server.restart()
+    proxy = 'proxy = "http://broken.example"'
+    site.write(f'[[upstream]]\nname = "other"\nurl = "https://x.example"\n{proxy}')
     site.reload(said="stay with the old" if site.workers > 1 else "configuration refused")
     assert site.statuses("/simple/good/") == {200}
     site.write('[policy]\ndeny = ["evil"]')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from itertools import chain
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.support.builders import (
     put_sdist,
     put_wheel,
 )
+from tests.support.hermetic import with_keyring
 from tests.support.uploads import attestation_of
 
 URL = "https://index.example/legacy/"
@@ -421,15 +421,7 @@ def test_a_broken_netrc_that_is_named_is_told(tmp_path: Path) -> None:
 @pytest.fixture
 def no_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keyring program that has nothing."""
-    _install(tmp_path, monkeypatch, "exit 1")
-
-
-def _install(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    (folder / "bin").mkdir()
-    program = folder / "bin" / "keyring"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", with_keyring(tmp_path / "bin"))
 
 
 @pytest.mark.parametrize(
@@ -459,7 +451,7 @@ def test_keyring_is_asked_last_by_its_program(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _install(tmp_path, monkeypatch, script)
+    monkeypatch.setenv("PATH", with_keyring(tmp_path / "bin", script))
     assert credentials.find(URL, environ) == expected
 
 

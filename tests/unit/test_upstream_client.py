@@ -491,6 +491,7 @@ def test_the_environments_proxies_are_chosen_for_each_url(
         "alice:s3 cret@proxy.example",
         "http://alice:s3cret@ä..example",
         "alice:s3cret@proxy..example",
+        "http://alice:s3cret@192.0.2.256:3128",
         "http://alice:s3cret@\u00e4_b.example",  # letters that Python would look up, and httpx not
     ],
 )
