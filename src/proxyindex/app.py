@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
@@ -121,6 +121,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
         exception_handlers={
             errors.ProxyindexError: _on_error,
             HTTPException: _on_http_error,
+            ClientDisconnect: _on_disconnect,
         },
         lifespan=lifespan,
     )
@@ -334,3 +335,8 @@ async def _on_http_error(request: Request, problem: Exception) -> Response:
     headers = {"Cache-Control": "no-store", **(problem.headers or {})}
     said = NOTHING_HERE if problem.status_code == 404 else problem.detail
     return PlainTextResponse(f"{said}\n", problem.status_code, headers)
+
+
+async def _on_disconnect(request: Request, problem: Exception) -> Response:
+    """In the middle of a body that was being read."""
+    return Response(status_code=400)  # nobody is there to read it

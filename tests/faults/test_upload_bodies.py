@@ -112,6 +112,18 @@ def test_a_client_that_leaves_leaves_nothing_behind(server: ServerFactory, own: 
     assert "Traceback" not in running.logs
 
 
+def test_a_client_that_leaves_amid_a_command_is_no_fault_of_the_server(
+    server: ServerFactory, own: Path
+) -> None:
+    running = server(own, *OPEN)
+    with running.connect() as connection:
+        head = "POST /api/push HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+        connection.send(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert connection.receive(25) == b"HTTP/1.1 100 Continue\r\n\r\n", "it is being read"
+    wait_until(lambda: "POST /api/push 400" in running.logs, "its line")
+    assert "Traceback" not in running.logs
+
+
 def test_a_client_that_dribbles_is_sent_away(server: ServerFactory, own: Path) -> None:
     running = server(own, *OPEN)
     for connection in begun(running, own):  # and sends nothing more

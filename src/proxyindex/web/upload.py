@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -30,12 +30,9 @@ async def upload(request: Request) -> Response:
     boundary = _boundary(request, publisher)
     want(request.scope, publisher.max_body)
     async with publisher.receiving(boundary) as receiving:
-        try:
-            # at the pace of the disk, which is all that keeps the client waiting
-            async for piece in pieces(request, publisher.max_body):
-                await publisher.feed(receiving, piece)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
+        # at the pace of the disk, which is all that keeps the client waiting
+        async for piece in pieces(request, publisher.max_body):
+            await publisher.feed(receiving, piece)
         found = await publisher.finish(receiving)
         exchange.project, exchange.filename = found.project, found.filename
         identity = await index.admission.admit(request, Action.UPLOAD, found.project)
