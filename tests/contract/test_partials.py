@@ -109,6 +109,30 @@ def test_what_a_dead_writer_said_is_not_kept(partials: Partials, partial: Partia
     again.close()
 
 
+def test_what_is_read_elsewhere_is_never_written_anew(partials: Partials, partial: Partial) -> None:
+    partial.write(b"begun", 0)
+    partials.remove("key")
+    again = partials.create("key")
+    again.write(b"other", 0)
+    assert b"".join(partial.read_all(9)) == b"begun"
+    partial.discard()
+    assert again.is_in_place(), "another one's is not removed"
+    follower = partials.follow("key")
+    assert follower is not None
+    assert b"".join(follower.read_all(9)) == b"other"
+    follower.close()
+    again.close()
+
+
+def test_a_disk_that_fails_is_a_store_error(partial: Partial) -> None:
+    partial.write(b"begun", 0)
+    for flags in (os.O_RDONLY, os.O_WRONLY):
+        failing = Partial(partial.path, os.open(partial.path, flags), os.dup(partial.fd))
+        with pytest.raises(StoreError):
+            failing.truncate(0) if flags == os.O_RDONLY else list(failing.read_all(5))
+        failing.close()
+
+
 def test_a_link_is_never_written_through(partials: Partials, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "partials").mkdir()

@@ -43,6 +43,7 @@ SMALL = make_sdist("px-small", pkg_info=False)
 
 WELL = Reply(body=BODY)
 CUT = WELL.with_(cut_after=HALF)
+ANEW = WELL.with_(chunked=True, etag=None, ranges="none")  # nothing of it could be resumed
 REFUSED = Reply(status=403, etag=None)  # not asked again: the fault before it is all there was
 BUSY = Reply(status=503, etag=None)
 
@@ -140,6 +141,23 @@ FAULTS = {
     ),
     "begun anew": mended(CUT, WELL.with_(ranges="ignore")),
     "begun anew as another version, digest unknown": fatal(CUT, Reply(body=OTHER), page=UNPROVEN),
+    "begun anew and shorter, nothing known": mended(
+        ANEW.with_(cut_after=HALF), ANEW.with_(body=BODY[:99]), ANEW, page=UNKNOWN
+    ),
+    "begun anew and empty, nothing known": mended(
+        ANEW.with_(cut_after=HALF), ANEW.with_(body=b"", chunked=False), ANEW, page=UNKNOWN
+    ),
+    "resumed with a part of nobody knows how much": mended(
+        CUT.with_(chunked=True, etag='"v"'),
+        Reply(
+            status=206,
+            body=BODY[HALF:-9],
+            headers={"Content-Range": f"bytes {HALF}-{SIZE - 10}/*"},
+            etag='"v"',
+        ),
+        WELL.with_(etag='"v"'),
+        page=UNKNOWN,
+    ),
     "not resumed": mended(CUT, Reply(status=416, etag=None), WELL),
     "a part that was not asked for": fatal(resumed(HALF, BODY[HALF:])),
     # encoded

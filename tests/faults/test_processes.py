@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,13 +31,15 @@ def origin() -> Iterator[FakeUpstream]:
 
 
 @contextmanager
-def two_servers(home: Path, upstream: FakeUpstream) -> Iterator[tuple[ProxyIndex, ProxyIndex]]:
+def two_servers(
+    home: Path, upstream: FakeUpstream, *options: str
+) -> Iterator[tuple[ProxyIndex, ProxyIndex]]:
     """Two servers that share one cache directory."""
     with ExitStack() as stack:
         made = []
         for number in range(2):
             server = start_server(
-                home / f"{number}", "--cache-dir", home / "cache", upstream=upstream
+                home / f"{number}", "--cache-dir", home / "cache", *options, upstream=upstream
             )
             server.cache_dir = home / "cache"
             made.append(stack.enter_context(server))
@@ -208,6 +212,58 @@ def test_a_server_killed_amid_a_download_leaves_a_sound_cache(
         assert cache_command(server, "verify") == "The cache is sound.\n"
         server.start()
         assert fetch(server, "cut-off", held) == held.body
+
+
+def test_what_a_dead_writer_left_without_a_digest_is_not_written_over(
+    tmp_path: Path, origin: FakeUpstream
+) -> None:
+    """Who follows it would join the bytes of two versions."""
+    spec = replace(wheel_spec("left-over", "1.0", payload=400_000), hashes={}, size=None)
+    origin.project("left-over", spec)
+    origin.file(spec, hold_at=300_000, gate="left")
+    with start_server(tmp_path, upstream=origin) as server:
+        with server.connect() as connection:
+            connection.request(f"/simple/left-over/{spec.filename}").read(200_000)
+            origin.wait_held("left")
+            server.kill()
+        origin.release("left")
+        (left,) = [path for path in (server.cache_dir / "partials").iterdir() if not path.suffix]
+        with left.open("rb") as follower:
+            before = follower.read()
+            assert len(before) >= 200_000
+            other = replace(spec, body=bytes(len(spec.body)))
+            origin.project("left-over", other)
+            origin.file(other)
+            server.start()
+            assert fetch(server, "left-over", other) == other.body
+            follower.seek(0)
+            assert follower.read() == before
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped", "removed"])
+def test_a_download_goes_on_elsewhere(tmp_path: Path, end: str) -> None:
+    """The server that fetches is killed or stopped, or the cache is removed under both."""
+    spec = wheel_spec("followed", "1.0", payload=2_000_000)
+    with ExitStack() as stack:
+        upstream = stack.enter_context(FakeUpstream())
+        one, other = stack.enter_context(two_servers(tmp_path, upstream, "--grace", "0.1"))
+        upstream.project("followed", spec)
+        upstream.script(spec.path, Reply(body=spec.body, hold_at=500_000), Reply(body=spec.body))
+        answers = []
+        for server in (one, other):
+            connection = stack.enter_context(server.connect())
+            answers.append(connection.request(f"/simple/followed/{spec.filename}"))
+            assert answers[-1].read(400_000)
+        upstream.wait_held()
+        if end == "removed":
+            shutil.rmtree(tmp_path / "cache")
+            wait_until(lambda: upstream.count(spec.path) == 2, "the other to go on by itself")
+            upstream.release()
+        else:
+            one.kill() if end == "killed" else one.stop()
+        assert answers[1].read() == spec.body[400_000:], "his client does not notice"
+        if end == "removed":
+            assert answers[0].read() == spec.body[400_000:]
 
 
 TRIMMER = """

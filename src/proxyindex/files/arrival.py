@@ -142,8 +142,8 @@ class ArrivalStream:
             chunk = _read(arrival.fd, wanted, position)
         else:
             chunk = await in_thread(_read, arrival.fd, wanted, position)
-        if not chunk:
-            raise StopAsyncIteration
+        if not chunk:  # it was to be there; an end would look like that of the file
+            raise StoreError("read a file", "it ends early")
         self._position += len(chunk)
         return chunk
 

@@ -104,5 +104,5 @@ class Fetching:
                 raise UpstreamInvalid(self._upstream.name, "sent more bytes than announced")
             if new:
                 yield new
-        if size is not None and writing.written < size:
+        if writing.is_behind or (size is not None and writing.written < size):
             raise UpstreamUnavailable(self._upstream.name, "cut the file short")

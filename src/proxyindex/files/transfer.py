@@ -7,6 +7,7 @@ follow the growing file, and take over when the writer dies.
 """
 
 import logging
+import os
 from contextlib import aclosing
 
 import anyio
@@ -35,6 +36,10 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.01
 
 
+class _Lost(StoreError):
+    """A file that was followed will not come to its end; the disk is not to blame."""
+
+
 class Transfer(Arrival):
     """The arrival of one upstream file. `run()` it in the application's task group, once."""
 
@@ -54,18 +59,21 @@ class Transfer(Arrival):
                 if not self._shop.locks.try_acquire(name):
                     await self._follow(name)
                     continue
+                # until the lock is released: others must not take up what goes away here
                 try:
                     await self._lead()
                 except ProxyindexError as problem:
-                    # before the lock is released: others must not take up what goes away here
                     self._fail(problem)
                     return
+                except BaseException:
+                    self._stop()
+                    raise
                 finally:
                     self._shop.locks.release(name)
         except ProxyindexError as problem:
             self._fail(problem)
         except BaseException:
-            self._fail(UpstreamUnavailable(self._upstream.name, "was not waited for: stopping"))
+            self._stop()
             raise
         finally:
             self.leave()
@@ -105,6 +113,8 @@ class Transfer(Arrival):
     async def _lead(self) -> None:
         if self._partial is not None:  # we followed a writer that is gone
             self._apply(self._partial.progress())
+        elif self.file.sha256 is None:  # at once: nobody may take what is left for our beginning
+            await in_thread(self._shop.partials.remove, self.file.key)
         if self._progress.phase is Phase.DONE or await self._use_stored():
             return
         if self._partial is None:
@@ -113,7 +123,7 @@ class Transfer(Arrival):
             await self._make_room(self.file.size or 0)
             self._attach(await in_thread(self._begun))
         elif not self._may_continue():
-            raise UpstreamUnavailable(self._upstream.name, "was lost by the process that asked it")
+            raise _Lost("continue a file", "the process that fetched it is gone")
         async with self._shop.slots.of(self._upstream):
             await self._fetch()
 
@@ -122,6 +132,7 @@ class Transfer(Arrival):
         try:
             self._writing.begin(partial)
         except BaseException:
+            partial.discard()  # what cannot be read is of no use to the next one, either
             partial.close()
             raise
         return partial
@@ -139,7 +150,10 @@ class Transfer(Arrival):
         if self._fd is None:
             self._fd = blob.fd
         else:
-            blob.close()  # same bytes: readers go on with what they have open
+            is_same = os.path.samestat(os.fstat(self._fd), os.fstat(blob.fd))
+            blob.close()  # readers go on with what they have open
+            if not is_same:
+                raise _Lost("follow a file", "another one was stored")
         self._advance(Progress(Phase.DONE, blob.size, blob.size))
         return True
 
@@ -198,6 +212,15 @@ class Transfer(Arrival):
         is_told = self.file.sha256 == sha256
         self._shop.learn(self.file, Fact(sha256=sha256, size=size), may_wait=is_told)
 
+    def _stop(self) -> None:
+        """Leave what the digest can prove to those who follow: they take over, as after a kill."""
+        problem = UpstreamUnavailable(self._upstream.name, "was not waited for: stopping")
+        if self.file.sha256 is None:
+            self._fail(problem)
+        else:
+            self._error = problem
+            self._advance(self._progress)
+
     def _fail(self, problem: ProxyindexError) -> None:
         self._error = problem
         if self._partial is not None and self._writing.has_begun:
@@ -210,9 +233,9 @@ class Transfer(Arrival):
         if isinstance(problem, DigestMismatch):
             self._shop.events.alarm("digest-mismatch")
             log.error("%s", problem)
-        elif isinstance(problem, StoreError):
+        elif isinstance(problem, StoreError) and not isinstance(problem, _Lost):
             self._shop.trouble.refused(problem)
-        elif isinstance(problem, UpstreamError):
+        elif isinstance(problem, UpstreamError | _Lost):
             log.warning("%s: %s", self.file.filename, problem)
         self._shop.events.transfer(
             self._upstream.name,

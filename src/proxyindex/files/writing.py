@@ -48,6 +48,11 @@ class Writing:
             self._other = best[0], hashlib.new(best[0], usedforsecurity=False)
 
     @property
+    def is_behind(self) -> bool:
+        """Whether an answer that began anew has not come to where the one before broke off."""
+        return self._skip > 0
+
+    @property
     def is_complete(self) -> bool:
         return self.size is not None and self.written == self.size and self.written > 0
 
@@ -58,7 +63,7 @@ class Writing:
         left = partial.length()
         if self._file.sha256 is None or (self.size is not None and left > self.size):
             left = 0
-        partial.truncate(left)
+            partial.truncate(left)
         for piece in partial.read_all(left):
             self._hash(piece)
             self.written += len(piece)
@@ -79,7 +84,9 @@ class Writing:
         """
         if reply.status == 206:
             start, total = content_range(reply.headers.get("content-range", ""))
-            fits = start == self.written and (self.size is None or total in (None, self.size))
+            # a part of nobody knows how much may end anywhere
+            known = total if self.size is None else self.size
+            fits = start == self.written and known is not None and total in (None, known)
             if not fits or self._is_other_version(reply):
                 self._ranges_fail = True
                 raise ValueError("answered another range or version than asked")
@@ -91,6 +98,8 @@ class Writing:
             total = content_length(reply)
             if self.size is not None and total not in (None, self.size):
                 raise OtherFile(f"announced {total} bytes, not {self.size}")
+            if total is not None and total < self.written:
+                raise ValueError(f"announced {total} bytes after sending {self.written}")
             self._skip, self._skipped = self.written, hashlib.sha256()
         self._validator = self._validator or _strong_validator(reply)
         self.size = total if self.size is None else self.size

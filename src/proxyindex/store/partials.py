@@ -60,10 +60,13 @@ class Partial:
             raise StoreError("keep a file", problem) from problem
 
     def read_all(self, stop: int) -> Iterator[bytes]:
-        """The first `stop` bytes in pieces."""
+        """The first `stop` bytes in pieces. Raises `StoreError`."""
         position = 0
         while position < stop:
-            piece = os.pread(self.fd, min(1024**2, stop - position), position)
+            try:
+                piece = os.pread(self.fd, min(1024**2, stop - position), position)
+            except OSError as problem:
+                raise StoreError("continue a file", problem) from problem
             if not piece:
                 return
             yield piece
@@ -74,13 +77,14 @@ class Partial:
 
     def is_in_place(self) -> bool:
         """Whether the open file is still the one that the key names."""
-        try:
-            return os.stat(self.path).st_ino == os.fstat(self.fd).st_ino
-        except OSError:
-            return False
+        return _is_at(self.path, self.fd)
 
     def truncate(self, length: int) -> None:
-        os.ftruncate(self.fd, length)
+        """Raises `StoreError` when the disk refuses."""
+        try:
+            os.ftruncate(self.fd, length)
+        except OSError as problem:
+            raise StoreError("begin a file", problem) from problem
 
     def publish(self, progress: Progress) -> None:
         """Tell other processes how far the file has come; best effort."""
@@ -102,12 +106,15 @@ class Partial:
         return Progress(Phase(phase), readable, None if size < 0 else size)
 
     def discard(self) -> None:
-        """Remove the file; open readers are not disturbed."""
-        disk.remove(self.path)
+        """Remove the file, unless another has taken its place; open readers are not disturbed."""
+        if self.is_in_place():
+            disk.remove(self.path)
         self.forget_state()
 
     def forget_state(self) -> None:
-        disk.remove(f"{self.path}{_SUFFIX}")
+        state = Path(f"{self.path}{_SUFFIX}")
+        if _is_at(state, self._state_fd):
+            disk.remove(state)
 
     def close(self) -> None:
         disk.close(self.fd, self.length())
@@ -119,6 +126,12 @@ class Partials:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    def remove(self, key: str) -> None:
+        """Have whoever writes it next begin a file of its own: who reads what a dead writer left
+        must not find other bytes there. For the holder of the key's lock."""
+        for path in (self._root / key, self._root / f"{key}{_SUFFIX}"):
+            disk.remove(path)
 
     def create(self, key: str) -> Partial:
         """Open for writing, keeping what a dead writer left. Raises `StoreError`."""
@@ -161,3 +174,11 @@ class Partials:
         except OSError:
             os.close(state_fd)
             raise
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    """Whether an open file is the one that has this name."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+    except OSError:
+        return False
