@@ -397,6 +397,34 @@ async def test_304_for_a_page_that_the_disk_did_not_take_leaves_the_one_there(
         assert (stored.head.etag, stored.body) in {('"1"', b"one"), ('"2"', b"two")}
 
 
+async def test_304_for_a_page_that_the_disk_did_not_take_keeps_it_in_memory(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(etagged())) as place:
+        pages = kept(place)
+        await ask(pages)
+        place.clock.now += 1000
+        place.source.reply = etagged('"2"', b"two")
+        with no_room():
+            await ask(pages)
+            place.clock.now += 1000
+            assert await ask(pages) == ("two", Outcome.FETCHED)
+            assert await ask(pages) == ("two", Outcome.HIT), "not the older one on the disk"
+
+
+async def test_304_for_a_page_damaged_meanwhile_has_the_next_one_whole(tmp_path: Path) -> None:
+    async with workplace(tmp_path, Source(etagged())) as place:
+        pages = kept(place)
+        await ask(pages)
+        path = place.cache.pages.path("up-1", "demo")
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        place.clock.now += 1000
+        assert await ask(pages) == ("one", Outcome.FETCHED)
+        assert await ask(pages) == ("one", Outcome.HIT), "good for now"
+        place.clock.now += 1000
+        await ask(pages)
+        assert "if-none-match" not in place.source.asked[-1].headers
+        assert place.cache.pages.read("up-1", "demo") is not None, "and stored again with the next"
+
+
 async def test_a_page_that_cannot_be_read_now_is_not_taken_for_missing(tmp_path: Path) -> None:
     async with workplace(tmp_path, Source(etagged())) as place:
         await ask(kept(place))

@@ -179,13 +179,17 @@ class Asking(Generic[T]):
 
     async def _renew(self, key: str, copy: Copy[T], lifetime: float | None) -> T:
         head = copy.head.renewed(self._clock(), lifetime)
-        stored = None
+        pages, stored = self._stores.pages, None
         with suppress(StoreError):
-            stored = await in_thread(self._stores.pages.read, self._id, key)
+            stored = await in_thread(pages.read, self._id, key)
+            if stored is None:  # damaged, if it is there: the next answer is to be a whole page
+                await self._stores.worker.run(pages.remove, self._id, key)
         if stored is not None and stored.head.digest == copy.head.digest:
             await self._write(key, head, stored.body, copy.document)
-        else:  # evicted, damaged, or not taken by the disk: good for now, asked for again next time
-            self._copies.remember(key, Copy(None, head, copy.document))
+        else:  # evicted, or not taken by the disk, which may still have an older one
+            is_newest = pages.signature(self._id, key) == copy.signature
+            signature = copy.signature if is_newest else None
+            self._copies.remember(key, Copy(signature, head, copy.document))
         return copy.document
 
     async def _keep(
