@@ -113,6 +113,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         except asyncio.CancelledError:  # the grace period of a stop is over
             is_begun = True
         finally:
+            cast(Any, scope).pop(LEFT_KEY, None)  # ends a reference cycle
             if self._running is own:  # the next of the pipeline may have begun
                 self._running = None
         if is_begun and not is_ended:

@@ -163,6 +163,7 @@ class ExpressProtocol(BoundedProtocol):
             if question is not None and self._look(question):
                 self._question = question
                 return
+        self._unset_keepalive_if_required()  # of an answer that was given in this very read
         super()._begin()
 
     def _look(self, question: Question) -> bool:

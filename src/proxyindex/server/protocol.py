@@ -56,6 +56,7 @@ class BoundedProtocol(AnsweringProtocol):
         self._phase = _Phase.IDLE
         self._received = 0  # bytes since the phase began, without the read it began in
         self._head_size = 0
+        self._fruitless = 0  # bytes of a body's coding and trailer fields, since its last piece
         self._deadline: asyncio.TimerHandle | None = None
         self._body = BodyTerms()  # of the request being read
         self._counted = 0  # bytes of its body at the last deadline
@@ -69,11 +70,13 @@ class BoundedProtocol(AnsweringProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        self._lines.on_close = None  # ends a reference cycle
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
         self._received += len(data)
+        self._fruitless += len(data)
         super().data_received(data)
         if self._is_deaf:
             return  # the parser's callbacks have refused it already: one read can break two bounds
@@ -81,6 +84,9 @@ class BoundedProtocol(AnsweringProtocol):
             self._refuse(400, "The request's header fields are too large.")
         elif self._phase is _Phase.BODY and self._received > self._body.limit:
             self._refuse(413, "The request's body is too large.")
+        elif self._phase is _Phase.BODY and self._fruitless > HEAD_LIMIT:
+            # the parser collects a field until its line ends
+            self._refuse(400, "The fields behind the request's body are too large.")
         else:
             self._arm()
 
@@ -117,8 +123,15 @@ class BoundedProtocol(AnsweringProtocol):
         self.url = with_path(self.url)
         self._begin()
         self._enter(_Phase.BODY)
+        self._fruitless = 0
+        self._lines.on_close = self._leave_unread
+
+    def on_body(self, body: bytes) -> None:
+        self._fruitless = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._lines.on_close = None
         self._end()
         self._enter(_Phase.IDLE)
 
@@ -243,6 +256,14 @@ class BoundedProtocol(AnsweringProtocol):
             return client, "-", "-"
         path = self.url.partition(b"?")[0]
         return client, self.parser.get_method().decode(), path.decode("latin-1")
+
+    def _leave_unread(self) -> None:
+        """End the connection, in answer to a request whose body was not read: without a lingering
+        urllib, and nginx before us, showed a reset instead of the refusal (measured)."""
+        self._is_deaf = True
+        self._disarm()
+        self.flow.resume_reading()
+        self._end_after(UNWANTED_SECONDS)
 
     def _end_after(self, seconds: float) -> None:
         # RFC 9112 §9.6: closing with unread bytes resets the connection, and the client may

@@ -44,17 +44,21 @@ class Sending:
         self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
-        self.message_event = self  # `set()` is how a cycle is told that the client has left
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._fd = fd
         self._size = size
         self._start = self._position = start
         self._stop = stop
-        self._on_end = on_end
+        self._on_end: Callable[[int], None] | None = on_end
         self._is_watching = False
         self._cached = start  # known to be in the page cache up to here
         self._head: bytes | bytearray = b""
+
+    @property
+    def message_event(self) -> Sending:
+        """`set()` is how a cycle is told that the client has left."""
+        return self
 
     def begin(self, head: bytes | bytearray, sent: int = 0) -> None:
         """Send the head, and the body behind it, but for the first `sent` bytes of both."""
@@ -132,7 +136,9 @@ class Sending:
         self.response_complete = True
         self._unwatch()
         disk.close(self._fd, self._size)
-        self._on_end(self._position - self._start)
+        on_end, self._on_end = self._on_end, None  # it refers to us
+        assert on_end is not None
+        on_end(self._position - self._start)
 
 
 def at_once(

@@ -24,6 +24,7 @@ class StatusLines(asyncio.Transport):
         self.wire = transport
         # what the next close does instead; once
         self.on_close: Callable[[], None] | None = None
+        self._has_ended = False  # nothing can be written any more
         self._line: tuple[bytes, bytes] | None = None
 
     def announce(self, status: int, reason: bytes) -> None:
@@ -71,12 +72,13 @@ class StatusLines(asyncio.Transport):
         return self.wire.get_write_buffer_size()
 
     def is_closing(self) -> bool:
-        return self.wire.is_closing()
+        return self._has_ended or self.wire.is_closing()
 
     def can_write_eof(self) -> bool:
         return self.wire.can_write_eof()
 
     def write_eof(self) -> None:
+        self._has_ended = True
         self.wire.write_eof()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
