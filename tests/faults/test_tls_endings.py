@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -56,6 +58,40 @@ def test_an_idle_client_does_not_hold_a_stop(running: ProxyIndex, trusting: ssl.
     with running.connect(tls=trusting) as idle:
         assert idle.request("/health").body == b"alive\n"
         assert running.stop().code == 0
+
+
+def test_who_is_amid_his_handshake_does_not_hold_a_stop(
+    running: ProxyIndex, trusting: ssl.SSLContext
+) -> None:
+    """He is connected only when all others have been told of the stop."""
+    arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting.wrap_bio(arriving, leaving, server_hostname="127.0.0.1")
+    with connected(running) as late:
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        late.sendall(leaving.read())
+        arriving.write(late.recv(65536))  # the server is amid it now
+        os.kill(running.pid, signal.SIGTERM)
+        wait_until(lambda: not is_listening(running), "its stop")
+        tls.do_handshake()
+        tls.write(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+        late.sendall(leaving.read())
+        stopped = running.stop()
+    assert stopped.code == 0
+    assert "/late" not in stopped.output, "nor is he answered"
+
+
+def connected(server: ProxyIndex) -> socket.socket:
+    """Without TLS."""
+    return socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0), timeout=20)
+
+
+def is_listening(server: ProxyIndex) -> bool:
+    try:
+        connected(server).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_client_that_asked_to_close_and_stays_is_left(

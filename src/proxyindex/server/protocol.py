@@ -22,6 +22,7 @@ TARGET_LIMIT = 8 * 1024
 QUEUE_LIMIT = 128
 SLOWEST = 1024  # bytes a second of a body that an endpoint waits for
 LINGER_SECONDS = 2.0
+STOPPING_KEY = "stopping"  # where the application's state says that the server stops
 UNWANTED_SECONDS = 5.0
 
 
@@ -66,6 +67,8 @@ class BoundedProtocol(AnsweringProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._arm()
+        if self.app_state.get(STOPPING_KEY):
+            self.shutdown()  # the others have been told
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()

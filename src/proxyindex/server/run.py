@@ -31,6 +31,7 @@ from proxyindex.server.listen import (
     close_all,
     unix_socket,
 )
+from proxyindex.server.protocol import STOPPING_KEY
 from proxyindex.server.reload import (
     RENEW_KEY,
     Configuration,
@@ -295,6 +296,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.lifespan.state[STOPPING_KEY] = True  # for connections that are amid their handshake
         await super().shutdown(sockets=sockets)
 
     def _on_hangup(self) -> None:
