@@ -58,11 +58,11 @@ class Site:
         self.workers = workers
         self._upstream = upstream
         self.write("")
-        self.hook = home / "hook"  # what its processes load when they start, if it is there
+        self.hook = home / "hook.py"  # what its processes run when they start, if it is there
         self.server = ProxyIndex(
             "--config", self.path, "--workers", str(workers), workdir=home / "server"
         )
-        self.server.env |= {"PYTHONPATH": str(self.hook)}
+        self.server.hook = self.hook
 
     def write(self, text: str, head: str = "") -> None:
         """The keys of the file besides the upstream's: `head` goes above all tables."""
@@ -223,8 +223,7 @@ def test_a_broken_configuration_is_refused_in_one_line_and_the_old_one_goes_on(
 
 
 def test_a_house_that_cannot_be_opened_changes_nothing(site: Site) -> None:
-    site.hook.mkdir()
-    (site.hook / "sitecustomize.py").write_text(BROKEN_PROXY)
+    site.hook.write_text(BROKEN_PROXY)
     site.server.restart()
     proxy = 'proxy = "http://broken.example"'
     site.write(f'[[upstream]]\nname = "other"\nurl = "https://x.example"\n{proxy}')

@@ -24,7 +24,7 @@ from tests.support.server import ProxyIndex
 from tests.support.stores import sha256
 from tests.support.uploads import upload_form
 
-HOOK = Path(__file__).parents[1] / "support" / "killing"
+HOOK = Path(__file__).parents[1] / "support" / "killing.py"
 CONFIG = """
 default-index = "own"
 [index.own]
@@ -109,7 +109,7 @@ class Site:
         config.write_text(CONFIG.format(home=home))
         self._order = home / "order"
         self.server = server("--config", config, is_started=False, workers=workers)
-        self.server.env |= {"PYTHONPATH": str(HOOK)}
+        self.server.hook = HOOK
         self.server.env |= {"TEST_KILL_BELOW": str(self.own), "TEST_KILL_ORDER": str(self._order)}
         self.server.start()
 

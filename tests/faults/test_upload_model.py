@@ -44,7 +44,7 @@ FILES: dict[tuple[str, str, int], tuple[str, bytes]] = {
     },
     ("1.0", "sdist", 0): (sdist_name(PROJECT), make_sdist(PROJECT)),
 }
-HOOK = Path(__file__).parents[1] / "support" / "killing"
+HOOK = Path(__file__).parents[1] / "support" / "killing.py"
 INDEX = strategies.sampled_from(INDEXES)
 KEY = strategies.sampled_from(list(FILES))
 VERSION = strategies.sampled_from(VERSIONS)
@@ -105,8 +105,8 @@ class Indexes(RuleBasedStateMachine):
         self.order = Path(self.folder.name, "order")
         self.shelves = [home / name for name in INDEXES]
         self.server = start_server(home / "server", "--config", two_indexes(home), workers=2)
-        self.server.env |= {"PYTHONPATH": str(HOOK), "TEST_KILL_BELOW": f"{home}/"}
-        self.server.env |= {"TEST_KILL_ORDER": str(self.order)}
+        self.server.hook = HOOK
+        self.server.env |= {"TEST_KILL_BELOW": f"{home}/", "TEST_KILL_ORDER": str(self.order)}
         self.server.start()
         self.models = {name: Model(is_volatile=name == VOLATILE) for name in INDEXES}
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from tests.support import http
 from tests.support.hermetic import environment, wait_until
+from tests.support.preloaded import Preloaded
 
 START_SECONDS = 30.0  # a cold start with four workers on a busy two-core machine
 STOP_SECONDS = 20.0
@@ -48,6 +49,7 @@ class ProxyIndex:
         self.workdir = workdir
         self.cache_dir = workdir / "cache"
         self.wrapper: list[str] = []  # a command that runs its arguments: strace, for instance
+        self.hook: Path | None = None  # a Python file that its processes run first
         # tests count what upstream is asked; what is asked ahead has tests of its own
         private = {
             "PROXYINDEX_LOOK_AHEAD": "false",
@@ -56,7 +58,7 @@ class ProxyIndex:
         self.env = environment(workdir / "home", {**private, **(env or {})})
         self.url = ""
         self._log = workdir / "proxyindex.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Preloaded | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,16 +89,7 @@ class ProxyIndex:
     def start(self) -> Self:
         """Start and return when `/health` answers. Raises `StartFailedError`."""
         seen = len(self.logs)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.wrapper, sys.executable, "-m", "proxyindex", "serve", *self._all_args()],
-                cwd=self.workdir,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that `kill` reaches the workers too
-            )
+        self._process = self._launch()
         self._leash = _leash(self._process.pid)
         try:
             self.url = wait_until(
@@ -106,6 +99,26 @@ class ProxyIndex:
             self.kill()
             raise StartFailedError(self.logs) from exc
         return self
+
+    def _launch(self) -> subprocess.Popen[bytes] | Preloaded:
+        """Start it in a session of its own, so that `kill` reaches the workers too.
+
+        What must be there before anything is imported needs an interpreter of its own.
+        """
+        args = ["serve", *self._all_args()]
+        self._log.touch()
+        if not self.wrapper and "PYTHONPATH" not in self.env:
+            return Preloaded(args, cwd=self.workdir, env=self.env, log=self._log, hook=self.hook)
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*self.wrapper, sys.executable, "-m", "proxyindex", *args],
+                cwd=self.workdir,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def stop(self) -> Stopped:
         """Ask it to end (SIGTERM), as a service manager does."""

@@ -1,9 +1,9 @@
-"""Has a child interpreter killed, as by `kill -9`, right before its Nth change below one folder.
+"""Has the process that runs this file killed, as by `kill -9`, right before its Nth change.
 
-Python imports a module of this name at start: put this folder on `PYTHONPATH`, the folder that is
-changed into `TEST_KILL_BELOW`, and into `TEST_KILL_ORDER` the path of a file, elsewhere, which may
-come at any time and holds N. Changes are counted while it is there, by each process for itself; the
-first that comes to N removes the file and dies, and the others live on.
+It is the `hook` of a server in a test. Changes are those below the folder `TEST_KILL_BELOW`, and N
+is in the file `TEST_KILL_ORDER`, elsewhere, which may come at any time. Changes are counted while
+it is there, by each process for itself; the first that comes to N removes the file and dies, and
+the others live on.
 """
 
 import os
@@ -44,5 +44,4 @@ def _ordered(order: str) -> int:
         return 0
 
 
-if "TEST_KILL_ORDER" in os.environ:
-    _begin(os.environ["TEST_KILL_BELOW"], os.environ["TEST_KILL_ORDER"])
+_begin(os.environ["TEST_KILL_BELOW"], os.environ["TEST_KILL_ORDER"])
