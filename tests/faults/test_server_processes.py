@@ -373,6 +373,35 @@ def test_a_worker_that_never_finishes_a_reload_does_not_keep_others_from_the_nex
     assert "did not reload the configuration within" in said
 
 
+ALONE = """
+import logging, os, sys
+from proxyindex.server.workers import Supervisor
+
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+
+def work(lifeline):
+    lifeline.announce()
+    return 9
+
+ready = lambda: os.write(1, b"ready\\n")
+Supervisor(work, 1, [], 1.0, ready, 1000.0, renew=lambda: True, renew_seconds=0.1).run()
+"""
+
+
+def test_a_reload_while_no_worker_lives_is_over_at_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ALONE], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert out(process).readline() == "ready\n"
+        assert "ended with status 9" in out(process).readline()
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert "reloaded by all workers" in out(process).readline()
+        process.terminate()
+        said, _ = process.communicate(timeout=30)
+    assert "did not reload" not in said
+
+
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     with started(tmp_path, workers=2) as server:
         server.process.kill()

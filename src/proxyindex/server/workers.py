@@ -193,12 +193,17 @@ class Supervisor:
             self._renewing, self._keepers = set(self._workers), 0
             self._renewed_by = time.monotonic() + self.renew_seconds
             self._send(signal.SIGHUP)
+            self._end_round()
 
     def _settle(self, pid: int, *, is_renewed: bool) -> None:
         if pid not in self._renewing:
             return
         self._renewing.discard(pid)
         self._keepers += not is_renewed
+        self._end_round()
+
+    def _end_round(self) -> None:
+        """Tell how it went if none is waited for (any more: all may just have died)."""
         if self._renewing:
             return
         self._renewed_by = math.inf
