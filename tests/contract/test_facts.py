@@ -14,7 +14,7 @@ from tests.support.limits import no_descriptors
 from tests.support.stores import child, finish
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
-WHEEL = "demo-1.0-py3-none-any.whl"
+WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_was_learned_is_read(facts: Facts) -> None:
-    fact = Fact("https://files.example/x", A, 7, B)
+    fact = Fact("https://files.example/x", A, 7, B, "md5=" + "0" * 32)
     facts.learn("up", "demo", WHEEL, fact)
     assert facts.read("up", "demo") == {WHEEL: fact}
     assert facts.read("up", "other") == facts.read("other", "demo") == {}
@@ -49,6 +49,16 @@ def test_first_bytes_win_and_later_metadata_does(facts: Facts) -> None:
     facts.learn("up", "demo", WHEEL, Fact("https://two.example/", B, 8, C))
     facts.learn("up", "demo", WHEEL, Fact(metadata=NO_METADATA))
     assert facts.read("up", "demo")[WHEEL] == Fact("https://one.example/", A, 7, NO_METADATA)
+
+
+def test_what_was_told_belongs_to_the_first_bytes(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact(metadata=C))
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A, told="md5=1"))
+    facts.learn("up", "demo", WHEEL, Fact(sha256=B, told="md5=2"))
+    facts.learn("up", "demo", SDIST, Fact(sha256=A))
+    facts.learn("up", "demo", SDIST, Fact(sha256=B, told="md5=2"))
+    read = facts.read("up", "demo")
+    assert (read[WHEEL].told, read[SDIST].told) == ("md5=1", None)
 
 
 def test_nothing_new_writes_nothing(facts: Facts) -> None:

@@ -3,6 +3,7 @@ until an operator accepts the others."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -31,20 +32,23 @@ class Told:
     """What upstream tells of a file besides its name."""
 
     form: str = "json"
-    has_sha256: bool = True
+    digest: str | None = "sha256"
     has_size: bool = True
 
     def of(self, spec: FileSpec) -> FileSpec:
-        return replace(
-            spec, hashes=None if self.has_sha256 else {}, size=-1 if self.has_size else None
-        )
+        assert spec.body
+        name = self.digest
+        hashes = {name: hashlib.new(name, bytes(spec.body)).hexdigest()} if name else {}
+        return replace(spec, hashes=hashes, size=-1 if self.has_size else None)
 
 
 KINDS = {
     "sha256": Told(),
     "sha256 in HTML": Told(form="html"),
-    "size alone": Told(has_sha256=False),
-    "nothing": Told(form="html", has_sha256=False),
+    "md5 in HTML": Told(form="html", digest="md5"),
+    "sha512": Told(digest="sha512", has_size=False),
+    "size alone": Told(digest=None),
+    "nothing": Told(form="html", digest=None),
 }
 
 
@@ -94,7 +98,7 @@ def test_the_first_bytes_stay_until_the_others_are_accepted(
 
     second = LONGER if kind == "size alone" else SECOND
     offer(upstream, told, second)
-    shows = told.has_sha256 or (told.form == "json" and told.has_size)
+    shows = bool(told.digest) or (told.form == "json" and told.has_size)
     for _ in range(8):
         (shown,) = [f for f in page(running, "demo").json()["files"] if f["url"].endswith(".whl")]
         assert shown["hashes"] == {"sha256": sha256_of(FIRST.body)}

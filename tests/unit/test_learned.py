@@ -64,9 +64,26 @@ def test_the_metadata_we_hold_is_the_metadata_we_advertise(
 
 
 def test_gaps_are_filled() -> None:
-    found = only(file(hashes={"md5": "d" * 32}), facts={WHEEL: Fact(sha256=A, size=7)})
+    fact = Fact(sha256=A, size=7, told="md5=" + "d" * 32)
+    found = only(file(hashes={"md5": "d" * 32}), facts={WHEEL: fact})
     assert found.hashes == {"md5": "d" * 32, "sha256": A}
     assert found.size == 7
+
+
+def test_a_digest_that_may_be_of_other_bytes_is_not_shown_beside_the_sha256_of_ours() -> None:
+    listed = file(hashes={"md5": "d" * 32})
+    for told in (None, "sha512=" + "e" * 128):
+        facts = {WHEEL: Fact(sha256=A, told=told)}
+        assert only(listed, facts=facts).hashes == {"sha256": A}
+        assert changed_files(ProjectPage(DEMO, (listed,)), facts) == []
+
+
+def test_without_a_sha256_another_digest_of_the_same_kind_counts_as_changed() -> None:
+    changed = file(size=1, hashes={"md5": "0" * 32}, core_metadata={"sha256": M})
+    facts = {WHEEL: Fact(sha256=A, size=1, told="md5=" + "d" * 32)}
+    assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [changed]
+    found = only(changed, facts=facts)
+    assert (found.hashes, found.core_metadata) == ({"sha256": A}, {})
 
 
 def test_what_agrees_is_kept() -> None:

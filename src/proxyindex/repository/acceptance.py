@@ -9,9 +9,10 @@ from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError, StoreError
 from proxyindex.model import ProjectPage
-from proxyindex.repository.learned import changed_files
+from proxyindex.repository.learned import changed_files, tells_of_same
 from proxyindex.store.cache import Cache
 from proxyindex.store.doubts import Doubts
+from proxyindex.store.facts import Fact
 from proxyindex.store.holdings import holders, page_of
 from proxyindex.store.upkeep import remove_unreferred
 
@@ -56,8 +57,8 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
         changed = [file.filename for file in changed_files(page, facts)] if page else []
         if filename is not None:
             fact = facts.get(filename)
-            known = fact.sha256 if fact else None
-            changed = [filename] if known and _may_differ(page, filename, known) else []
+            is_other = fact and fact.sha256 and _may_differ(page, filename, fact)
+            changed = [filename] if is_other else []
         for name in changed:
             gone |= facts[name].digests
         cache.facts.forget(upstream, project, changed)
@@ -69,10 +70,11 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
     return Accepted(pages, tuple(files), sum(remove_unreferred(cache, gone)))
 
 
-def _may_differ(page: ProjectPage | None, filename: str, known: str) -> bool:
-    """Whether the page leaves open that upstream's bytes are others than the `known` sha256."""
-    listed = {file.filename: file.sha256 for file in page.files} if page else {filename: None}
-    return filename in listed and listed[filename] != known
+def _may_differ(page: ProjectPage | None, filename: str, fact: Fact) -> bool:
+    """Whether the page leaves open that upstream's bytes are others than those adopted."""
+    if page is None:
+        return True
+    return any(f.filename == filename and not tells_of_same(f, fact) for f in page.files)
 
 
 def _end_doubt(cache: Cache, upstream: str, project: str) -> bool:

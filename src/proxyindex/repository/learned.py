@@ -45,22 +45,30 @@ def changed_files(page: ProjectPage, facts: Mapping[str, Fact]) -> list[File]:
     return [file for file, fact in pairs if fact and _is_changed(file, fact)]
 
 
+def tells_of_same(file: File, fact: Fact) -> bool | None:
+    """Whether the digest listed is that of the bytes adopted; `None` if none can be compared."""
+    if file.sha256:
+        return file.sha256 == fact.sha256
+    name, _, digest = (fact.told or "").partition("=")
+    return file.hashes[name] == digest if name in file.hashes else None
+
+
 def _is_changed(file: File, fact: Fact) -> bool:
-    """Whether the digest listed is another, or the size where no digest is."""
+    """Whether the digest listed is another, or the size where no digest can be compared."""
     if not fact.sha256:
         return False
-    if file.sha256:
-        return file.sha256 != fact.sha256
+    if (is_same := tells_of_same(file, fact)) is not None:
+        return not is_same
     return file.size is not None and fact.size is not None and file.size != fact.size
 
 
 def _complete(file: File, fact: Fact) -> File:
     hashes, metadata = file.hashes, file.core_metadata if file.is_wheel else None
     if fact.sha256 and fact.sha256 != file.sha256:
-        # what the page says of other bytes than ours, it says of other metadata, too
-        is_changed = _is_changed(file, fact)
-        hashes = {"sha256": fact.sha256} if is_changed else {**hashes, "sha256": fact.sha256}
-        metadata = {} if is_changed and metadata else metadata
+        # other digests may be of other bytes than ours, and then the metadata is, too
+        proven = hashes if tells_of_same(file, fact) else {}
+        hashes = {**proven, "sha256": fact.sha256}
+        metadata = {} if metadata and _is_changed(file, fact) else metadata
     if fact.metadata is not None and file.is_wheel:
         metadata = None if fact.metadata == NO_METADATA else {"sha256": fact.metadata}
     size = file.size if fact.size is None else fact.size  # we counted; upstream only says

@@ -14,7 +14,7 @@ from proxyindex.errors import NotHeld, ProjectNotFound, StoreError
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.memo import Memo
-from proxyindex.model import NO_PROJECTS, File, ProjectList, ProjectPage
+from proxyindex.model import NO_PROJECTS, File, ProjectList, ProjectPage, best_hash
 from proxyindex.repository.asking import Terms
 from proxyindex.repository.kept import Kept
 from proxyindex.repository.learned import changed_files, complete, gone
@@ -175,7 +175,8 @@ class Mirror:
 
     async def _report(self, name: NormalizedName, file: File) -> None:
         """Raise the alarm for changed bytes: once for each change, whichever worker sees it."""
-        note = f"changed {self._id}/{name}/{file.filename} {file.sha256 or file.size}"
+        (*_, told) = best_hash(file.hashes) or (file.size,)
+        note = f"changed {self._id}/{name}/{file.filename} {told}"
         if note in self._reported:
             return
         self._reported.put(note, None)

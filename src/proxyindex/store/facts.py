@@ -37,13 +37,15 @@ class Fact:
     """What is known of one file name of a project.
 
     `metadata` is the sha256 of its core metadata, `NO_METADATA` if there is none to be had, or
-    `None` if nobody has looked.
+    `None` if nobody has looked. `told` is what the page told of the bytes that have the `sha256`,
+    `md5=<hex>` for instance, where it told no sha256: what it tells later is compared with it.
     """
 
     url: str = ""
     sha256: str | None = None
     size: int | None = None
     metadata: str | None = None
+    told: str | None = None
 
     @property
     def digests(self) -> frozenset[str]:
@@ -56,6 +58,7 @@ class Fact:
             self,
             url=self.url or later.url,
             sha256=self.sha256 or later.sha256,
+            told=self.told if self.sha256 else later.told,
             size=self.size if self.size is not None else later.size,
             metadata=self.metadata if later.metadata is None else later.metadata,
         )
@@ -108,6 +111,7 @@ class Facts:
             "sha256": fact.sha256,
             "size": fact.size,
             "metadata": fact.metadata,
+            "told": fact.told,
         }
         later, now = self._both(upstream, project)
         self._append(later if may_wait else now, {k: v for k, v in values.items() if v is not None})
@@ -214,6 +218,7 @@ def _parse(line: bytes) -> tuple[str, Fact] | None:
             sha256=values.get("sha256"),
             size=values.get("size"),
             metadata=values.get("metadata"),
+            told=values.get("told"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -227,4 +232,5 @@ def _is_sound(fact: Fact) -> bool:
         and (fact.sha256 is None or disk.is_sha256(fact.sha256))
         and (fact.size is None or (type(fact.size) is int and fact.size >= 0))
         and (fact.metadata in (None, NO_METADATA) or disk.is_sha256(fact.metadata))
+        and (fact.told is None or isinstance(fact.told, str))
     )
