@@ -571,6 +571,32 @@ async def test_the_list_is_asked_at_the_root() -> None:
     assert str(script.asked[0].url) == BASE + "/simple/"
 
 
+async def test_an_upstream_that_knows_nothing_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = upstream(Script(httpx.Response(404)))
+    for name in ("", "one", "two", "two", "one"):
+        assert await index.page(name, Validators()) == Absent()
+    assert not caplog.messages, "few names"
+    for name in ("three", "four", "five"):
+        await index.page(name, Validators())
+    (told,) = caplog.messages
+    assert "knows none of the 3 projects" in told
+    assert f"{BASE}/simple/, has to be" in told
+    assert "--index-url" in told
+
+
+@pytest.mark.parametrize("status", [200, 304])
+async def test_an_upstream_that_knows_a_project_may_lack_any_number(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    none = httpx.Response(404)
+    index = upstream(Script(none, none, httpx.Response(status), none))
+    for number in range(9):
+        await index.page(f"name-{number}", Validators('"1"'))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("value", ['"é"', '"' + "x" * 3000 + '"'])
 async def test_a_validator_that_cannot_be_sent_back_is_none(value: str) -> None:
     script = Script(httpx.Response(200, headers=[(b"etag", value.encode())]))

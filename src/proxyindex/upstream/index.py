@@ -1,5 +1,6 @@
 """An upstream index: its pages, its project list, its files, as answers without HTTP in them."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,12 +16,15 @@ from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.retry import pause_before
 from proxyindex.upstream.ways import Transport
 
+log = logging.getLogger(__name__)
+
 # JSON first; decided by what is answered, never by what was asked
 ACCEPT = (
     "application/vnd.pypi.simple.v1+json, "
     "application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 )
 _TALKING_SECONDS = 3.0
+_STRANGERS = 3  # names that it does not know, and none that it does: its address may be wrong
 _FETCH_SECONDS = 60.0  # a page that takes longer is given up even in the background
 
 
@@ -91,6 +95,7 @@ class Upstream:
         self._max_page_size = max_page_size
         self._page_seconds = page_seconds
         self._forbidden_is_missing = forbidden_is_missing
+        self._strangers: set[str] | None = set()  # None: it knew one, or it was told
         self._pages = Client(connection, transport=transport)
         # of their own, so that long downloads never keep a page waiting for a connection
         self._files = Client(connection, max_connections=2 * max_transfers, transport=transport)
@@ -106,9 +111,12 @@ class Upstream:
         url = f"{self._url}{project}/" if project else self._url
         try:
             with anyio.fail_after(self._page_seconds):
-                return await self._retried(url, validators, via)
+                answer = await self._retried(url, validators, via)
         except TimeoutError as problem:
             raise UpstreamUnavailable(self.name, "did not finish its page in time") from problem
+        if self._strangers is not None and project:
+            self._get_to_know(project, answer)
+        return answer
 
     @asynccontextmanager
     async def download(
@@ -132,6 +140,24 @@ class Upstream:
         """Whether bytes of any file came from it in the last seconds: who waits for it waits for
         his turn then, not for the dead."""
         return time.monotonic() - self._heard_at < _TALKING_SECONDS
+
+    def _get_to_know(self, project: str, answer: Fetched | NotModified | Absent) -> None:
+        """Tell once if it seems to know nothing: all that clients are told of a wrong address is
+        404 for every name."""
+        known = self._strangers
+        if known is None or not isinstance(answer, Absent):
+            self._strangers = None
+            return
+        known.add(project)
+        if len(known) >= _STRANGERS:
+            self._strangers = None
+            log.warning(
+                "%s knows none of the %d projects it was first asked for; its address, %s, has to "
+                "be what you would give to pip as --index-url",
+                self.name,
+                len(known),
+                self._url,
+            )
 
     def _hear(self) -> None:
         self._heard_at = time.monotonic()
