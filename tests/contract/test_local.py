@@ -23,6 +23,7 @@ from proxyindex.records import Record, encode, record_path
 from proxyindex.repository.base import Repository
 from proxyindex.repository.examine import Examiner, FileChanging, derive, sight
 from proxyindex.repository.local import Local
+from proxyindex.repository.priority import Joined
 from proxyindex.repository.recorded import Records
 from proxyindex.repository.scan import FolderUnavailable, Scanner
 from proxyindex.store.derived import DerivedNotes
@@ -613,3 +614,44 @@ def test_a_record_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) 
     with no_descriptors(), pytest.raises(FolderUnavailable):
         records.read(seen)
     assert records.read(seen) == [record]
+
+
+def test_what_is_moved_while_folders_are_looked_at_is_not_missed(tmp_path: Path) -> None:
+    """Else its name would be asked of upstreams for a moment."""
+    early, late = tmp_path / "a", tmp_path / "z"
+    early.mkdir()
+    wheel = put_wheel(late, "moved")
+    looks = 0
+
+    def clock() -> int:  # asked before each directory is read: of the root, `a`, then `z`
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            wheel.rename(early / wheel.name)
+        return time.time_ns()
+
+    (found,) = Scanner([tmp_path], clock=clock).scan().projects[NormalizedName("moved")]
+    assert found.path == str(early / wheel.name)
+    assert looks > 3
+
+
+async def test_what_is_moved_from_a_base_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    wheel = put_wheel(tmp_path / "base", "moved")
+    (tmp_path / "own").mkdir()
+    own, base = local(tmp_path / "own"), local(tmp_path / "base")
+
+    class Moving:
+        """The base, from which the file goes to our own folder before it is asked."""
+
+        projects = base.projects
+
+        async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+            if wheel.exists():
+                wheel.rename(tmp_path / "own" / wheel.name)
+            return await base.project(name, inquiry)
+
+    joined = Joined([(own, own), (base, Moving())])
+    (file,) = (await joined.project(NormalizedName("moved"), Inquiry())).files
+    assert file.filename == wheel.name
+    with pytest.raises(ProjectNotFound):
+        await joined.project(NormalizedName("other"), Inquiry())

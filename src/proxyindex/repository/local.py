@@ -109,6 +109,11 @@ class Local:
             inquiry.ground.holds_once()
         return page
 
+    @property
+    def latest(self) -> Catalogue:
+        """What the latest scan found; the same object until something changes."""
+        return self._latest[0]
+
     async def look_through(self, seconds: float) -> None:
         """Raises `FolderUnavailable` if a folder, or one in them, cannot be read. That all could be
         is believed for so many seconds, whoever the scan was made for: it looks at each of them."""

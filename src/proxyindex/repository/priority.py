@@ -1,5 +1,6 @@
 """An ordered list of repositories: the first that has the project answers alone."""
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 
 from packaging.utils import NormalizedName
@@ -10,8 +11,12 @@ from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
 from proxyindex.repository.base import Repository
 from proxyindex.repository.lists import MadeList, union
+from proxyindex.repository.local import Local
 from proxyindex.repository.remembered import Remembered, remembered
+from proxyindex.repository.scan import Catalogue
 from proxyindex.simple import order_files
+
+_MOST_LOOKS = 8  # where folders change all the time, the last one counts
 
 
 class Priority:
@@ -85,7 +90,27 @@ class Joined:
         return await self._listed.of(*[await seen.projects(inquiry) for _, seen in self._sources])
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
-        """The files of all; an equal file name belongs to the earlier source."""
+        """The files of all; an equal file name belongs to the earlier source.
+
+        Folders are looked into one after the other: what is moved from a later to an earlier one
+        meanwhile is in neither, and its name would be anybody's. So they are asked again if one
+        has changed.
+        """
+        before = self._states()
+        for _ in range(_MOST_LOOKS):
+            try:
+                return await self._look(name, inquiry)
+            except ProjectNotFound:
+                now = self._states()
+                if all(map(operator.is_, before, now)):
+                    raise
+                before = now
+        return await self._look(name, inquiry)
+
+    def _states(self) -> list[Catalogue]:
+        return [source.latest for source, _ in self._sources if isinstance(source, Local)]
+
+    async def _look(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
         pages: list[ProjectPage] = []
         denial: Denied | None = None
         for source, seen in self._sources:

@@ -28,6 +28,7 @@ from proxyindex.store.mounts import remote_devices
 logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 8
+_MOST_SWEEPS = 8  # of one scan; where files come and go at each of them, the last one counts
 _IGNORED_ENDS = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".swp", "~")
 _SIDECAR_ENDS = (METADATA_SUFFIX, *SIDECARS)
 _SHOWN = 3
@@ -135,8 +136,17 @@ class Scanner:
     def scan(self) -> Catalogue:
         """The state of the folders now; the same object as before if nothing changed.
 
-        Raises `FolderUnavailable` if any folder, or a directory in it, cannot be read.
+        Directories are looked at one by one: what is moved from a later to an earlier one meanwhile
+        is seen in neither, and upstreams would be asked for its name. So only two sweeps that agree
+        are a state. Raises `FolderUnavailable` if any folder, or a directory in it, cannot be read.
         """
+        for _ in range(_MOST_SWEEPS):
+            if self._sweep():
+                break
+        return self._catalogue
+
+    def _sweep(self) -> bool:
+        """Look at all directories; whether they are what they were the last time."""
         sweep = _Sweep(self._list, self._too_deep)
         self._remote = None
         try:
@@ -148,11 +158,14 @@ class Scanner:
                 self._lost.add(exc.folder)
             raise
         self._lost.clear()
-        empty = frozenset(sweep.empty)
-        if sweep.listings != self._listings or empty != self._empty:
+        before, empty = self._listings, frozenset(sweep.empty)
+        is_same = sweep.listings == before and empty == self._empty
+        if not is_same:
             self._catalogue = _catalogue(sweep.listings.values(), empty)
         self._listings, self._empty = sweep.listings, empty
-        return self._catalogue
+        return is_same and all(
+            listed.stamp == before[path].stamp for path, listed in sweep.listings.items()
+        )
 
     def witnesses(self) -> list[Witness] | None:
         """Directories with their stamps: while these stay, so does the latest `scan`.
