@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -388,6 +389,25 @@ def test_what_is_removed_after_a_quarantine_stays_locked_away(index: Index) -> N
     index.upstream.script(f"/simple/{name}/", Reply(status=404))
     wait_until(lambda: index.get(f"/simple/{name}/").status == 404, "the removal to be seen")
     assert [index.get(target).status for target in targets] == [404, 404]
+
+
+def test_a_download_that_ends_after_the_removal_brings_nothing_back(index: Index) -> None:
+    name = index.new_name()
+    spec = wheel_spec(name, payload=20_000)
+    index.project(spec, name=name, headers=ALWAYS_STALE)
+    index.upstream.file(spec, hold_at=50)
+    target = f"/simple/{name}/{spec.filename}"
+    with ThreadPoolExecutor() as pool:
+        download = pool.submit(index.get, target)
+        index.upstream.wait_held()
+        reply = page_reply(name, project_status=QUARANTINED)
+        index.upstream.script(f"/simple/{name}/", reply.with_(headers=ALWAYS_STALE))
+        wait_until(lambda: json_of(index, name)["files"] == [], "the quarantine to be seen")
+        index.upstream.script(f"/simple/{name}/", Reply(status=404))
+        wait_until(lambda: index.get(f"/simple/{name}/").status == 404, "the removal to be seen")
+        index.upstream.release()
+        assert download.result().status == 200
+    assert index.get(target).status == 404
 
 
 # 46-47: pages that must not be used

@@ -6,19 +6,23 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support import http
 from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import wait_until
 from tests.support.outages import alarms, configured, filenames, lines, page
-from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.pages import JSON_TYPE, FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
+JSON = {"Accept": JSON_TYPE}
 OTHER = sdist_spec("demo", "1.0")
 FIRST = wheel_spec("demo", "1.0", payload=30_000)
 LENGTH = len(FIRST.body)
@@ -134,3 +138,33 @@ def test_there_is_nothing_to_accept_where_nothing_changed(
     assert (done.returncode, done.stdout) == (1, "")
     assert "nothing to accept" in done.stderr
     assert running.get(TARGET).body == FIRST.body
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_accepted_is_on_the_page_at_once(
+    server: ServerFactory, upstream: FakeUpstream, workers: int
+) -> None:
+    """Also where the page is remembered: for installers it would be a wrong digest."""
+    offer(upstream, Told(), FIRST)
+    running = server(upstream=upstream, workers=workers)
+    with ExitStack() as stack:
+        kept = [running.connect() for _ in range(4)]
+        for connection in kept:
+            stack.callback(connection.close)
+
+        def digests() -> set[str]:
+            pages = [each.request("/simple/demo/", JSON).json() for each in kept for _ in range(2)]
+            files = [file for each in pages for file in each["files"]]
+            return {f["hashes"]["sha256"] for f in files if f["url"].endswith(".whl")}
+
+        assert digests() == {sha256_of(FIRST.body)}
+        assert running.get(TARGET).body == FIRST.body
+        offer(upstream, Told(), SECOND)
+        asked = partial(page, running, "demo", Cache_Control="no-cache")
+        wait_until(
+            lambda: asked() and upstream.count("/simple/demo/") > 1, "the page is revalidated"
+        )
+        assert digests() == {sha256_of(FIRST.body)}
+        assert accept(running, "demo").returncode == 0
+        assert digests() == {sha256_of(SECOND.body)}
+        assert running.get(TARGET).body == SECOND.body

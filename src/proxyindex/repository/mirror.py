@@ -127,7 +127,7 @@ class Mirror:
         """The page as we serve it. Offline the `ground` is told what it rests on."""
         page, changed = await in_thread(self._completed, parsed, ground)
         for file in changed:
-            await self._report(name, file)
+            await self._report(name, file, page.file(file.filename).sha256)
         (made_from, facts_then), earlier = self._memo.get(name) or ((None, None), None)
         is_current = made_from is parsed and facts_then == signatures
         if earlier is not None and is_current and earlier.files == page.files:
@@ -156,12 +156,14 @@ class Mirror:
                 self._facts.mark(self._id, key, is_quarantined=is_bad)
             elif self._facts.is_quarantined(self._id, key):
                 self._facts.remove(self._id, key)
+                # for what a download under way learns yet
+                self._facts.mark(self._id, key, is_quarantined=True)
         except StoreError as problem:
             self._stores.trouble.refused(problem)
 
     async def _remains(self, name: NormalizedName) -> ProjectPage:
         facts = await in_thread(self._facts.read, self._id, name)
-        if not facts:
+        if not facts or await in_thread(self._facts.is_quarantined, self._id, name):
             raise ProjectNotFound(name)
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)
 
@@ -173,10 +175,10 @@ class Mirror:
             page = self._on_disk(page, ground)
         return page, changed_files(parsed, facts)
 
-    async def _report(self, name: NormalizedName, file: File) -> None:
+    async def _report(self, name: NormalizedName, file: File, kept: str | None) -> None:
         """Raise the alarm for changed bytes: once for each change, whichever worker sees it."""
         (*_, told) = best_hash(file.hashes) or (file.size,)
-        note = f"changed {self._id}/{name}/{file.filename} {told}"
+        note = f"changed {self._id}/{name}/{file.filename} {kept} {told}"
         if note in self._reported:
             return
         self._reported.put(note, None)

@@ -154,6 +154,11 @@ class PageStore(Budgeted):
         """Forget the page; whether there was one."""
         return self.forget(f"{upstream}/{key}")
 
+    def is_other(self, upstream: str, key: str) -> None:
+        """Have servers make anew what they serve of the page: what it is laid over has changed."""
+        with suppress(OSError):
+            os.utime(self.where(upstream, key))
+
     def disown(self) -> None:
         """Have servers drop the pages that they hold in memory only: no file of theirs can tell
         that they were purged. It works on a full disk, too."""

@@ -148,6 +148,10 @@ def purge(cache: Cache, project: str) -> Purged:
     project has. Raises `NothingHeld`.
     """
     cache.pages.disown()  # also where the disk took nothing of it
+    doubts = Doubts(cache.doubts)
+    for upstream in upstreams(cache):  # also where nothing else is known of it
+        cache.absent.forget(absent_note(upstream, project))
+        doubts.end(upstream, project)
     where = holders(cache, project)
     own = set[str]()
     for upstream in where:
@@ -158,10 +162,6 @@ def purge(cache: Cache, project: str) -> Purged:
         cache.facts.remove(upstream, project)
     pages = sum(cache.pages.remove(upstream, project) for upstream in where)
     sizes = remove_unreferred(cache, own)
-    doubts = Doubts(cache.doubts)
-    for upstream in upstreams(cache):
-        cache.absent.forget(absent_note(upstream, project))
-        doubts.end(upstream, project)
     return Purged(pages, len(sizes), sum(sizes))
 
 
