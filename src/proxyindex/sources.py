@@ -130,6 +130,7 @@ def _upstream(
         max_page_size=settings.max_page_size,
         max_transfers=settings.max_transfers,
         forbidden_is_missing=configured.forbidden_is_missing,
+        may_know_nothing=configured.name in settings.followed(),
         transport=transport,
     )
 

@@ -586,6 +586,15 @@ async def test_an_upstream_that_knows_nothing_is_told_of_once(
     assert "--index-url" in told
 
 
+async def test_an_upstream_that_another_follows_may_know_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = upstream(Script(httpx.Response(404)), may_know_nothing=True)
+    for number in range(9):
+        assert await index.page(f"name-{number}", Validators()) == Absent()
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("status", [200, 304])
 async def test_an_upstream_that_knows_a_project_may_lack_any_number(
     status: int, caplog: pytest.LogCaptureFixture

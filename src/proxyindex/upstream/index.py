@@ -74,7 +74,7 @@ class Validators:
 
 class Upstream:
     """One remote index. `max_page_size` in bytes; `retries` beyond the first attempt. A page is
-    given up after `page_seconds`."""
+    given up after `page_seconds`. `may_know_nothing`: another is asked for what it lacks."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class Upstream:
         page_seconds: float = _FETCH_SECONDS,
         max_transfers: int = 32,
         forbidden_is_missing: bool = False,
+        may_know_nothing: bool = False,
         transport: Transport | None = None,
     ) -> None:
         self.name = connection.name
@@ -95,7 +96,8 @@ class Upstream:
         self._max_page_size = max_page_size
         self._page_seconds = page_seconds
         self._forbidden_is_missing = forbidden_is_missing
-        self._strangers: set[str] | None = set()  # None: it knew one, or it was told
+        # None: it knew one, or it was told
+        self._strangers: set[str] | None = None if may_know_nothing else set()
         self._pages = Client(connection, transport=transport)
         # of their own, so that long downloads never keep a page waiting for a connection
         self._files = Client(connection, max_connections=2 * max_transfers, transport=transport)
