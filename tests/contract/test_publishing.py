@@ -454,3 +454,21 @@ def test_signatures_and_attestations_go_along(place: Place, there: Path, here: P
 def test_a_page_with_hostile_words_is_harmless(place: Place, there: Path, here: Path) -> None:
     publish(place(with_pages=True), read(put_wheel(here, requires_python='>=3"><script>')))
     assert "<script" not in (there / "demo" / "index.html").read_text()
+
+
+def test_a_home_page_that_is_not_ours_is_left_alone(there: Path, here: Path) -> None:
+    (there / "index.html").write_text("welcome")
+    with (
+        pytest.raises(PublishError, match=r"index\.html is no page of ours"),
+        Folder(there, with_pages=True),
+    ):
+        pass
+    with Folder(there, with_pages=False):
+        pass
+
+
+def test_pages_name_folders_that_are_not_utf_8(there: Path) -> None:
+    put_wheel(Path(os.fsdecode(os.fsencode(there) + b"/\xfe")))
+    with Folder(there, with_pages=True) as target:
+        target.renew()
+    assert 'href="../%FE/demo-1.0' in (there / "demo" / "index.html").read_text()

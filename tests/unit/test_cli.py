@@ -154,7 +154,7 @@ def test_port_in_use_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:
         finished = subprocess.run(
             [
                 *(sys.executable, "-m", "proxyindex", "serve", str(tmp_path), "--no-upstream"),
-                *("--port", str(port), "--cache-dir", str(tmp_path / "cache")),
+                *("--port", str(port), "--cache-dir", str(tmp_path / ".cache")),
             ],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
             capture_output=True,

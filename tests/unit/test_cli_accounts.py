@@ -19,6 +19,7 @@ from proxyindex.cli import main
 from proxyindex.users.hashes import PasswordHashes
 from proxyindex.users.htpasswd import Htpasswd
 from proxyindex.users.tokens import PREFIX, TokenFile
+from tests.support.hermetic import environment
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 NOBODY = 54_321  # the number of no account
@@ -378,3 +379,31 @@ def test_a_file_that_root_rewrites_keeps_its_owner_in_a_folder_of_root(
     change("bob")
     found = path.stat()
     assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)
+
+
+def test_a_password_of_several_lines_is_none(users: Path) -> None:
+    done = run(
+        "user", "add", "alice", "--htpasswd", users, "--password-stdin", stdin="x\nuser: y\n"
+    )
+    assert done.exit_code == 2
+    assert "head -n 1" in done.output
+    assert not users.exists()
+
+
+@pytest.mark.parametrize("output", ["/dev/full", None])
+def test_a_token_that_nobody_could_read_is_revoked(tmp_path: Path, output: str | None) -> None:
+    tokens = tmp_path / "tokens.json"
+    command = [sys.executable, "-m", "proxyindex", "token", "create", "--user", "ci"]
+    command += ["--tokens", str(tokens)]
+    script = f'exec "$@" >{output or "&-"}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *command],
+        env=environment(tmp_path / "home"),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("standard output cannot be written.\n")
+    assert TokenFile(tokens).all() == []

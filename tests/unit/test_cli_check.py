@@ -160,3 +160,21 @@ def test_a_sound_configuration_with_every_file_is_sound(
     )
     assert (result.exit_code, result.stderr) == (0, "")
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("cache", "is_apart"),
+    [("packages", False), ("packages/cache", False), ("packages/.cache", True), ("cache", True)],
+)
+def test_a_cache_among_packages_is_a_mistake_unless_hidden(
+    home: Path, cache: str, is_apart: bool
+) -> None:
+    result = checked(home, f'folders = ["packages"]\ncache-dir = "{cache}"\nupstream = []\n')
+    assert result.exit_code == (0 if is_apart else 2), result.output
+    assert ("would be taken for projects" in result.stderr) is not is_apart
+
+
+def test_a_number_that_python_does_not_read_is_a_mistake(home: Path) -> None:
+    result = checked(home, "port = " + "1" * 5000)
+    assert result.exit_code == 2
+    assert "too many digits" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -81,6 +82,12 @@ class Commands(click.Group):
             ctx.exit(1 if isinstance(error, NotReady) else 2)
         except ProxyindexError as error:
             click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:  # a full disk behind the output, a folder that is closed to us
+            if error.errno == errno.EPIPE:
+                raise  # click's own
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"Error: {error.strerror or error}{where}.", err=True)
             ctx.exit(1)
 
 

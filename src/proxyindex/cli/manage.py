@@ -9,6 +9,7 @@ import click
 from packaging.utils import NormalizedName
 
 from proxyindex.cli.group import Callback, ca_file_option, loaded, options
+from proxyindex.errors import ProxyindexError
 from proxyindex.names import InvalidName, normalize
 
 if TYPE_CHECKING:
@@ -192,7 +193,13 @@ def refresh(
     place = _place(where, changes_files=False)
     is_done = True
     for project, _ in release:
-        outcome = place.refresh(index, project)
+        try:
+            outcome = place.refresh(index, project)
+        except ProxyindexError as problem:  # the others are asked for all the same
+            which = f"{project}: " if len(release) > 1 else ""
+            click.echo(f"Error: {which}{problem}", err=True)
+            is_done = False
+            continue
         meaning = f" ({_MEANINGS[outcome]})" if outcome in _MEANINGS else ""
         click.echo(f"{project}: {outcome}{meaning}")
         is_done &= outcome in _ASKED

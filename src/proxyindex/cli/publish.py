@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from proxyindex.publishing.target import Target
 
 
+def _no_blank(
+    ctx: click.Context, param: click.Parameter, value: str | tuple[str, ...] | None
+) -> str | tuple[str, ...] | None:
+    """An unset variable in a script would mean the folder one is in."""
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise click.BadParameter("is empty.", ctx, param)
+    return value
+
+
 @click.command(short_help="Publish wheels and sdists to an index, a folder or another machine.")
-@click.argument("dists", nargs=-1, metavar="[DIST...]")
+@click.argument("dists", nargs=-1, metavar="[DIST...]", callback=_no_blank)
 @click.option(
     "--to", "to", metavar="TARGET", envvar="PROXYINDEX_PUBLISH_TO", required=True, show_envvar=True,
-    help="Where to: an index (URL), a folder, or host:path.",
+    callback=_no_blank, help="Where to: an index (URL), a folder, or host:path.",
 )  # fmt: skip
 @click.option(
     "--dist", "folder", metavar="FOLDER", type=click.Path(path_type=Path),

@@ -19,6 +19,7 @@ from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
 from proxyindex.cli.printing import print_json, print_table
 from proxyindex.config.kinds import PATTERNS, Unfit
+from proxyindex.errors import ProxyindexError
 from proxyindex.names import matches_pattern
 from proxyindex.settings import Settings
 from proxyindex.units import format_minute, parse_duration
@@ -111,8 +112,10 @@ def create(
     scope = Scope(indexes, projects, frozenset(Action(action) for action in actions), end)
     text, made = TokenFile(path).create(user, scope)
     audited.note(settings, "create token", **_subject(made, path), **_limits(made))
-    click.echo(text)
-    sys.stdout.flush()
+    if not _is_told(text):
+        TokenFile(path).revoke(frozenset([made.id]))
+        audited.note(settings, "revoke token", **_subject(made, path))
+        raise ProxyindexError("Nobody could read the token: standard output cannot be written.")
     hints = client_hints(settings)
     if len(indexes) == 1 and indexes[0].replace("-", "").isalnum():
         hints = replace(hints, base_url=f"{hints.base_url}/{indexes[0]}")
@@ -163,6 +166,15 @@ def revoke(ctx: click.Context, /, *, ids: tuple[str, ...], **parameters: Any) ->
     for name in sorted(missing):
         click.echo(f"Error: there is no token {name!r}.", err=True)
     ctx.exit(1 if missing else 0)
+
+
+def _is_told(text: str) -> bool:
+    """Whether it went to standard output: nobody can have it another time."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        return False
+    return sys.stdout is not None
 
 
 def _subject(one: Token, path: Path) -> dict[str, str]:

@@ -65,6 +65,8 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
         password = sys.stdin.read(_LONGEST).rstrip("\r\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if "\n" in password:
+        raise click.UsageError("expected one line; `… | head -n 1` gives the first.")
     if not password:
         raise click.UsageError("an empty password is none.")
     try:

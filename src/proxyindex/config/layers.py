@@ -115,6 +115,8 @@ def _table(body: bytes, path: Path, mistakes: Mistakes) -> Mapping[str, object]:
         mistakes.wrong.append(f"{path}: not valid TOML: {problem}.")
     except RecursionError:
         mistakes.wrong.append(f"{path}: not valid TOML: nested too deeply.")
+    except ValueError:  # Python reads no more digits than 4,300
+        mistakes.wrong.append(f"{path}: not valid TOML: a number has too many digits.")
     return {}
 
 

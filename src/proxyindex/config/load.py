@@ -75,7 +75,9 @@ def load(
         sources["upstream"] = values.place("no_upstream").source
     sources |= {f"upstream.{key}": source for key, source in built.sources.items()}
     sources |= {f"index.{key}": source for key, source in tables.sources.items()}
-    return Loaded(_settings(values, built, tables), sources)
+    settings = _settings(values, built, tables)
+    _check_apart(settings, values, mistakes)
+    return Loaded(settings, sources)
 
 
 def _winners(given: list[Layer], mistakes: Mistakes) -> Mapping[str, Given]:
@@ -147,6 +149,21 @@ def _check_folders(values: Values, mistakes: Mistakes) -> None:
     for folder in values["folders"] or ():
         if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
             mistakes.absent_folder(values.place("folders"), folder)
+
+
+def _check_apart(settings: Settings, values: Values, mistakes: Mistakes) -> None:
+    """Parts of a cache in a package folder would be taken for projects, unless they are hidden."""
+    if (given := _cache_dir(values)) is None:
+        return
+    cache = os.path.realpath(given)
+    for folder in settings.every_folder:
+        below = os.path.relpath(cache, os.path.realpath(folder))
+        parts = below.split(os.sep) if below != os.curdir else []
+        if not any(part.startswith(".") for part in parts):
+            where = f"{given} lies in the package folder {folder}"
+            problem = f"{where}, where its parts would be taken for projects"
+            mistakes.say(values.place("cache_dir"), problem)
+    mistakes.raise_if_any()
 
 
 def _check_purpose(values: Values, entries: Given | None, mistakes: Mistakes) -> None:

@@ -52,6 +52,9 @@ class Folder:
         """Raises `PublishError` if there is no such folder: a volume that is not mounted?"""
         if not self._folder.is_dir():
             raise PublishError(f"There is no folder {self._folder}; make it first.")
+        if self._with_pages and not _is_free(self._folder):
+            page = self._folder / HTML_NAME
+            raise PublishError(f"{page} is no page of ours and would be overwritten.")
         self._portal = self._stack.enter_context(start_blocking_portal())
         return self
 

@@ -77,7 +77,7 @@ def rendered(page: ProjectPage, root: str) -> dict[str, bytes]:
     def href(file: File) -> str:
         # a page lists local files only
         path = file.origin.path if isinstance(file.origin, LocalOrigin) else file.filename
-        return quote(os.path.relpath(path, home), safe=_SAFE)
+        return quote(os.fsencode(os.path.relpath(path, home)), safe=_SAFE)
 
     return {f"{page.name}/{name}": render_page(page, form, href) for name, form in _FORMS.items()}
 
