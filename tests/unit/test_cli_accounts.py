@@ -76,6 +76,14 @@ def test_a_new_token_comes_with_lines_for_each_client(tokens: Path) -> None:
     assert made.stdout.strip() not in made.stderr
 
 
+def test_lines_for_a_token_over_plain_http_have_pip_trust_the_host(tokens: Path) -> None:
+    create = ("token", "create", "--user", "ci", "--tokens", tokens)
+    lines = run(*create, "--public-url", "http://HOST:8080").stderr
+    assert "    export PIP_TRUSTED_HOST=HOST:8080\n" in lines
+    assert "    machine HOST login __token__ password " in lines
+    assert "TRUSTED_HOST" not in run(*create, "--public-url", "https://index.example").stderr
+
+
 def test_the_limits_of_a_token_are_kept_and_shown(tokens: Path) -> None:
     limits = ["--index", "dev*", "--project", "acme-*", "--project", "torch"]
     limits += ["--action", "upload", "--action", "read", "--expires", "90d"]

@@ -77,8 +77,7 @@ def token_snippets(
     hints: ClientHints, token: str, *, reads: bool, uploads: bool
 ) -> tuple[Snippet, ...]:
     """The lines for what a token is good for; `token` is in them."""
-    parts = urlsplit(hints.base_url)
-    netrc = Snippet("all", "~/.netrc", f"machine {parts.hostname} login __token__ password {token}")
+    netrc = Snippet("all", "~/.netrc", f"machine {_host(hints)} login __token__ password {token}")
     return (
         *(_reading(hints, token) if reads else ()),
         *(_uploading(hints, token) if uploads else ()),
@@ -90,8 +89,11 @@ def _reading(hints: ClientHints, token: str) -> tuple[Snippet, ...]:
     parts = urlsplit(hints.base_url)
     index = parts._replace(netloc=f"__token__:{token}@{parts.netloc}").geturl() + "/simple/"
     login = f"poetry config http-basic.proxyindex __token__ {token}"
+    pip = f"export PIP_INDEX_URL={index}"
+    if _is_plain(hints):
+        pip += f"\nexport PIP_TRUSTED_HOST={_netloc(hints)}"
     return (
-        Snippet("pip", "environment", f"export PIP_INDEX_URL={index}"),
+        Snippet("pip", "environment", pip),
         Snippet("uv", "environment", f"export UV_DEFAULT_INDEX={index}"),
         Snippet("poetry", "shell, for a source called proxyindex", login),
     )
@@ -122,7 +124,7 @@ def _login(hints: ClientHints) -> Snippet:
     return Snippet(
         "Log-in",
         "~/.netrc",
-        f"machine {parts.hostname} login USER password PASSWORD",
+        f"machine {_host(hints)} login USER password PASSWORD",
         f"Or in the address: {address}. With a token, USER is __token__.",
     )
 
@@ -164,6 +166,14 @@ def _docker(hints: ClientHints) -> Snippet:
 
 def _netloc(hints: ClientHints) -> str:
     return urlsplit(hints.base_url).netloc
+
+
+def _host(hints: ClientHints) -> str:
+    """Without the port. In its own case: HOST stands for one that the reader knows."""
+    netloc = _netloc(hints)
+    host = urlsplit(hints.base_url).hostname or ""
+    start = netloc.lower().find(host)
+    return netloc[start : start + len(host)]
 
 
 def _is_plain(hints: ClientHints) -> bool:
