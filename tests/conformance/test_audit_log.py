@@ -123,8 +123,9 @@ def test_where_it_cannot_be_written_changes_are_made_and_told_in_the_log(site: S
 
 def test_a_server_does_not_start_without_it(server: ServerFactory, tmp_path: Path) -> None:
     log = tmp_path / "none" / "audit.log"
+    (own := tmp_path / "own").mkdir()
     with pytest.raises(StartFailedError, match=f"The audit log {log} cannot be written"):
-        server(tmp_path, "--audit-log", log)
+        server(own, "--audit-log", log)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")

@@ -233,7 +233,8 @@ def test_dribblers_of_tls_handshakes_are_closed_in_time(
     server: ServerFactory, crowd: ExitStack, tmp_path: Path
 ) -> None:
     made = Certificates.make(tmp_path)
-    running = server(tmp_path, "--tls-cert", made.cert, "--tls-key", made.key)
+    (own := tmp_path / "own").mkdir()
+    running = server(own, "--tls-cert", made.cert, "--tls-key", made.key)
     parts = urlsplit(running.url)
     place = (str(parts.hostname), int(parts.port or 0))
     open_ones = {crowd.enter_context(socket.create_connection(place)) for _ in range(DRIBBLERS)}
@@ -253,7 +254,8 @@ def test_dribblers_under_tls_hold_no_connection_longer(
     server: ServerFactory, crowd: ExitStack, tmp_path: Path
 ) -> None:
     made = Certificates.make(tmp_path)
-    running = server(tmp_path, "--tls-cert", made.cert, "--tls-key", made.key)
+    (own := tmp_path / "own").mkdir()
+    running = server(own, "--tls-cert", made.cert, "--tls-key", made.key)
     trusting = ssl.create_default_context(cafile=str(made.authority))
     dribblers = [crowd.enter_context(running.connect(tls=trusting)) for _ in range(5)]
     for one in dribblers:

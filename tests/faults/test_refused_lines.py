@@ -21,7 +21,8 @@ CHUNKED = b"POST /legacy/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyIndex]:
     home = tmp_path_factory.mktemp("home")
-    with start_server(home / "server", home) as made:
+    (home / "own").mkdir()
+    with start_server(home / "server", home / "own") as made:
         yield made
 
 
@@ -66,7 +67,8 @@ def test_a_refused_request_has_one_line_and_is_counted(
 
 
 def test_a_crowd_is_refused_with_lines_that_say_so(server: ServerFactory, tmp_path: Path) -> None:
-    running = server(tmp_path, is_started=False)
+    (own := tmp_path / "own").mkdir()
+    running = server(own, is_started=False)
     running.wrapper = ["sh", "-c", 'ulimit -n 96; exec "$@"', "sh"]
     running.start()
     with ExitStack() as stack:
