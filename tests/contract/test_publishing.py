@@ -456,15 +456,14 @@ def test_a_page_with_hostile_words_is_harmless(place: Place, there: Path, here: 
     assert "<script" not in (there / "demo" / "index.html").read_text()
 
 
-def test_a_home_page_that_is_not_ours_is_left_alone(there: Path, here: Path) -> None:
+def test_a_home_page_that_is_not_ours_is_left_alone(place: Place, there: Path, here: Path) -> None:
     (there / "index.html").write_text("welcome")
-    with (
-        pytest.raises(PublishError, match=r"index\.html is no page of ours"),
-        Folder(there, with_pages=True),
-    ):
-        pass
-    with Folder(there, with_pages=False):
-        pass
+    wheel = read(put_wheel(here))
+    with pytest.raises(PublishError, match=r"index\.html is no page of ours"):
+        publish(place(with_pages=True), wheel)
+    assert [path.name for path in there.iterdir() if path.name[0] != "."] == ["index.html"]
+    publish(place(), wheel)
+    assert (there / "index.html").read_text() == "welcome"
 
 
 def test_pages_name_folders_that_are_not_utf_8(there: Path) -> None:

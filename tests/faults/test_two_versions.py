@@ -140,6 +140,26 @@ def test_there_is_nothing_to_accept_where_nothing_changed(
     assert running.get(TARGET).body == FIRST.body
 
 
+def revalidate(running: ProxyIndex, upstream: FakeUpstream) -> None:
+    asked = partial(page, running, "demo", Cache_Control="no-cache")
+    wait_until(lambda: asked() and upstream.count("/simple/demo/") > 1, "the page is revalidated")
+
+
+def test_offline_a_changed_file_that_is_gone_takes_no_other_from_the_page(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream, Told(), FIRST)
+    running = server(upstream=upstream)
+    for spec in (FIRST, OTHER):
+        assert running.get(f"/simple/demo/{spec.filename}").body == spec.body
+    offer(upstream, Told(), SECOND)
+    revalidate(running, upstream)
+    running.stop()
+    forget_bytes(running, FIRST)
+    running.restart("--offline")
+    assert filenames(page(running, "demo")) == [OTHER.filename]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_accepted_is_on_the_page_at_once(
     server: ServerFactory, upstream: FakeUpstream, workers: int
@@ -160,10 +180,7 @@ def test_what_is_accepted_is_on_the_page_at_once(
         assert digests() == {sha256_of(FIRST.body)}
         assert running.get(TARGET).body == FIRST.body
         offer(upstream, Told(), SECOND)
-        asked = partial(page, running, "demo", Cache_Control="no-cache")
-        wait_until(
-            lambda: asked() and upstream.count("/simple/demo/") > 1, "the page is revalidated"
-        )
+        revalidate(running, upstream)
         assert digests() == {sha256_of(FIRST.body)}
         assert accept(running, "demo").returncode == 0
         assert digests() == {sha256_of(SECOND.body)}

@@ -44,6 +44,7 @@ FILES: dict[tuple[str, str, int], tuple[str, bytes]] = {
     },
     ("1.0", "sdist", 0): (sdist_name(PROJECT), make_sdist(PROJECT)),
 }
+NAMES = {filename for filename, _ in FILES.values()}
 HOOK = Path(__file__).parents[1] / "support" / "killing.py"
 INDEX = strategies.sampled_from(INDEXES)
 KEY = strategies.sampled_from(list(FILES))
@@ -219,7 +220,7 @@ class Indexes(RuleBasedStateMachine):
     def is_on_shelves(self, models: dict[str, Model]) -> bool:
         """Whether each folder has the files that it should have."""
         return all(
-            {path.name for path in own.glob(f"{PROJECT}/*") if path.suffix != ".json"}
+            {path.name for path in own.glob(f"{PROJECT}/**/*") if path.name in NAMES}
             == set(models[name].files)
             for name, own in zip(INDEXES, self.shelves, strict=True)
         )

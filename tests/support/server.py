@@ -109,6 +109,7 @@ class ProxyIndex:
         self._log.touch()
         if not self.wrapper and "PYTHONPATH" not in self.env:
             return Preloaded(args, cwd=self.workdir, env=self.env, log=self._log, hook=self.hook)
+        assert self.hook is None, "a hook runs in what is preloaded only"
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*self.wrapper, sys.executable, "-m", "proxyindex", *args],

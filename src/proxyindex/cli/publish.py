@@ -36,7 +36,7 @@ def _no_blank(
     callback=_no_blank, help="Where to: an index (URL), a folder, or host:path.",
 )  # fmt: skip
 @click.option(
-    "--dist", "folder", metavar="FOLDER", type=click.Path(path_type=Path),
+    "--dist", "folder", metavar="FOLDER", callback=_no_blank,
     help="Take the files of NAME==VERSION from this folder.",
 )  # fmt: skip
 @click.option("--pages", is_flag=True, help="Write pages beside the packages: an index on its own.")
@@ -51,7 +51,7 @@ def publish(
     *,
     dists: tuple[str, ...],
     to: str,
-    folder: Path | None,
+    folder: str | None,
     overwrite: bool,
     dry_run: bool,
     **how: Any,
@@ -146,7 +146,7 @@ def _tell(each: Distribution, what: str) -> None:
     click.echo(f"{what}: {each.filename} ({decimal(each.size)})")
 
 
-def _wanted(dists: Sequence[str], folder: Path | None) -> list[Distribution]:
+def _wanted(dists: Sequence[str], folder: str | None) -> list[Distribution]:
     """The files meant, all of them sound. Every unsound one is told."""
     from proxyindex.publishing import distribution, selection  # noqa: PLC0415
     from proxyindex.publishing.target import PublishError  # noqa: PLC0415
@@ -156,7 +156,7 @@ def _wanted(dists: Sequence[str], folder: Path | None) -> list[Distribution]:
     if folder is None:
         paths = selection.by_paths(dists)
     else:
-        paths = selection.by_release(folder, *_release(dists))
+        paths = selection.by_release(Path(folder), *_release(dists))
     found: list[Distribution] = []
     problems: list[str] = []
     for path in paths:

@@ -110,10 +110,11 @@ def create(
     path = _path(settings)
     end = math.inf if expires is None else time.time() + expires
     scope = Scope(indexes, projects, frozenset(Action(action) for action in actions), end)
-    text, made = TokenFile(path).create(user, scope)
+    file = TokenFile(path)
+    text, made = file.create(user, scope)
     audited.note(settings, "create token", **_subject(made, path), **_limits(made))
     if not _is_told(text):
-        TokenFile(path).revoke(frozenset([made.id]))
+        file.revoke(frozenset([made.id]))
         audited.note(settings, "revoke token", **_subject(made, path))
         raise ProxyindexError("Nobody could read the token: standard output cannot be written.")
     hints = client_hints(settings)

@@ -27,7 +27,7 @@ from proxyindex.publishing.pages import (
     rendered_list,
     sidecars,
 )
-from proxyindex.publishing.target import Advance, Outcome, PublishError, refusal
+from proxyindex.publishing.target import Advance, Outcome, PublishError, foreign, refusal
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.service import Publisher, Receiving, UploadTerms
@@ -53,8 +53,7 @@ class Folder:
         if not self._folder.is_dir():
             raise PublishError(f"There is no folder {self._folder}; make it first.")
         if self._with_pages and not _is_free(self._folder):
-            page = self._folder / HTML_NAME
-            raise PublishError(f"{page} is no page of ours and would be overwritten.")
+            raise PublishError(foreign(self._folder / HTML_NAME))
         self._portal = self._stack.enter_context(start_blocking_portal())
         return self
 

@@ -24,6 +24,7 @@ from proxyindex.model import (
 from proxyindex.names import canonical, is_safe_filename, parse_filename
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.pages import (
+    HTML_NAME,
     JSON_NAME,
     local_names,
     local_pages,
@@ -32,7 +33,7 @@ from proxyindex.publishing.pages import (
     sidecars,
 )
 from proxyindex.publishing.rsync import Entry, Missing, Remote, stage_files
-from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict, refusal
+from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict, foreign, refusal
 from proxyindex.records import Record
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
 from proxyindex.uploads.rejection import UploadRejected
@@ -91,6 +92,9 @@ class RemoteFolder:
         """Those with the same bytes are found by rsync's checksums; the others are fetched, for
         their digest is to be told. Raises `PublishError` for names that a server would refuse."""
         self._contents = self._look({each.project for each in wanted})
+        paths = self._contents.paths
+        if self._with_pages and HTML_NAME in paths and JSON_NAME not in paths:
+            raise PublishError(foreign(f"{self._remote.shown}/{HTML_NAME}"))
         there = {path: each for each in wanted if (path := self._contents.path_of(each))}
         self._check_new([each for each in wanted if each not in there.values()])
         self._known.update(there)

@@ -57,6 +57,11 @@ def refusal(where: object, each: Distribution, problem: UploadRejected) -> str:
     return f"{where} refused {each.filename}: {problem}"
 
 
+def foreign(page: object) -> str:
+    """The sentence for a home page that a web site has where the list of projects would go."""
+    return f"{page} is no page of ours and would be overwritten."
+
+
 def conflict(each: Distribution, there: str, where: str) -> str:
     """The sentence for other bytes under the same name."""
     return (

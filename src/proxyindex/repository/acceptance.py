@@ -63,7 +63,7 @@ def accept(cache: Cache, project: NormalizedName, filename: str | None = None) -
             gone |= facts[name].digests
         cache.facts.forget(upstream, project, changed)
         if changed:
-            cache.pages.is_other(upstream, project)
+            cache.pages.outdate(upstream, project)
         files += changed
         if filename is None and page is not None:
             pages += _end_doubt(cache, upstream, project)

@@ -126,8 +126,8 @@ class Mirror:
     ) -> ProjectPage:
         """The page as we serve it. Offline the `ground` is told what it rests on."""
         page, changed = await in_thread(self._completed, parsed, ground)
-        for file in changed:
-            await self._report(name, file, page.file(file.filename).sha256)
+        for file, kept in changed:
+            await self._report(name, file, kept)
         (made_from, facts_then), earlier = self._memo.get(name) or ((None, None), None)
         is_current = made_from is parsed and facts_then == signatures
         if earlier is not None and is_current and earlier.files == page.files:
@@ -167,13 +167,17 @@ class Mirror:
             raise ProjectNotFound(name)
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)
 
-    def _completed(self, parsed: ProjectPage, ground: Ground) -> tuple[ProjectPage, list[File]]:
-        """The page as we serve it, and the files whose bytes upstream has changed."""
+    def _completed(
+        self, parsed: ProjectPage, ground: Ground
+    ) -> tuple[ProjectPage, list[tuple[File, str | None]]]:
+        """The page as we serve it, and the files whose bytes upstream has changed, each with the
+        sha256 of the bytes that stay."""
         facts = self._facts.read(self._id, parsed.name)
         page = complete(parsed, facts, upstream=self._id, offers_metadata=self._offers_metadata)
         if self._is_offline:
             page = self._on_disk(page, ground)
-        return page, changed_files(parsed, facts)
+        changed = changed_files(parsed, facts)
+        return page, [(file, facts[file.filename].sha256) for file in changed]
 
     async def _report(self, name: NormalizedName, file: File, kept: str | None) -> None:
         """Raise the alarm for changed bytes: once for each change, whichever worker sees it."""

@@ -154,7 +154,7 @@ class PageStore(Budgeted):
         """Forget the page; whether there was one."""
         return self.forget(f"{upstream}/{key}")
 
-    def is_other(self, upstream: str, key: str) -> None:
+    def outdate(self, upstream: str, key: str) -> None:
         """Have servers make anew what they serve of the page: what it is laid over has changed."""
         with suppress(OSError):
             os.utime(self.where(upstream, key))

@@ -116,7 +116,7 @@ class Upstream:
                 answer = await self._retried(url, validators, via)
         except TimeoutError as problem:
             raise UpstreamUnavailable(self.name, "did not finish its page in time") from problem
-        if self._strangers is not None and project:
+        if project:
             self._get_to_know(project, answer)
         return answer
 
@@ -146,18 +146,19 @@ class Upstream:
     def _get_to_know(self, project: str, answer: Fetched | NotModified | Absent) -> None:
         """Tell once if it seems to know nothing: all that clients are told of a wrong address is
         404 for every name."""
-        known = self._strangers
-        if known is None or not isinstance(answer, Absent):
-            self._strangers = None
+        if self._strangers is None:
             return
-        known.add(project)
-        if len(known) >= _STRANGERS:
+        if not isinstance(answer, Absent) or answer.is_elsewhere:
+            self._strangers = None  # who sends strangers elsewhere is an index
+            return
+        self._strangers.add(project)
+        if len(self._strangers) >= _STRANGERS:
             self._strangers = None
             log.warning(
                 "%s knows none of the %d projects it was first asked for; its address, %s, has to "
                 "be what you would give to pip as --index-url",
                 self.name,
-                len(known),
+                _STRANGERS,
                 self._url,
             )
 
