@@ -470,6 +470,17 @@ def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(
         )
 
 
+def test_a_refused_refresh_does_not_keep_others(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    upstream.project("px-fine", wheel_spec("px-fine", "1.0"))
+    running = server("--policy-deny", "px-evil", upstream=upstream)
+    done = command("refresh", "px-evil", "px-fine", "--server", running.simple_url, env=running.env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: px-evil: ")
+    assert done.stdout.startswith("px-fine: fetched")
+
+
 def test_an_address_that_is_none_tells_where_indexes_are_and_names_none(
     running: ProxyIndex,
 ) -> None:

@@ -268,6 +268,26 @@ def test_118_hostile_and_foreign_file_names_are_refused(
     assert running.get("/simple/demo/").status == 404
 
 
+@pytest.mark.parametrize(
+    ("name", "version", "elsewhere"),
+    [
+        ("victim-x.linux", "1.0", "victim"),
+        ("victim-9.9.linux", "1.0", "victim"),
+        ("victim", "1.0+abc.linux", "victim"),  # would be taken for 1.0+abc
+    ],
+)
+def test_118_a_file_that_would_be_listed_elsewhere_is_refused(
+    running: ProxyIndex, folder: Path, name: str, version: str, elsewhere: str
+) -> None:
+    before = packages(folder)
+    filename = f"{name}-{version}.tar.gz"
+    form = upload_form(filename, make_sdist(name, version), name=name, version=version)
+    answer = form.post(running)
+    assert answer.status == 400, answer.text
+    assert packages(folder) == before
+    assert running.get(f"/simple/{elsewhere}/").status == 404
+
+
 def test_118_a_name_is_as_long_as_its_sidecars_let_it_be(running: ProxyIndex) -> None:
     form = wheel_form("long").named("long-1.0-py3-none-".ljust(240, "x") + ".whl")
     assert form.post(running).status == 200

@@ -143,9 +143,24 @@ def test_error_of_any_command_is_one_sentence() -> None:
     def fail() -> None:
         raise StoreError("write", "the disk is full")
 
+    @group.command()
+    def refused() -> None:
+        Path("/dev/null/x").stat()
+
     result = CliRunner().invoke(group, ["fail"])
     assert result.exit_code == 1
     assert result.stderr == "Error: The cache could not write: the disk is full.\n"
+    result = CliRunner().invoke(group, ["refused"])
+    assert (result.exit_code, result.stderr) == (1, "Error: Not a directory (/dev/null/x).\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["dist", "--to", ""], ["", "--to", "own"], ["x==1", "--dist", "", "--to", "own"]]
+)
+def test_an_empty_argument_of_publish_is_not_the_folder_one_is_in(arguments: list[str]) -> None:
+    result = run("publish", *arguments)
+    assert result.exit_code == 2
+    assert "is empty" in result.stderr
 
 
 def test_port_in_use_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:

@@ -456,6 +456,14 @@ def test_purge_removes_page_facts_and_files_but_shared_ones(root: Path) -> None:
     assert run(root, "purge", "foo-bar").exit_code == 1
 
 
+def test_purge_forgets_that_there_was_nothing(root: Path) -> None:
+    with opened(root) as cache:
+        cache.absent.remember(f"absent {UP}/no-such", b"1")
+    assert run(root, "purge", "no-such").exit_code == 1
+    with opened(root) as cache:
+        assert cache.absent.recall(f"absent {UP}/no-such") is None
+
+
 def test_purge_takes_what_several_upstreams_have(root: Path) -> None:
     with opened(root) as cache:
         keep(cache, "other", {"other-2.0.tar.gz": b"second"}, upstream=UP)

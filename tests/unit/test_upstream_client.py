@@ -595,6 +595,15 @@ async def test_an_upstream_that_another_follows_may_know_nothing(
     assert not caplog.messages
 
 
+async def test_an_upstream_that_sends_strangers_elsewhere_is_an_index(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = upstream(Script(redirect("https://other.example/simple/x/")))
+    for number in range(9):
+        assert await index.page(f"name-{number}", Validators()) == Absent(is_elsewhere=True)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("status", [200, 304])
 async def test_an_upstream_that_knows_a_project_may_lack_any_number(
     status: int, caplog: pytest.LogCaptureFixture

@@ -22,7 +22,13 @@ from packaging.utils import (
 from packaging.version import Version
 
 from proxyindex.model import SIDECARS
-from proxyindex.names import MAX_FILENAME, InvalidName, is_safe_filename, normalize
+from proxyindex.names import (
+    MAX_FILENAME,
+    InvalidName,
+    is_safe_filename,
+    normalize,
+    parse_filename,
+)
 from proxyindex.sdist import check_sdist
 from proxyindex.uploads.attestations import provenance
 from proxyindex.uploads.form import Form
@@ -153,13 +159,25 @@ def check_belonging(filename: str, project: NormalizedName, version: Version) ->
 
 
 def read_filename(filename: str) -> tuple[NormalizedName, Version]:
-    """The project and version that the name of a wheel or sdist tells."""
+    """The project and version that the name of a wheel or sdist tells.
+
+    Folders are read by another parser, which knows more forms of names than may be published: what
+    it would list elsewhere got round the rights to that project, or hid an upstream's.
+    """
     try:
         if filename.endswith(".whl"):
-            return parse_wheel_filename(filename)[:2]
-        return parse_sdist_filename(filename)
+            project, version = parse_wheel_filename(filename)[:2]
+        else:
+            project, version = parse_sdist_filename(filename)
     except ValueError as problem:  # also those of packaging
         raise bad(f"The file name {filename!r} cannot be read: {problem}.") from None
+    for hint in (project, None):
+        listed = parse_filename(filename, hint)
+        is_same = listed.project == project and _is_version(listed.version or "", version)
+        if not is_same or listed.kind == "other":
+            told = f"{listed.project} {listed.version}" if listed.project else "of none"
+            raise bad(f"The file name {filename!r} may be read as {told}; it needs another one.")
+    return project, version
 
 
 def check_archive(upload: Upload, path: Path) -> Inside:
