@@ -166,6 +166,11 @@ class File(msgspec.Struct, frozen=True, gc=False):
         return self.hashes.get("sha256")
 
     @property
+    def best_digest(self) -> str | None:
+        """The best of its digests as a link's fragment has it, `sha256=<hex>`, if any is known."""
+        return "=".join(best_hash(self.hashes) or ()) or None
+
+    @property
     def is_wheel(self) -> bool:
         return self.filename.endswith(".whl")
 

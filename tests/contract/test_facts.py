@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_was_learned_is_read(facts: Facts) -> None:
-    fact = Fact("https://files.example/x", A, 7, B, "md5=" + "0" * 32)
+    fact = Fact("https://files.example/x", A, 7, B, "md5=" + "0" * 32, f"sha256={A}")
     facts.learn("up", "demo", WHEEL, fact)
     assert facts.read("up", "demo") == {WHEEL: fact}
     assert facts.read("up", "other") == facts.read("other", "demo") == {}
@@ -59,6 +59,17 @@ def test_what_was_told_belongs_to_the_first_bytes(facts: Facts) -> None:
     facts.learn("up", "demo", SDIST, Fact(sha256=B, told="md5=2"))
     read = facts.read("up", "demo")
     assert (read[WHEEL].told, read[SDIST].told) == ("md5=1", None)
+
+
+def test_metadata_is_of_the_wheel_it_was_found_for(facts: Facts) -> None:
+    first, second = f"sha256={A}", f"sha256={B}"
+    facts.learn("up", "demo", WHEEL, Fact(metadata=NO_METADATA, of=first))
+    facts.learn("up", "demo", WHEEL, Fact(metadata=C, of=second), may_wait=True)
+    facts.learn("up", "demo", WHEEL, Fact(sha256=B))
+    fact = facts.read("up", "demo")[WHEEL]
+    assert (fact.metadata, fact.of) == (C, second), "what may wait has the last word here, too"
+    assert fact.metadata_for({"sha256": A}) is None
+    assert fact.metadata_for({"sha256": B}) == fact.metadata_for({"md5": "0" * 32}) == C
 
 
 def test_nothing_new_writes_nothing(facts: Facts) -> None:

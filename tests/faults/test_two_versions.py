@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,12 @@ def forget_bytes(server: ProxyIndex, spec: FileSpec) -> None:
     path.unlink()
 
 
+def shown(server: ProxyIndex) -> dict[str, Any]:
+    """The wheel as its page has it."""
+    (entry,) = [f for f in page(server, "demo").json()["files"] if f["url"].endswith(".whl")]
+    return entry
+
+
 def download(server: ProxyIndex) -> int | None:
     """The status of the file's answer, or `None` if that was broken off."""
     try:
@@ -104,9 +111,9 @@ def test_the_first_bytes_stay_until_the_others_are_accepted(
     offer(upstream, told, second)
     shows = bool(told.digest) or (told.form == "json" and told.has_size)
     for _ in range(8):
-        (shown,) = [f for f in page(running, "demo").json()["files"] if f["url"].endswith(".whl")]
-        assert shown["hashes"] == {"sha256": sha256_of(FIRST.body)}
-        assert shown["size"] == len(FIRST.body)
+        entry = shown(running)
+        assert entry["hashes"] == {"sha256": sha256_of(FIRST.body)}
+        assert entry["size"] == len(FIRST.body)
         assert running.get(TARGET).body == FIRST.body
     # counted and logged once per change, whatever the number of requests and workers
     assert alarms(running, "changed-file") == shows
@@ -158,6 +165,40 @@ def test_offline_a_changed_file_that_is_gone_takes_no_other_from_the_page(
     forget_bytes(running, FIRST)
     running.restart("--offline")
     assert filenames(page(running, "demo")) == [OTHER.filename]
+
+
+METADATA = TARGET + ".metadata"
+NEEDY = wheel_spec("demo", "1.0", requires_dist=("other",))
+
+
+@pytest.mark.parametrize("promise", [True, False, {"sha256": sha256_of(NEEDY.metadata)}])
+def test_metadata_of_a_wheel_that_nobody_fetched_goes_with_that_wheel(
+    server: ServerFactory, upstream: FakeUpstream, promise: Any
+) -> None:
+    told = Told(digest="md5" if promise is False else "sha256")
+    offer(upstream, told, replace(FIRST, core_metadata=False))
+    running = server(upstream=upstream)
+    assert running.get(METADATA).body == FIRST.metadata
+    offer(upstream, told, replace(NEEDY, core_metadata=promise))
+    revalidate(running, upstream)
+    for _ in range(2):
+        assert running.get(METADATA).body == NEEDY.metadata
+        assert shown(running)["core-metadata"] in (True, {"sha256": sha256_of(NEEDY.metadata)})
+    assert upstream.count(NEEDY.path + ".metadata") <= 1
+    assert running.get(TARGET).body == NEEDY.body
+
+
+def test_metadata_of_other_bytes_is_not_that_of_the_first(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream, Told(), FIRST)
+    running = server(upstream=upstream)
+    assert running.get(TARGET).body == FIRST.body
+    offer(upstream, Told(), NEEDY)
+    revalidate(running, upstream)
+    assert shown(running)["core-metadata"] is False
+    assert running.get(METADATA).status == 404
+    assert running.get(TARGET).body == FIRST.body
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -83,7 +83,7 @@ def test_without_a_sha256_another_digest_of_the_same_kind_counts_as_changed() ->
     facts = {WHEEL: Fact(sha256=A, size=1, told="md5=" + "d" * 32)}
     assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [changed]
     found = only(changed, facts=facts)
-    assert (found.hashes, found.core_metadata) == ({"sha256": A}, {})
+    assert (found.hashes, found.core_metadata) == ({"sha256": A}, None)
 
 
 def test_what_agrees_is_kept() -> None:
@@ -99,9 +99,24 @@ def test_first_bytes_stay_and_other_hashes_of_the_new_ones_go() -> None:
     assert (found.hashes, found.size) == ({"sha256": A}, 7)
 
 
-def test_metadata_advertised_for_changed_bytes_is_not_advertised_for_the_first() -> None:
-    changed = file(hashes={"sha256": B}, core_metadata={"sha256": M})
-    assert only(changed, facts={WHEEL: Fact(sha256=A)}).core_metadata == {}
+@pytest.mark.parametrize("advertised", [{"sha256": M}, {}])
+def test_metadata_advertised_for_changed_bytes_is_not_advertised_for_the_first(
+    advertised: dict[str, str],
+) -> None:
+    changed = file(hashes={"sha256": B}, core_metadata=advertised)
+    assert only(changed, facts={WHEEL: Fact(sha256=A)}).core_metadata is None
+    known = Fact(sha256=A, metadata=M, of=f"sha256={A}")
+    assert only(changed, facts={WHEEL: known}).core_metadata == {"sha256": M}
+
+
+def test_metadata_of_a_wheel_that_was_replaced_is_not_that_of_the_new_one() -> None:
+    facts = {WHEEL: Fact(metadata=M, of=f"sha256={A}")}
+    replaced = file(hashes={"sha256": B}, core_metadata={"sha256": "d" * 64})
+    assert only(replaced, facts=facts) == replaced
+    kept = file(hashes={"sha256": A}, core_metadata={})
+    assert only(kept, facts=facts).core_metadata == {"sha256": M}
+    untold = file(hashes={"md5": "0" * 32})
+    assert only(untold, facts=facts).core_metadata == {"sha256": M}, "nothing can be compared"
 
 
 def test_a_file_listed_with_other_bytes_counts_as_changed() -> None:

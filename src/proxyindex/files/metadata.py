@@ -77,7 +77,7 @@ class MetadataFinder:
                 try:
                     found = await way(wheel, upstream)
                 except InvalidArchive as problem:
-                    lacking = Fact(metadata=NO_METADATA)
+                    lacking = Fact(metadata=NO_METADATA, of=wheel.best_digest)
                     await in_thread(self._shop.learn, wheel, lacking)
                     log.warning("no core metadata: %s", problem)
                     raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
@@ -171,7 +171,7 @@ class MetadataFinder:
         since; and whether the wheel is, as yet unproven."""
         known, sha256 = _promised(wheel), wheel.sha256
         if (known is None or sha256 is None) and (fact := self._shop.fact(wheel)):
-            known, sha256 = known or fact.metadata, sha256 or fact.sha256
+            known, sha256 = known or fact.metadata_for(wheel.hashes), sha256 or fact.sha256
         held = self._shop.blobs.read(known, MAX_METADATA) if known else None
         return held, sha256 is not None and self._shop.blobs.has(sha256)
 
@@ -191,7 +191,8 @@ class MetadataFinder:
         if _promised(wheel) != sha256:
             # what the page says anyhow would only have it made and rendered anew
             may_wait = wheel.core_metadata is not None and _promised(wheel) is None
-            self._shop.learn(wheel, Fact(metadata=sha256), may_wait=may_wait)
+            found = Fact(metadata=sha256, of=wheel.best_digest)
+            self._shop.learn(wheel, found, may_wait=may_wait)
 
 
 class _GivenUp:

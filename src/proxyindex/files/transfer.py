@@ -25,7 +25,7 @@ from proxyindex.errors import (
 from proxyindex.files.arrival import Arrival
 from proxyindex.files.fetching import Fetching
 from proxyindex.files.workshop import Workshop
-from proxyindex.model import File, best_hash
+from proxyindex.model import File
 from proxyindex.store.facts import Fact
 from proxyindex.store.partials import Partial, Phase, Progress
 from proxyindex.threads import in_thread
@@ -210,7 +210,8 @@ class Transfer(Arrival):
         self._shop.blobs.adopt(partial, sha256)
         # a page that has the digest is right as it is, and stays remembered for those who come next
         is_told = self.file.sha256 == sha256
-        fact = Fact(sha256=sha256, size=size, told=_told(self.file))
+        told = None if self.file.sha256 else self.file.best_digest
+        fact = Fact(sha256=sha256, size=size, told=told)
         self._shop.learn(self.file, fact, may_wait=is_told)
 
     def _stop(self) -> None:
@@ -244,12 +245,6 @@ class Transfer(Arrival):
             self._writing.written,
         )
         self._advance(self._progress)
-
-
-def _told(file: File) -> str | None:
-    """The digest that was compared where there is no sha256, as `Fact.told` has it."""
-    best = best_hash(file.hashes)
-    return None if best is None or best[0] == "sha256" else "=".join(best)
 
 
 def _last_phase(problem: ProxyindexError) -> Phase:

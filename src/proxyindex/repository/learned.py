@@ -68,9 +68,10 @@ def _complete(file: File, fact: Fact) -> File:
         # other digests may be of other bytes than ours, and then the metadata is, too
         proven = hashes if tells_of_same(file, fact) else {}
         hashes = {**proven, "sha256": fact.sha256}
-        metadata = {} if metadata and _is_changed(file, fact) else metadata
-    if fact.metadata is not None and file.is_wheel:
-        metadata = None if fact.metadata == NO_METADATA else {"sha256": fact.metadata}
+        # nor are tails and sidecars, which no digest of the wheel proves, of the bytes that stay
+        metadata = None if _is_changed(file, fact) else metadata
+    if file.is_wheel and (known := fact.metadata_for(hashes)) is not None:
+        metadata = None if known == NO_METADATA else {"sha256": known}
     size = file.size if fact.size is None else fact.size  # we counted; upstream only says
     return file.but(hashes=hashes, size=size, core_metadata=metadata)
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, ProjectPage, Sha256, best_hash
+from proxyindex.model import File, ProjectPage, Sha256
 from proxyindex.names import normalize
 from proxyindex.simple.entries import (
     API_VERSION,
@@ -245,8 +245,8 @@ def _link(file: File, url: str, *, marks_signatures: bool) -> str:
     if file.upload_time is not None:
         time = file.upload_time.astimezone(UTC).isoformat()
         attributes["data-upload-time"] = time.replace("+00:00", "Z")
-    fragment = "=".join(best_hash(file.hashes) or ())
-    return _anchor(f"{url}#{fragment}" if fragment else url, attributes, file.filename)
+    digest = file.best_digest
+    return _anchor(f"{url}#{digest}" if digest else url, attributes, file.filename)
 
 
 def _anchor(url: str, attributes: Mapping[str, str], text: str) -> str:

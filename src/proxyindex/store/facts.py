@@ -23,6 +23,7 @@ from typing import NamedTuple
 from proxyindex import disk
 from proxyindex.disk import Signature
 from proxyindex.errors import StoreError
+from proxyindex.model import Hashes
 from proxyindex.store.seal import sealed, unsealed
 
 _MAX_FILE = 64 * 1024 * 1024
@@ -37,8 +38,9 @@ class Fact:
     """What is known of one file name of a project.
 
     `metadata` is the sha256 of its core metadata, `NO_METADATA` if there is none to be had, or
-    `None` if nobody has looked. `told` is what the page told of the bytes that have the `sha256`,
-    `md5=<hex>` for instance, where it told no sha256: what it tells later is compared with it.
+    `None` if nobody has looked; `of` is the digest that the page told of the wheel it was found
+    for, `sha256=<hex>` for instance. `told` is that of the bytes that have the `sha256`, where the
+    page told no sha256. What it tells later is compared with both.
     """
 
     url: str = ""
@@ -46,11 +48,18 @@ class Fact:
     size: int | None = None
     metadata: str | None = None
     told: str | None = None
+    of: str | None = None
 
     @property
     def digests(self) -> frozenset[str]:
         """Of the blobs it tells of: the file and its metadata."""
         return frozenset(digest for digest in (self.sha256, self.metadata) if digest)
+
+    def metadata_for(self, hashes: Hashes) -> str | None:
+        """`metadata`, unless the wheel that has these digests is another than it was found for."""
+        algorithm, _, digest = (self.of or "").partition("=")
+        is_other = algorithm in hashes and hashes[algorithm] != digest
+        return None if is_other else self.metadata
 
     def merged(self, later: Fact) -> Fact:
         """Both lines together. First bytes win; a later word on metadata replaces the earlier."""
@@ -61,6 +70,7 @@ class Fact:
             told=self.told if self.sha256 else later.told,
             size=self.size if self.size is not None else later.size,
             metadata=self.metadata if later.metadata is None else later.metadata,
+            of=self.of if later.metadata is None else later.of,
         )
 
 
@@ -102,9 +112,11 @@ class Facts:
 
         Raises `StoreError`.
         """
-        known = self.read(upstream, project).get(filename)
-        if known is not None and known.merged(fact) == known:
+        known = self.read(upstream, project).get(filename, Fact())
+        if known.merged(fact) == known:
             return
+        if fact.metadata is not None and known.metadata is not None:
+            may_wait = False  # another wheel's may have the last word
         values = {
             "file": filename,
             "url": fact.url,
@@ -112,6 +124,7 @@ class Facts:
             "size": fact.size,
             "metadata": fact.metadata,
             "told": fact.told,
+            "of": fact.of,
         }
         later, now = self._both(upstream, project)
         self._append(later if may_wait else now, {k: v for k, v in values.items() if v is not None})
@@ -219,6 +232,7 @@ def _parse(line: bytes) -> tuple[str, Fact] | None:
             size=values.get("size"),
             metadata=values.get("metadata"),
             told=values.get("told"),
+            of=values.get("of"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -232,5 +246,5 @@ def _is_sound(fact: Fact) -> bool:
         and (fact.sha256 is None or disk.is_sha256(fact.sha256))
         and (fact.size is None or (type(fact.size) is int and fact.size >= 0))
         and (fact.metadata in (None, NO_METADATA) or disk.is_sha256(fact.metadata))
-        and (fact.told is None or isinstance(fact.told, str))
+        and all(text is None or isinstance(text, str) for text in (fact.told, fact.of))
     )
