@@ -218,6 +218,29 @@ async def test_the_rules_are_asked_once_per_page() -> None:
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("files", [10, 2_000])
+async def test_a_large_page_is_judged_once_off_the_loop_whoever_asks_for_it(files: int) -> None:
+    threads: list[bool] = []
+
+    def judge(file: File) -> Verdict:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return BAD if file.filename == "demo-1.tar.gz" else ALLOW
+
+    source = Pages(ProjectPage(DEMO, tuple(file(str(number)) for number in range(files))))
+    filtered, pages = Filtered(source, Policy(file_rules=(lambda subject: judge,))), []
+
+    async def one() -> None:
+        pages.append(await ask(filtered))
+
+    async with anyio.create_task_group() as clients:
+        for _ in range(20):
+            clients.start_soon(one)
+    await one()
+    assert len(pages[0].files) == files - 1
+    assert len({id(page) for page in pages}) == 1
+    assert threads == [files < 1_000] * files
+
+
 async def test_rules_that_go_by_the_version_are_asked_once_for_each() -> None:
     asked: list[str | None] = []
 

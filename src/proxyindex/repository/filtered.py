@@ -25,7 +25,7 @@ from proxyindex.policy.verdict import (
 )
 from proxyindex.repository.base import Repository
 from proxyindex.repository.lists import MadeList
-from proxyindex.repository.remembered import Remembered, remembered
+from proxyindex.repository.remembered import MadePages
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class Filtered:
         # what the rules go by, each asked as seldom as may be (a page of 12,000 files has 300
         # versions, and judging all files took 20 ms)
         self._judged_by = attrgetter("version" if policy.goes_by_version else "filename")
-        # the rules are pure and pages immutable: the same page gives the same result
-        self._memo: Remembered[ProjectPage] = remembered()
+        # the rules are pure: the same page gives the same result
+        self._pages = MadePages(self._filter)
         self._listed = MadeList(self._list)
 
     async def projects(self, inquiry: Inquiry) -> ProjectList:
@@ -64,19 +64,11 @@ class Filtered:
         except ServedElsewhere:
             _carry_out(self._verdict(self._policy.judge_elsewhere, name), name)
             raise
-        return self._remembered(page) if self._policy.file_rules else page
+        return await self._pages.of(page) if self._policy.file_rules else page
 
     def _list(self, listed: ProjectList) -> ProjectList:
         names = [name for name in listed.names if isinstance(self._name_verdict(name), Allow)]
         return listed if len(names) == len(listed.names) else ProjectList(tuple(names))
-
-    def _remembered(self, page: ProjectPage) -> ProjectPage:
-        known = self._memo.get(page.name)
-        if known is not None and known[0] is page:
-            return known[1]
-        filtered = self._filter(page)
-        self._memo.put(page.name, (page, filtered))
-        return filtered
 
     def _filter(self, page: ProjectPage) -> ProjectPage:
         judge = self._file_judge(Subject(page.name, page.status))

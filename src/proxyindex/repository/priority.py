@@ -12,7 +12,7 @@ from proxyindex.names import version_key
 from proxyindex.repository.base import Repository
 from proxyindex.repository.lists import MadeList, union
 from proxyindex.repository.local import Local
-from proxyindex.repository.remembered import Remembered, remembered
+from proxyindex.repository.remembered import MadePages
 from proxyindex.repository.scan import Catalogue
 from proxyindex.simple import order_files
 
@@ -56,7 +56,7 @@ class Priority:
         if not pages:
             raise ProjectNotFound(name)
         # one that is gone is served only if nobody has the project any more
-        return self._joins.page(pages) if is_there else pages[0]
+        return await self._joins.page(pages) if is_there else pages[0]
 
 
 async def _page(
@@ -123,29 +123,22 @@ class Joined:
                 if await _page(source, name, inquiry, is_there=False) is not None:
                     denial = denial or problem
         if pages:
-            return self._joins.page(pages)
+            return await self._joins.page(pages)
         raise denial or ProjectNotFound(name)
 
 
 class _Joins:
-    """Makes one page of several. Pages are immutable, so that the same ones give the same."""
+    """Makes one page of several."""
 
     def __init__(self) -> None:
-        self._memo: Remembered[Sequence[ProjectPage]] = remembered()
+        self._made = MadePages(_merge)
 
-    def page(self, pages: Sequence[ProjectPage]) -> ProjectPage:
+    async def page(self, pages: Sequence[ProjectPage]) -> ProjectPage:
         """All files of the pages, of which there is at least one."""
-        if len(pages) == 1:
-            return pages[0]
-        known = self._memo.get(pages[0].name)
-        if known is not None and list(map(id, known[0])) == list(map(id, pages)):
-            return known[1]
-        joined = _merge(pages)
-        self._memo.put(joined.name, (pages, joined))
-        return joined
+        return pages[0] if len(pages) == 1 else await self._made.of(*pages)
 
 
-def _merge(pages: Sequence[ProjectPage]) -> ProjectPage:
+def _merge(*pages: ProjectPage) -> ProjectPage:
     files: dict[str, File] = {}
     withdrawn: dict[str, File] = {}
     denied: dict[str, Denied] = {}
