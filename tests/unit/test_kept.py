@@ -449,19 +449,6 @@ async def test_equal_bytes_from_another_url_are_another_document(tmp_path: Path)
         assert document.url.endswith("/elsewhere/demo/")
 
 
-async def test_an_older_page_than_ours_is_refused(tmp_path: Path) -> None:
-    replies = [
-        answer(200, b"new", x_pypi_last_serial="10"),
-        answer(200, b"old", x_pypi_last_serial="9"),
-    ]
-    async with workplace(tmp_path, Source(lambda request: replies.pop(0))) as place:
-        pages = kept(place)
-        await ask(pages)
-        place.clock.now += 1000
-        assert await ask(pages) == ("new", Outcome.STALE)
-        assert place.events.alarms == ["invalid-page"]
-
-
 async def test_an_upstream_restored_from_a_backup_is_accepted_in_the_end(tmp_path: Path) -> None:
     replies = [
         answer(200, b"new", x_pypi_last_serial="10"),

@@ -181,6 +181,38 @@ async def test_a_later_serial_is_upstream_s_own_word(
         assert (await ask(place, pages))[0] == files
 
 
+async def test_an_earlier_serial_is_doubted_and_believed_in_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changing = Changing()
+    source = Source(changing)
+    async with workplace(tmp_path, source) as place:
+        pages = kept(place)
+        changing.serial = "10"
+        await ask(place, pages)
+        changing.body, changing.serial = b"a b c", "9"  # no more than a lagging edge of a CDN
+        with told(caplog, 1):
+            assert await ask(place, pages) == (4, Outcome.STALE)
+            assert await ask(place, pages) == (4, Outcome.STALE)
+        assert place.events.alarms == ["invalid-page"]
+        changing.body, changing.serial = b"a b c d e", "11"
+        assert await ask(place, pages) == (5, Outcome.FETCHED)
+        changing.body, changing.serial = b"a b c", "9"  # restored from a backup
+        assert await ask(place, pages, DAY) == (5, Outcome.STALE)
+        assert await ask(place, pages, DAY) == (3, Outcome.FETCHED)
+        assert await ask(place, pages) == (3, Outcome.FETCHED)
+
+
+async def test_the_same_page_by_an_earlier_serial_is_no_other(tmp_path: Path) -> None:
+    changing = Changing()
+    async with workplace(tmp_path, Source(changing)) as place:
+        pages = kept(place)
+        for serial in ("10", "9", "8"):
+            changing.serial = serial
+            assert await ask(place, pages) == (4, Outcome.FETCHED)
+        assert place.events.alarms == []
+
+
 async def test_a_page_too_old_to_be_served_stops_nothing(tmp_path: Path) -> None:
     changing = Changing()
     source = Source(changing)

@@ -202,14 +202,13 @@ class Asking(Generic[T]):
     ) -> T:
         if copy is None and len(answer.body) >= _LARGE:
             return await self._keep_later(key, answer, tell)
-        self._check_serial(copy, answer)
         # with nothing to compare it to, it is made where the page is written
         digest = await self._digest(answer.body) if copy else ""
         if copy is not None and copy.head.digest == digest and copy.head.url == answer.url:
             document = copy.document  # the very same object: what was rendered from it stays good
         else:
             document = await self._copies.parse(answer.body, answer.content_type, answer.url, key)
-            await self._check_loss(key, copy, answer, document, doubted)
+            await self._check_news(key, copy, answer, document, doubted)
         await self._write(key, self._head(answer, digest), answer.body, document)
         return document
 
@@ -243,25 +242,22 @@ class Asking(Generic[T]):
             return hashlib.sha256(body).hexdigest()
         return (await in_thread(hashlib.sha256, body)).hexdigest()
 
-    def _check_serial(self, copy: Copy[T] | None, answer: Fetched) -> None:
-        known = copy.head.serial if copy and self._is_worth_keeping(copy) else None
-        if known is not None and answer.serial is not None and answer.serial < known:
-            # a stale edge of upstream's CDN; ours is newer
-            raise UpstreamInvalid(self._upstream.name, "sent a page older than the one we have")
-
-    async def _check_loss(
+    async def _check_news(
         self, key: str, copy: Copy[T] | None, answer: Fetched, document: T, doubted: float | None
     ) -> None:
         if copy is None or self._suspect is None or not self._is_worth_keeping(copy):
             return
-        phrase = self._suspect(copy.document, document)
+        phrase, alarm = self._suspect(copy.document, document), "shrunken-page"
+        before, now = copy.head.serial, answer.serial
+        steps = 0 if before is None or now is None else now - before
+        if steps < 0:  # a stale edge of upstream's CDN, or it was restored from a backup
+            phrase, alarm = f"sent a page older (serial {now}) than the stored one", "invalid-page"
         if phrase is None:
             return
-        before, now = copy.head.serial, answer.serial
-        if before is not None and now is not None and now > before:
+        if steps > 0:
             log.info("%s: upstream %r %s, by a later serial", key, self._upstream.name, phrase)
             return
-        await self._trust.check(key, doubted, phrase, "shrunken-page")
+        await self._trust.check(key, doubted, phrase, alarm)
 
     async def _check_absence(self, key: str, answer: Absent, doubted: float | None) -> None:
         if answer.is_elsewhere:
