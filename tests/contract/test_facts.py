@@ -61,6 +61,13 @@ def test_what_was_told_belongs_to_the_first_bytes(facts: Facts) -> None:
     assert (read[WHEEL].told, read[SDIST].told) == ("md5=1", None)
 
 
+def test_the_address_is_that_of_the_first_bytes(facts: Facts) -> None:
+    facts.learn("up", "demo", WHEEL, Fact("https://files.example/replaced", metadata=C))
+    facts.learn("up", "demo", WHEEL, Fact("https://files.example/kept", A))
+    facts.learn("up", "demo", WHEEL, Fact("https://files.example/later", B))
+    assert facts.read("up", "demo")[WHEEL].url == "https://files.example/kept"
+
+
 def test_metadata_is_of_the_wheel_it_was_found_for(facts: Facts) -> None:
     first, second = f"sha256={A}", f"sha256={B}"
     facts.learn("up", "demo", WHEEL, Fact(metadata=NO_METADATA, of=first))

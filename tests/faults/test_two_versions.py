@@ -21,7 +21,7 @@ from tests.support.outages import alarms, configured, filenames, lines, page
 from tests.support.pages import JSON_TYPE, FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
 from tests.support.server import ProxyIndex
-from tests.support.upstream import FakeUpstream
+from tests.support.upstream import FakeUpstream, json_reply
 
 JSON = {"Accept": JSON_TYPE}
 OTHER = sdist_spec("demo", "1.0")
@@ -165,6 +165,31 @@ def test_offline_a_changed_file_that_is_gone_takes_no_other_from_the_page(
     forget_bytes(running, FIRST)
     running.restart("--offline")
     assert filenames(page(running, "demo")) == [OTHER.filename]
+
+
+def test_first_bytes_that_another_upstream_brought_stay_as_well(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    config = tmp_path / "proxyindex.toml"
+    mirrors = [f'[[upstream]]\nname = "{one}"\nurl = "{upstream.url}/{one}"\n' for one in "ab"]
+    indexes = [f'[index.by-{one}]\nupstreams = ["{one}"]\n' for one in "ab"]
+    config.write_text("".join([*mirrors, *indexes]))
+    for one in "ab":
+        upstream.script(f"/{one}/demo/", json_reply("demo", FIRST))
+    upstream.file(FIRST)
+    running = server("--config", config, "--page-ttl", "0s", is_started=False)
+    running.args.remove("--no-upstream")
+    running.start()
+    for one in "ab":
+        assert running.get(f"/by-{one}{TARGET}").body == FIRST.body
+    assert upstream.count(FIRST.path) == 1
+
+    upstream.script("/b/demo/", json_reply("demo", SECOND))
+    upstream.file(SECOND)
+    asked = partial(running.get, "/by-b/simple/demo/", JSON)
+    wait_until(lambda: asked() and alarms(running, "changed-file"), "the change is seen")
+    assert asked().json()["files"][0]["hashes"] == {"sha256": sha256_of(FIRST.body)}
+    assert running.get(f"/by-b{TARGET}").body == FIRST.body
 
 
 METADATA = TARGET + ".metadata"

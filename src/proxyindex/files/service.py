@@ -22,6 +22,7 @@ from proxyindex.files.patience import whole_in_time
 from proxyindex.files.workshop import Workshop
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Inquiry, Outcome
+from proxyindex.memo import Memo
 from proxyindex.model import (
     METADATA_SUFFIX,
     SIGNATURE_SUFFIX,
@@ -33,6 +34,7 @@ from proxyindex.model import (
     UpstreamOrigin,
 )
 from proxyindex.store.blobs import Blob
+from proxyindex.store.facts import Fact
 from proxyindex.store.index import Notes
 from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
@@ -40,6 +42,7 @@ from proxyindex.wheel import MAX_METADATA, InvalidArchive, read_metadata
 
 _MAX_SIGNATURE = 64 * 1024
 _NO_SIGNATURE_SECONDS = 3600.0
+_MOST_PINNED = 50_000  # names of files of which is known that their first bytes are noted
 
 
 class FileService:
@@ -56,6 +59,7 @@ class FileService:
         *,
         is_offline: bool,
     ) -> None:
+        self._shop = shop
         self._blobs = shop.blobs
         self._downloads = downloads
         self._metadata = metadata
@@ -67,6 +71,7 @@ class FileService:
         self._spool = shop.spool
         self._proving: Flights[bool] = Flights(tasks)
         self._is_offline = is_offline
+        self._pinned: Memo[str, None] = Memo(_MOST_PINNED)
 
     async def open(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
         """The file's content, to be closed; sets the inquiry's outcome.
@@ -87,6 +92,7 @@ class FileService:
     async def _open_upstream(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
         if file.sha256 and (stored := await self._stored(file.sha256, file.size, inquiry)):
             inquiry.outcome = Outcome.HIT
+            self._pin(file, stored.size)
             return stored
         inquiry.outcome = None
         inquiry.ground.holds_once()
@@ -94,6 +100,14 @@ class FileService:
         cold = Cold(file, upstream, self._downloads, inquiry)
         await cold.measure(whole=whole)
         return cold
+
+    def _pin(self, file: File, size: int | None) -> None:
+        """Bytes that another upstream, or another name, brought are this file's first all the
+        same; noted once by each process, behind the answer."""
+        if file.key not in self._pinned:
+            self._pinned.put(file.key, None)
+            fact = Fact(sha256=file.sha256, size=size)
+            self._worker.submit(self._shop.learn, file, fact, may_wait=True)
 
     async def _stored(self, sha256: str, size: int | None, inquiry: Inquiry) -> Stored | None:
         """The file from disk if it is there and sound; a damaged one is fetched again."""

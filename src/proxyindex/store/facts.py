@@ -65,7 +65,7 @@ class Fact:
         """Both lines together. First bytes win; a later word on metadata replaces the earlier."""
         return replace(
             self,
-            url=self.url or later.url,
+            url=later.url if later.url and not self.sha256 else self.url,
             sha256=self.sha256 or later.sha256,
             told=self.told if self.sha256 else later.told,
             size=self.size if self.size is not None else later.size,
