@@ -228,7 +228,8 @@ class ProjectPage:
     versions without files. `withdrawn` are files no longer listed whose bytes we still hold:
     never shown, but served by name, because lock files point at them. `denied` are files a rule
     took off the page, by file name. `is_gone` marks a project its source has removed; such a page
-    exists only for its withdrawn files and is shown to clients as 404.
+    exists only for its withdrawn files and is shown to clients as 404. `length` is that of what it
+    was read from, in bytes.
     """
 
     name: NormalizedName
@@ -238,6 +239,7 @@ class ProjectPage:
     withdrawn: tuple[File, ...] = ()
     denied: Mapping[str, Denied] = field(default_factory=dict)
     is_gone: bool = False
+    length: int = field(default=0, compare=False)
 
     @cached_property
     def _by_name(self) -> Mapping[str, File]:

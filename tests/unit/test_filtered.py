@@ -272,6 +272,7 @@ def test_all_that_may_be_long_weighs() -> None:
     page = ProjectPage(NormalizedName("a"), some, ("1", "2", "3"), withdrawn=some[:1])
     assert weight(page) == 7
     assert weight(replace(page, denied={"x": Denied("x", "rule", "reason")})) == 8
+    assert weight(replace(page, length=50_000_000)) > 40_000
 
 
 def test_remembered_pages_are_bounded_by_their_files() -> None:

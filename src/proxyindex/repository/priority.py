@@ -161,4 +161,5 @@ def _merge(*pages: ProjectPage) -> ProjectPage:
         status=first.status,
         withdrawn=tuple(withdrawn.values()),
         denied=denied,
+        length=sum(page.length for page in pages),
     )

@@ -50,6 +50,6 @@ class MadePages:
 
 
 def weight(page: ProjectPage) -> int:
-    """What a page takes of a memory: all of it that an upstream may make long."""
+    """What a page takes of a memory: all of it that an upstream may make long, texts included."""
     lists = (page.files, page.versions, page.withdrawn, page.denied)
-    return 1 + sum(map(len, lists))
+    return 1 + max(sum(map(len, lists)), page.length // 1024)

@@ -1,6 +1,7 @@
 """Pages and lists in whichever of the three forms: chooses the codec by content type."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
@@ -32,7 +33,8 @@ def parse_page(
     Raises `InvalidPage` for any other content type and for unusable bodies.
     """
     parse = json.parse_project if _is_json(content_type) else html.parse_project
-    return parse(body, Source(project, base_url, upstream, offers_metadata))
+    page = parse(body, Source(project, base_url, upstream, offers_metadata))
+    return replace(page, length=len(body))
 
 
 def render_page(

@@ -386,7 +386,8 @@ def test_half_a_surrogate_pair_is_replaced_and_whole_ones_stay():
 
 def test_nesting_inside_an_entry_costs_the_entry_at_most():
     body = b'{"files": [{"url": "foo-1.zip", "hashes": ' + b"[" * 500 + b"]" * 500 + b"}]}"
-    assert len(parse_page(body, JSON, **SOURCE).files) == 1
+    page = parse_page(body, JSON, **SOURCE)
+    assert (len(page.files), page.length) == (1, len(body))
 
 
 def test_the_number_of_files_and_of_parts_is_bounded(monkeypatch):
