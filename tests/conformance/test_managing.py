@@ -433,7 +433,7 @@ def test_a_refresh_that_brought_nothing_exits_with_1(
     for (code, told), reason in (
         (
             refresh("px-public", PROXYINDEX_OFFLINE="1"),
-            "or offline is set; served is what is kept",
+            "px-public: offline (offline is set, and no upstream is asked; served is what is kept)",
         ),
         (refresh("px-own"), "no upstream is asked"),
         (refresh("px-missing"), "nobody has a project of this name"),
@@ -453,6 +453,37 @@ def command(*args: str | Path, env: Mapping[str, str]) -> subprocess.CompletedPr
         timeout=60,
         check=False,
     )
+
+
+def test_a_refresh_of_what_was_asked_for_a_moment_ago_is_done(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.project("px-twice", wheel_spec("px-twice", "1.0"))
+    running = server(upstream=upstream)
+    there = ("--server", running.simple_url)
+    alone = ("--cache-dir", tmp_path / "other")
+    for where in (there, alone):
+        env = running.env | {"PROXYINDEX_UPSTREAM": upstream.simple_url}
+        done = command("refresh", "px-twice", "px-twice", *where, env=env)
+        assert done.stdout.splitlines() == [
+            "px-twice: fetched (served is what the upstream says now)",
+            "px-twice: hit (the upstream was asked a moment ago; served is what it said)",
+        ]
+        assert done.returncode == 0
+
+
+def test_a_refresh_by_an_offline_server_is_none(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    upstream.project("px-kept", wheel_spec("px-kept", "1.0"))
+    running = server(upstream=upstream)
+    assert running.get("/simple/px-kept/").status == 200
+    running.stop()
+    running.args.append("--offline")
+    running.start()
+    done = command("refresh", "px-kept", "--server", running.simple_url, env=running.env)
+    assert done.returncode == 1
+    assert done.stdout.startswith("px-kept: offline (offline is set, and no upstream is asked; ")
 
 
 def test_an_index_that_sends_clients_away_says_that_there_is_nothing_to_refresh(

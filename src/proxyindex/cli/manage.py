@@ -20,12 +20,13 @@ Release = tuple[NormalizedName, str | None]
 # what a release may be given as
 NAME, EITHER, RELEASE = "NAME", "NAME[==VERSION]", "NAME==VERSION"
 
-# what the outcomes of a refresh mean; with the first two the page is as upstream has it now
-_ASKED = frozenset({"fetched", "joined"})
+# what the outcomes of a refresh mean; with the first three the page is as upstream has it now
+_ASKED = frozenset({"fetched", "joined", "hit"})
 _MEANINGS = {
     "fetched": "served is what the upstream says now",
     "joined": "somebody was asking already; served is what the upstream says now",
-    "hit": "the upstream was asked a moment ago, or offline is set; served is what is kept",
+    "hit": "the upstream was asked a moment ago; served is what it said",
+    "offline": "offline is set, and no upstream is asked; served is what is kept",
     "stale": "the upstream gave no answer; served is what is kept",
     "local": "your own folders have it; no upstream is asked",
     "missing": "nobody has a project of this name",

@@ -67,7 +67,7 @@ class Place(Protocol):
         ...
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
-        """What came of asking the upstream: an `Outcome`, or `missing`."""
+        """What came of asking the upstream: an `Outcome`, `missing` or `offline`."""
         ...
 
 
@@ -113,11 +113,14 @@ class Folders:
 
     def refresh(self, index: str | None, project: NormalizedName) -> str:
         async def ask(house: House) -> str:
-            repository = _index(house, index).repository
+            repository, is_offline = _index(house, index).repository, self._settings.offline
             try:
-                return await base.refresh(repository, project, _REFRESH_SECONDS) or ""
+                outcome = await base.refresh(
+                    repository, project, _REFRESH_SECONDS, is_offline=is_offline
+                )
             except ServedElsewhere as problem:
                 raise _nothing_kept() from problem
+            return outcome or ""
 
         return self._with(ask)
 

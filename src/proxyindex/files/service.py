@@ -70,7 +70,7 @@ class FileService:
         self._readers = shop.readers
         self._spool = shop.spool
         self._proving: Flights[bool] = Flights(tasks)
-        self._is_offline = is_offline
+        self.is_offline = is_offline
         self._pinned: Memo[str, None] = Memo(_MOST_PINNED)
 
     async def open(self, file: File, inquiry: Inquiry, *, whole: bool) -> Content:
@@ -145,7 +145,7 @@ class FileService:
         upstream = self._upstreams[file.origin.upstream]
         if to_ask and not inquiry.may_fetch:
             raise NotHeld(file.filename)
-        if to_ask and self._is_offline:
+        if to_ask and self.is_offline:
             raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
         return upstream
 
@@ -189,7 +189,7 @@ class FileService:
         # from a wheel on disk METADATA is extracted, unless it turns out to be damaged
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
-        may_ask = inquiry.may_fetch and not self._is_offline
+        may_ask = inquiry.may_fetch and not self.is_offline
         try:
             data, led = await self._metadata.find(
                 wheel, upstream, inquiry.remaining(), may_ask=may_ask

@@ -6,7 +6,7 @@ from typing import Protocol
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import NotFound
-from proxyindex.inquiry import Inquiry
+from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import ProjectList, ProjectPage
 
 
@@ -29,11 +29,16 @@ class Repository(Protocol):
         ...
 
 
-async def refresh(repository: Repository, name: NormalizedName, seconds: float) -> str | None:
-    """Ask the upstream now, whatever the age of its page; an `Outcome`, or `missing`."""
+async def refresh(
+    repository: Repository, name: NormalizedName, seconds: float, *, is_offline: bool
+) -> str | None:
+    """Ask the upstream now, whatever the age of its page; an `Outcome`, `missing`, or `offline`
+    where what is kept had to do: a `hit` is a page that was asked for a moment ago."""
     inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + seconds)
     try:
         await repository.project(name, inquiry)
     except NotFound:
         return "missing"
+    if is_offline and inquiry.outcome is Outcome.HIT:
+        return "offline"
     return inquiry.outcome.value if inquiry.outcome else None

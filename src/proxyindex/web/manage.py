@@ -96,7 +96,9 @@ async def refresh(request: Request) -> Response:
     project = _project(request, index.name)
     for action in (Action.READ, Action.FETCH):
         await index.admission.admit(request, action, project)
-    outcome = await base.refresh(index.repository, project, PAGE_SECONDS)
+    outcome = await base.refresh(
+        index.repository, project, PAGE_SECONDS, is_offline=index.files.is_offline
+    )
     return done(JSONResponse({"project": project, "outcome": outcome}), request)
 
 
