@@ -82,7 +82,7 @@ STATUSES: dict[type[errors.ProxyindexError], int] = {
     errors.ProxyindexError: 500,  # one that nobody expected here
 }
 # twine shows nothing but the reason phrase, and so do installers for a file
-_TOLD = (errors.Denied, errors.NotAdmitted, UploadRejected, FolderRefused)
+_TOLD = (errors.Denied, errors.NotAdmitted, errors.FileNotCached, UploadRejected, FolderRefused)
 _OUTCOMES = {302: "redirected", 401: "denied", 403: "denied", 404: "missing", 429: "denied"}
 
 

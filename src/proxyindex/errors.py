@@ -5,6 +5,7 @@
     ├─ NotFound                  404
     │  ├─ ProjectNotFound        the only error `Priority` falls through on
     │  ├─ FileNotOnPage
+    │  ├─ FileNotCached          offline, where pages list only what is on disk
     │  ├─ ReleaseNotFound
     │  ├─ FileGone               listed, but its source no longer has it
     │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
@@ -16,7 +17,8 @@
     │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
-    │  │  └─ ConnectionBroken    the connection ended before the answer did
+    │  │  ├─ ConnectionBroken    the connection ended before the answer did
+    │  │  └─ ServerOffline       only it could tell, and this server asks nobody
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
     │  │  ├─ RangesIgnored       a part of a file was asked for, and something else came
     │  │  └─ LoopDetected        508; the upstream chain leads back to this server
@@ -60,6 +62,16 @@ class FileNotOnPage(NotFound):
 
     def __init__(self, project: str, filename: str) -> None:
         super().__init__(f"Project {project!r} has no file {filename!r} on this index.")
+
+
+class FileNotCached(NotFound):
+    """Offline, where pages list only what is on disk: nobody can tell whether it exists."""
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(
+            f"This server is offline, and {filename!r} is not in its cache: "
+            "download it from this server once while that is online."
+        )
 
 
 class ReleaseNotFound(NotFound):
@@ -156,6 +168,17 @@ class UpstreamUnavailable(UpstreamError):
 class ConnectionBroken(UpstreamUnavailable):
     """The connection ended before the end of the answer, or, as a kept one may the moment that it
     is used, before its begin."""
+
+
+class ServerOffline(UpstreamUnavailable):
+    """Only the upstream could tell, and this server asks nobody."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(
+            upstream,
+            "is not asked, because this server is offline, and its cache does not have this: "
+            "install it from this server once while that is online",
+        )
 
 
 class UpstreamInvalid(UpstreamError):

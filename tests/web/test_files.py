@@ -755,7 +755,14 @@ async def test_offline_serves_stored_files_and_makes_their_metadata(house: House
     client = await house.client(offline=True)
     assert (await client.get(URL)).content == BODY
     assert (await client.get(URL + ".metadata")).content == DEMO.metadata
-    assert (await client.get(f"/simple/demo/{SDIST.filename}")).status_code == 404
+    missing = await client.get(f"/simple/demo/{SDIST.filename}")
+    assert missing.status_code == 404
+    assert missing.text == (
+        f"This server is offline, and '{SDIST.filename}' is not in its cache: "
+        "download it from this server once while that is online.\n"
+    )
+    put_wheel(house.folder, "own")
+    assert "has no file" in (await client.get("/simple/own/own-2.0.tar.gz")).text, "it is ours"
     assert len(house.router.calls) == asked
 
 

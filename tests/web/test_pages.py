@@ -348,7 +348,9 @@ async def test_offline_answers_from_the_cache(house: House) -> None:
     await (await house.client()).get("/simple/demo/")
     client = await house.client(offline=True)
     assert (await client.get("/simple/demo/")).headers["x-proxyindex"] == "hit"
-    assert (await client.get("/simple/other/")).status_code == 503
+    unknown = await client.get("/simple/other/")
+    assert unknown.status_code == 503
+    assert "this server is offline, and its cache does not have this: install it" in unknown.text
     assert route.call_count == 1
 
 

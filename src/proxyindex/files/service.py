@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from proxyindex import disk
 from proxyindex.disk import Signature
-from proxyindex.errors import FileGone, FileReplaced, FileUnreadable, NotHeld, UpstreamUnavailable
+from proxyindex.errors import FileGone, FileReplaced, FileUnreadable, NotHeld, ServerOffline
 from proxyindex.files.coding import small
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Own, Stored
@@ -146,7 +146,7 @@ class FileService:
         if to_ask and not inquiry.may_fetch:
             raise NotHeld(file.filename)
         if to_ask and self.is_offline:
-            raise UpstreamUnavailable(upstream.name, "is not asked, because this server is offline")
+            raise ServerOffline(upstream.name)
         return upstream
 
     async def _open_own(self, file: File, path: str, inquiry: Inquiry) -> Stored:

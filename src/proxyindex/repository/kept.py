@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from proxyindex.errors import (
     NotHeld,
     ProjectNotFound,
+    ServerOffline,
     UpstreamError,
     UpstreamInvalid,
     UpstreamUnavailable,
@@ -233,7 +234,7 @@ class Kept(Generic[T]):
     def _reason_not_to_ask(self, key: str, copy: Copy[T] | None) -> UpstreamError | None:
         name = self._upstream.name
         if self._is_offline:
-            return UpstreamUnavailable(name, "is not asked, because this server is offline")
+            return ServerOffline(name)
         if self._breaker.is_open:
             wait = self._breaker.seconds_left()
             return UpstreamUnavailable(name, "failed repeatedly", asked_pause=min(wait, 5))

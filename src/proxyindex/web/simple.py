@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from proxyindex.access import ANONYMOUS, NO_NAME, Action, Decision, Identity, Rights
 from proxyindex.errors import (
+    FileNotCached,
     FileNotOnPage,
     FileReplaced,
     LoginRequired,
@@ -165,26 +166,28 @@ async def _opened(
 ) -> tuple[File, Content]:
     """The file as it is listed, and its bytes; looked up again if others took its place between."""
     for _ in range(_MOST_LOOKS):
-        file = await _listed(index.repository, name, filename, inquiry)
+        file = await _listed(index, name, filename, inquiry)
         with suppress(FileReplaced):
             return file, await index.files.open(file, inquiry, whole=whole)
     raise FileReplaced(filename)
 
 
 async def _listed(
-    repository: Repository, name: NormalizedName, filename: str, inquiry: Inquiry
+    index: IndexService, name: NormalizedName, filename: str, inquiry: Inquiry
 ) -> File:
     """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
     hasty = replace(inquiry, revalidate=False, accepts_stale=True)
-    page: ProjectPage = await repository.project(name, hasty)
+    page: ProjectPage = await index.repository.project(name, hasty)
     try:
         return page.file(filename)
-    except FileNotOnPage:
+    except FileNotOnPage as problem:
+        if index.files.is_offline and hasty.outcome is not Outcome.LOCAL:
+            raise FileNotCached(filename) from problem
         if not hasty.met_stale:
             raise
     # nothing is asked twice for it: it joins what the first look has begun
     patient = replace(inquiry, revalidate=False, insists=True, ground=Ground())
-    page = await repository.project(name, patient)
+    page = await index.repository.project(name, patient)
     return page.file(filename)
 
 
