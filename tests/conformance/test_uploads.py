@@ -508,7 +508,7 @@ def test_123_uploads_are_closed_unless_opened(server: ServerFactory, tmp_path: P
     for target, status in (("/legacy/", 403), ("/simple/", 405)):
         answer = running.get(target, anonymous, method="POST", body=form.body)
         assert answer.status == status
-    assert form.post(running).status == 401, "of a user who does not exist"
+    assert form.post(running).status == 403, "no log-in would help"
     with running.connect() as connection:
         headers = {**anonymous, "Content-Length": "1000", "Expect": "100-continue"}
         assert connection.request("/legacy/", headers, method="POST").status == 403

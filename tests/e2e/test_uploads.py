@@ -19,6 +19,7 @@ from tests.support.fixtures import ServerFactory
 from tests.support.pages import JSON_TYPE
 from tests.support.privacy import file_is_private
 from tests.support.server import ProxyIndex
+from tests.support.uploads import upload_form
 
 USER, PASSWORD = "somebody", "something"
 OPEN = ("--upload", "*", "--delete", "*")
@@ -180,6 +181,30 @@ def test_124_uv_skips_what_is_there_and_tells_what_differs(
     code, said = publish_checked(bench, running, wheel(tmp_path, "px-checked", 2))
     assert code != 0
     assert "match" in said, said
+
+
+def test_who_uploads_where_nobody_may_is_told_which_options_are_missing(
+    server: ServerFactory, tmp_path: Path, own: Path
+) -> None:
+    running = server(own)
+    bench = Workbench(tmp_path / "publisher")
+    path = wheel(tmp_path, "px-closed", 1)
+    to = running.url + "/legacy/"
+    for command in (
+        ("twine", "upload", "--non-interactive", "--repository-url", to, *LOGIN, path),
+        ("uv", "publish", "--publish-url", to, *LOGIN, path),
+    ):
+        done = bench.run(tool(command[0]), *command[1:], check=False)
+        said = " ".join(done.stdout.split())
+        assert done.returncode != 0
+        assert "takes no uploads: its configuration has to name those who may ('upload')" in said
+        assert "('folders')" in said
+    form = upload_form(path.name, path.read_bytes(), name="px-closed")
+    for target, status in (("/simple/", 405), ("/legacy/", 403)):
+        answer = form.post(running, target)
+        assert answer.status == status
+        assert "takes no uploads" in answer.text
+    assert running.get("/simple/", method="PUT").text == "Method Not Allowed\n"
 
 
 def test_124_raced_uploads_of_the_same_file_all_succeed(

@@ -43,6 +43,15 @@ def no_folder() -> UploadRejected:
     return UploadRejected(403, "This index has no folder of its own to be changed.")
 
 
+def no_uploads() -> UploadRejected:
+    """403: for an index to which nobody may upload, whoever asks."""
+    return UploadRejected(
+        403,
+        "This index takes no uploads: its configuration has to name those who may ('upload'), "
+        "and a folder for what they bring ('folders').",
+    )
+
+
 def no_other_index(name: str, others: Iterable[str]) -> UploadRejected:
     """404: for a target of pushes that is not there, has no folder, or is the source itself.
 

@@ -11,11 +11,12 @@ from starlette.types import Receive, Scope, Send
 from proxyindex.access import Action
 from proxyindex.inquiry import UNCHANGED
 from proxyindex.uploads.form import boundary_of
-from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.rejection import UploadRejected, no_uploads
 from proxyindex.uploads.service import Publisher, too_large
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
 from proxyindex.web.changes import changed_index, changing, done
+from proxyindex.web.simple import index_of
 
 
 async def upload(request: Request) -> Response:
@@ -23,9 +24,11 @@ async def upload(request: Request) -> Response:
 
     Nothing of the body is read before it is clear that the client may upload at all.
     """
-    index, publisher = changed_index(request)
-    exchange = exchange_of(request.scope)
+    exchange, index = exchange_of(request.scope), index_of(request)
     exchange.kind, exchange.index = "upload", index.name
+    if not index.takes_uploads:  # before a log-in is judged, which could not help
+        raise no_uploads()
+    index, publisher = changed_index(request)
     await index.admission.admit(request, Action.UPLOAD, None)
     boundary = _boundary(request, publisher)
     want(request.scope, publisher.max_body)
@@ -71,7 +74,8 @@ class _Either:
             await self._upload.app(scope, receive, send)
         else:
             allowed = "GET, HEAD, POST" if takes_uploads else "GET, HEAD"
-            raise HTTPException(405, headers={"Allow": allowed})
+            problem = str(no_uploads()) if scope["method"] == "POST" else None
+            raise HTTPException(405, problem, headers={"Allow": allowed})
 
 
 def also_upload(*routes: Route) -> list[Route]:
