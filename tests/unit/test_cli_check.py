@@ -136,6 +136,32 @@ def test_files_of_accounts_that_let_nobody_in_are_warned_of(
     assert f"line 1 of {home}/more is left out" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cache-size = 10\n", "cache-size is 10B, and hardly anything is so small; a number "),
+        ('max-upload-size = "99kB"\n', "max-upload-size is 99kB, and hardly"),
+        ('cache-size = "100kB"\n', ""),
+        (
+            'base-path = "/pypi"\npublic-url = "https://packages.example/"\n',
+            "public-url leads to /, and base-path is /pypi: redirects will miss",
+        ),
+        (
+            'public-url = "https://packages.example/pypi"\n',
+            "public-url leads to /pypi, and base-path is not set: redirects will miss",
+        ),
+        ('base-path = "/pypi/"\npublic-url = "https://packages.example/pypi/"\n', ""),
+        ('base-path = "/pypi"\n', ""),
+    ],
+)
+def test_what_is_seldom_meant_is_warned_of(home: Path, text: str, told: str) -> None:
+    result = checked(home, text)
+    assert result.exit_code == 0
+    warnings = [line.removeprefix("Warning: ") for line in result.stderr.splitlines()]
+    assert len(warnings) == bool(told)
+    assert all(warning.startswith(told) for warning in warnings), warnings
+
+
 def test_nothing_is_made(home: Path) -> None:
     before = {*home.iterdir(), home / "proxyindex.toml"}
     result = checked(home, 'folders = ["packages"]\naudit-log = "a.log"\ncache-dir = "a/b"\n')

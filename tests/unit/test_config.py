@@ -556,6 +556,7 @@ def test_a_rule_about_versions_is_refused_where_its_name_covers_nothing() -> Non
         ("page-ttl = 1\npage_ttl = 1", "given twice"),
         ("folders = 5", "expected a list of folders"),
         ("[policy]\ndney = []", "policy.dney: unknown key; did you mean 'policy.deny'?"),
+        ("[polcy]\ndeny = []", "polcy: unknown key; did you mean 'policy'?"),
         ("config = 'other.toml'", "config: unknown key"),
         ("zzz = 1", "unknown key; known are admin, audit-log, "),
         ("[[upstream]]\nurl = 'https://u:secret@x.example'\nusername = 'u'", "both in the URL and"),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
 import click
 
 from proxyindex.cli.group import loaded, setting_options
 from proxyindex.config import NotReady
 from proxyindex.config import show as shown
 from proxyindex.settings import Settings
+from proxyindex.units import format_size
+
+_SIZES = ("cache_size", "page_cache_size", "max_file_size", "max_page_size", "max_upload_size")
+_TINY = 100_000  # bytes; a page of a public project alone has some
 
 
 @click.group(short_help="Show or check the configuration.")
@@ -51,16 +58,28 @@ def check(**parameters: object) -> None:
     # a variable of the environment may be wrong for several upstreams
     if problems := dict.fromkeys(map(str, checks.refusals(effective.settings, makes=False))):
         raise NotReady([*problems])
-    for complaint in checks.complaints(effective.settings):
+    for complaint in (*checks.complaints(effective.settings), *_seldom_meant(effective.settings)):
         click.echo(f"Warning: {complaint}.", err=True)
     given = shown.count_given(effective)
-    for name in _gates(effective.settings):
-        click.echo(
-            f"Warning: upstream.{name}.policy.allow refuses everything else with 403, also what "
-            "the upstreams behind it have. To ask it for some projects only, use routes.",
-            err=True,
-        )
     click.echo(f"The configuration is sound ({given} values given, the rest are defaults).")
+
+
+def _seldom_meant(settings: Settings) -> Iterator[str]:
+    for name in _gates(settings):
+        yield (
+            f"upstream.{name}.policy.allow refuses everything else with 403, also what the "
+            "upstreams behind it have. To ask it for some projects only, use routes"
+        )
+    for key in _SIZES:
+        if (size := getattr(settings, key)) < _TINY:
+            told = f"{key.replace('_', '-')} is {format_size(size)}"
+            yield f"{told}, and hardly anything is so small; a number without a unit means bytes"
+    path = urlsplit(settings.public_url or "").path
+    if settings.public_url and path != settings.base_path:
+        yield (
+            f"public-url leads to {path or '/'}, and base-path is {settings.base_path or 'not set'}"
+            ": redirects will miss what people are shown. Give both the same path"
+        )
 
 
 def _gates(settings: Settings) -> list[str]:

@@ -141,7 +141,7 @@ def table_keys(
         elif key in groups:
             mistakes.value(place, value, f"a table [{key}]")
         elif key not in known:
-            mistakes.unknown(place, written, {name.replace("_", "-") for name in known})
+            mistakes.unknown(place, written, {name.replace("_", "-") for name in known | groups})
         else:
             yield key, Given(value, place)
         seen.add(key)
