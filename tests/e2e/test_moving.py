@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxyindex.disk import signature
+from tests.support.accounts import Accounts
 from tests.support.builders import make_wheel, metadata, put, put_sdist, put_wheel, wheel_name
 from tests.support.clients import Workbench
 from tests.support.fixtures import ServerFactory
@@ -83,3 +84,22 @@ def test_a_folder_of_another_server_is_served_as_it_lies(
     workbench.uv_pip_install(running.simple_url, "--reinstall", "acme-app")
     assert sorted(workbench.installed().values()) == ["1.0", "2.0"]
     assert before == {path: signature(path) for path in home.rglob("*")}  # nor is anything added
+
+
+def test_the_addresses_that_pypiserver_gave_still_lead_to_the_files(
+    tmp_path: Path, server: ServerFactory, workbench: Workbench
+) -> None:
+    home = tmp_path / "theirs"
+    home.mkdir()
+    pypiserver(home)
+    accounts = Accounts(tmp_path)
+    accounts.user("alice", "secret")
+    running = server(home, "--read", "alice", "--htpasswd", accounts.htpasswd)
+    given = running.url.replace("//", "//alice:secret@") + "/packages/team/2024"
+    wanted = f"acme-app @ {given}/{wheel_name('acme-app', '2.0')}"
+    workbench.pip_install(running.simple_url, "--no-deps", wanted)
+    workbench.uv_pip_install(running.simple_url, "--no-deps", "--reinstall", wanted)
+    assert workbench.installed() == {"acme-app": "2.0"}
+    closed = running.get(f"/packages/{wheel_name('acme-app', '2.0')}")
+    there = running.get(closed.header("location") or "")
+    assert (closed.status, there.status) == (301, 401)

@@ -161,6 +161,11 @@ async def test_addresses_without_their_slash_are_known(
         ("/simple/FOO__bar", "/simple/foo-bar/"),
         ("/simple/foo-bar", "/simple/foo-bar/"),
         ("/simple/foo-bar?format=x&y=%0d%0a", "/simple/foo-bar/?format=x&y=%0d%0a"),
+        (
+            "/packages/Foo.Bar-1.0+a-py3-none-any.whl",
+            "/simple/foo-bar/Foo.Bar-1.0+a-py3-none-any.whl",
+        ),
+        ("/packages/any/folders/foo-bar-1.0.tar.gz", "/simple/foo-bar/foo-bar-1.0.tar.gz"),
     ],
 )
 async def test_other_spellings_are_redirected_in_one_hop(
@@ -170,6 +175,16 @@ async def test_other_spellings_are_redirected_in_one_hop(
     reply = await client.get(asked)
     assert (reply.status_code, reply.headers["location"]) == (301, location)
     assert reply.headers["vary"] == "Accept"
+    assert not house.router.calls
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "foo", "foo.txt", "foo-1.0.egg", "x/", "-1.0.tar.gz", "f%C3%B6-1.0.tar.gz", "f%3F-1.zip"],
+)
+async def test_what_is_no_file_of_any_project_leads_nowhere(house: House, path: str) -> None:
+    client = await house.client()
+    assert (await client.get(f"/packages/{path}")).status_code == 404
     assert not house.router.calls
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -27,7 +28,7 @@ from proxyindex.files.content import Content
 from proxyindex.files.service import FileService
 from proxyindex.inquiry import OUTCOME_HEADER, Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, MetadataOrigin, ProjectList, ProjectPage
-from proxyindex.names import InvalidName, normalize
+from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
 from proxyindex.repository.base import Repository
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.threads import in_thread
@@ -145,6 +146,18 @@ async def project_file(request: Request) -> Response:
     return response
 
 
+async def redirect_to_file(request: Request) -> Response:
+    """`GET /packages/…/FILE`, as pypiserver has it, and lock files that were made with it.
+
+    Nothing is looked at for it: the name tells the project, the answer who may have what.
+    """
+    filename = request.path_params["path"].rpartition("/")[2]
+    project = parse_filename(filename).project
+    if project is None or not is_safe_filename(filename):
+        raise HTTPException(404)
+    return _redirect(request, f"simple/{project}/{filename}")
+
+
 async def redirect_to_list(request: Request) -> Response:
     """`GET /simple`"""
     return _redirect(request, "simple/")
@@ -158,6 +171,7 @@ ROUTES = (
     Route("/simple/{name}", project_page),
     Route("/simple/{name}/", project_page),
     Route("/simple/{name}/{filename}", project_file),
+    Route("/packages/{path:path}", redirect_to_file),
 )
 
 
