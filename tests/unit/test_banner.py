@@ -164,10 +164,21 @@ def test_log_in_and_upload_are_told_where_they_are_needed() -> None:
     login = told(read=("@users",))["Log-in"]
     assert login.text == "machine p.example login USER password PASSWORD"
     assert "https://USER:PASSWORD@p.example/simple/" in login.remark
-    upload = told(upload=("alice",))["Upload"]
-    assert "proxyindex publish dist --to https://p.example/simple/" in upload.text
-    assert "https://p.example/legacy/" in upload.remark
+    assert "Upload" in told(upload=("alice",))
     assert "Upload" not in told(upload=("alice",), folders=())
+
+
+def test_each_way_to_upload_has_its_lines() -> None:
+    settings = replace(SETTINGS, public_url="https://p.example", upload=("alice",))
+    found = {each.where: each for each in snippets(client_hints(settings))}
+    publish = found["shell, with proxyindex"]
+    assert "proxyindex publish dist --to https://p.example/simple/" in publish.text
+    assert "token create" in publish.remark
+    uv = "uv publish --publish-url https://p.example/legacy/ --token TOKEN"
+    assert found["shell, with uv"].text == uv
+    login, twine = found["shell, with twine"].text.splitlines()
+    assert login == "export TWINE_USERNAME=__token__ TWINE_PASSWORD=TOKEN"
+    assert twine == "twine upload --repository-url https://p.example/legacy/ dist/*"
 
 
 def test_start_lines_explain_the_placeholder() -> None:

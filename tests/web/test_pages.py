@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import anyio
 import httpx
 import pytest
@@ -13,6 +16,7 @@ from tests.support.pages import JSON_TYPE, json_list, wheel_spec
 from tests.web.conftest import House
 
 JSON = {"accept": JSON_TYPE}
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 DEMO = wheel_spec("demo", "1.0", payload=2000)
 
 
@@ -40,6 +44,26 @@ async def test_html_is_for_browsers_and_locked_down(house: House) -> None:
     assert page.headers["content-security-policy"] == lock
     assert page.headers["x-content-type-options"] == "nosniff"
     assert DEMO.filename in page.text
+
+
+@pytest.mark.parametrize("target", ["/simple/demo/", "/simple/"])
+async def test_a_browser_gets_the_installers_page_with_a_style_that_shows_its_attributes(
+    house: House, target: str
+) -> None:
+    put_wheel(house.folder, "demo", "1.0")
+    client = await house.client()
+    plain = await client.get(target, headers={"accept": "text/html"})
+    page = await client.get(target, headers=BROWSER)
+    head, _, rest = page.text.partition("    <style>")
+    style, _, rest = rest.partition("</style>\n")
+    assert head + rest == plain.text
+    for attribute in ("size", "upload-time", "requires-python", "yanked"):
+        assert f"attr(data-{attribute})" in style
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    lock = plain.headers["content-security-policy"]
+    assert page.headers["content-security-policy"] == f"{lock}; style-src 'sha256-{digest}'"
+    assert page.headers["etag"] != plain.headers["etag"]
+    assert page.headers["vary"] == plain.headers["vary"] == "Accept, Accept-Encoding"
 
 
 async def test_the_copy_of_a_client_is_confirmed(house: House) -> None:

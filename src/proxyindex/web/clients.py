@@ -6,6 +6,7 @@ Pure texts; `banner.py` prints them at start, `landing.py` shows them in a brows
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -69,7 +70,7 @@ def snippets(hints: ClientHints) -> tuple[Snippet, ...]:
         Snippet("poetry", "shell", f"poetry source add --priority=primary proxyindex {url}"),
         _docker(hints),
         *((_login(hints),) if hints.needs_login else ()),
-        *((_upload(hints),) if hints.takes_uploads else ()),
+        *(_uploads(hints) if hints.takes_uploads else ()),
     )
 
 
@@ -129,14 +130,11 @@ def _login(hints: ClientHints) -> Snippet:
     )
 
 
-def _upload(hints: ClientHints) -> Snippet:
-    return Snippet(
-        "Upload",
-        "shell",
-        _publish(hints, "TOKEN"),
-        f"Or with twine, uv or poetry to {hints.base_url}/legacy/, as __token__. "
-        "`proxyindex token create` makes a token, on the server.",
-    )
+def _uploads(hints: ClientHints) -> Iterator[Snippet]:
+    remark = "`proxyindex token create` makes a TOKEN, on the server."
+    for each in _uploading(hints, "TOKEN"):
+        yield Snippet("Upload", f"{each.where}, with {each.client}", each.text, remark)
+        remark = ""
 
 
 def _pip(hints: ClientHints) -> Snippet:

@@ -5,8 +5,6 @@ It tells names and addresses meant for everyone; no paths, upstream addresses or
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from html import escape
 
 from starlette.requests import Request
@@ -14,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxyindex.web.clients import PLACEHOLDER_HOST, ClientHints, Snippet, snippets
+from proxyindex.web.people import style_source
 from proxyindex.web.responses import REVALIDATE
 
 _STYLE = """
@@ -36,10 +35,9 @@ pre{margin:0;padding:.85rem 1rem;background:var(--card);border:1px solid var(--l
 border-radius:.6rem;overflow-x:auto;user-select:all;
 font:.875rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 """
-_STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 # its own style and nothing else
 CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; "
+    f"default-src 'none'; {style_source(_STYLE)}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -75,7 +73,7 @@ def render(hints: ClientHints) -> bytes:
 <main>
 <h1>proxyindex <small>{escape(hints.version)}</small></h1>
 <p>A Python package index. It serves <strong>{escape(hints.serves)}</strong>.</p>
-<p>Index: <a href="simple/">{escape(hints.index_url)}</a></p>
+<p>Index: <strong>{escape(hints.index_url)}</strong> (<a href="simple/">list of projects</a>)</p>
 {_others(hints)}{_placeholder_remark(hints)}{sections}
 </main>
 </body>

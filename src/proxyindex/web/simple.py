@@ -39,6 +39,7 @@ from proxyindex.web.ahead import LookAhead, Reader
 from proxyindex.web.conditional import whole_field
 from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
+from proxyindex.web.people import html_headers, is_browser
 from proxyindex.web.questions import is_habit
 from proxyindex.web.rendered import Document, Renderer
 from proxyindex.web.responses import REVALIDATE, file_response, make_private, short_response
@@ -51,12 +52,6 @@ _MOST_LOOKS = 4  # at a file that is replaced again and again
 _MAX_HOPS = 20  # servers in a ring that is noticed
 _MOST_AGENT = 1000  # characters of a User-Agent, to tell clients apart
 _FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
-_HTML_HEADERS = {
-    # without the exception Chromium refuses to save a file whose link is clicked (measured)
-    "Content-Security-Policy": "default-src 'none'; sandbox allow-downloads",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +209,10 @@ async def _document_response(
     exchange: Exchange,
 ) -> Response:
     accepts_gzip = _accepts_gzip(whole_field(request.headers, "accept-encoding") or "")
-    rendered = await index.renderer.render(document, form, accepts_gzip=accepts_gzip)
+    is_styled = is_browser(form, whole_field(request.headers, "accept") or "")
+    rendered = await index.renderer.render(
+        document, form, accepts_gzip=accepts_gzip, is_styled=is_styled
+    )
     short = {
         "Cache-Control": REVALIDATE,
         "ETag": rendered.etag,
@@ -224,7 +222,7 @@ async def _document_response(
     if rendered.is_gzip:
         headers["Content-Encoding"] = "gzip"
     if form is not MediaType.JSON:
-        headers |= _HTML_HEADERS
+        headers |= html_headers(is_styled=is_styled)
     headers["Content-Type"] = form.content_type
     name = document.name if isinstance(document, ProjectPage) else None
     response = Response(rendered.body, headers=headers)
