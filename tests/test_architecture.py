@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"", "model", "names", "errors", "inquiry", "events", "units", "audit", "memo", "texts"}
     | {"unzip", "zipends", "threads"},
     {"simple", "policy", "freshness", "access", "disk"},
-    {"upstream", "store", "wheel", "sdist", "flight", "users", "records"},
+    {"upstream", "store", "wheel", "sdist", "strictzip", "flight", "users", "records"},
     {"repository", "files", "uploads"},
     {"web", "publishing"},
     {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}

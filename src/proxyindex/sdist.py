@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from proxyindex.strictzip import strict_zip
 from proxyindex.unzip import PIECE, unzipped
 from proxyindex.wheel import (
     MAX_ENTRIES,
@@ -24,7 +25,6 @@ from proxyindex.wheel import (
     check_zip,
     open_zip,
     read_entry,
-    strict_zip,
 )
 
 MAX_SECONDS = 120.0

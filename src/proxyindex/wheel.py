@@ -2,14 +2,13 @@
 
 Zip archives come from outside: their directory, entry count, names, methods and sizes are checked
 before anything is decompressed, and nothing is ever extracted to disk. What archives of source
-look like is `sdist.py`.
+look like is `sdist.py`, what uploaded ones must be `strictzip.py`.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -42,16 +41,14 @@ MAX_HEAD_LINES = 50_000  # the parser takes 160 bytes and 2 µs for one of three
 
 _ENTRY_SIGNATURE = b"PK\x01\x02"
 _LOCAL_SIGNATURE = b"PK\x03\x04"
-_END_SIGNATURE = b"PK\x05\x06"
+END_SIGNATURE = b"PK\x05\x06"
 _SMALLEST_ENTRY = 46
-_LOCAL_HEADER = 30
-_END_RECORD = 22
+LOCAL_HEADER = 30
+END_RECORD = 22
 _ENCRYPTED = 0x1
-_UTF8 = 0x800
-_TAR_BLOCK = 512
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
+METADATA_ENTRY = re.compile(r"(?P<stem>[^/]+)\.dist-info/METADATA\Z")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -100,7 +97,7 @@ def read_metadata(source: BinaryIO, filename: str) -> bytes:
     Binary distribution format specification; PEP 658.
     """
     with open_zip(source, filename) as archive:
-        found = [e for e in archive.infolist() if _METADATA_ENTRY.match(e.filename)]
+        found = [e for e in archive.infolist() if METADATA_ENTRY.match(e.filename)]
         if len(found) != 1:
             raise InvalidArchive(filename, f"has {len(found)} dist-info/METADATA entries, not one")
         if not _is_of(filename, found[0].filename):
@@ -179,7 +176,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, filename: str) 
     """The whole entry, of at most `MAX_METADATA` bytes declared and read, its CRC checked."""
     if entry.file_size > MAX_METADATA:
         raise InvalidArchive(filename, f"has an oversized entry {entry.filename!r}")
-    if entry.compress_type not in _METHODS:
+    if entry.compress_type not in METHODS:
         raise InvalidArchive(filename, f"compresses {entry.filename!r} in an unusual way")
     with archive.open(entry) as stream:
         content = stream.read(MAX_METADATA + 1)
@@ -198,68 +195,10 @@ def check_zip(source: BinaryIO, filename: str) -> None:
             source.seek(entry.header_offset)
             if source.read(len(_LOCAL_SIGNATURE)) != _LOCAL_SIGNATURE:
                 raise InvalidArchive(filename, f"is not complete: {entry.filename!r} is missing")
-        source.seek(-_END_RECORD - len(archive.comment), 2)
-        end = source.read(_END_RECORD)
-        if not end.startswith(_END_SIGNATURE) or end[20:] != struct.pack(
-            "<H", len(archive.comment)
-        ):
+        source.seek(-END_RECORD - len(archive.comment), 2)
+        end = source.read(END_RECORD)
+        if not end.startswith(END_SIGNATURE) or end[20:] != struct.pack("<H", len(archive.comment)):
             raise InvalidArchive(filename, "has something after its end")
-
-
-def check_wheel(source: BinaryIO, filename: str) -> bytes:
-    """The METADATA of a wheel that is whole, plainly packed, and has what a wheel must have.
-
-    Raises `InvalidArchive`. Binary distribution format specification.
-    """
-    metadata = read_metadata(source, filename)
-    with strict_zip(source, filename) as archive:
-        names = {entry.filename for entry in archive.infolist()}
-        home = next(name for name in names if _METADATA_ENTRY.match(name)).partition("/")[0]
-        for needed in ("WHEEL", "RECORD"):
-            if f"{home}/{needed}" not in names:
-                raise InvalidArchive(filename, f"has no {home}/{needed}")
-    return metadata
-
-
-@contextmanager
-def strict_zip(source: BinaryIO, filename: str) -> Iterator[zipfile.ZipFile]:
-    """As `open_zip`, of an archive that all programs must read alike.
-
-    Raises `InvalidArchive` unless it is nothing but a zip, its entries stored or deflated, one
-    after the other, and of the same names in both places a zip has for them.
-    """
-    check_zip(source, filename)
-    source.seek(0)
-    if _is_tar(source.read(_TAR_BLOCK)):
-        raise InvalidArchive(filename, "is a tar archive as well")
-    with open_zip(source, filename) as archive:
-        position = 0
-        for entry in sorted(archive.infolist(), key=lambda one: one.header_offset):
-            if entry.compress_type not in _METHODS:
-                raise InvalidArchive(filename, f"compresses {entry.filename!r} in an unusual way")
-            if entry.header_offset < position or (position == 0 < entry.header_offset):
-                raise InvalidArchive(filename, f"has {entry.filename!r} where it should not be")
-            position = entry.header_offset + _local_size(source, entry, filename)
-        yield archive
-
-
-def _local_size(source: BinaryIO, entry: zipfile.ZipInfo, filename: str) -> int:
-    """Bytes of the entry with its header, which says the same name as the directory."""
-    source.seek(entry.header_offset)
-    header = source.read(_LOCAL_HEADER)
-    name_size, extra_size = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-    coding = "utf-8" if entry.flag_bits & _UTF8 else "cp437"
-    if source.read(name_size).decode(coding) != entry.orig_filename:
-        raise InvalidArchive(filename, f"calls the entry {entry.filename!r} by two names")
-    return _LOCAL_HEADER + name_size + extra_size + entry.compress_size
-
-
-def _is_tar(block: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError):
-        return False
-    return True
 
 
 class _Bounded:
@@ -317,7 +256,7 @@ def _problem(entry: zipfile.ZipInfo, directory_start: int) -> str | None:
         return "with a name that climbs"
     if entry.flag_bits & _ENCRYPTED:
         return "that is encrypted"
-    end = entry.header_offset + _LOCAL_HEADER + entry.compress_size
+    end = entry.header_offset + LOCAL_HEADER + entry.compress_size
     if entry.header_offset < 0 or end > directory_start:
         return "outside of the file"
     return None

@@ -345,6 +345,9 @@ WHEELS: dict[str, Callable[[], bytes]] = {
     "lzma": lambda: make_zip(BARE, method=zipfile.ZIP_LZMA),
     "climbing": lambda: make_wheel(extra={"../../x": b""}),
     "twice": lambda: make_zip([*BARE, ("a", b"1"), ("a", b"2")]),
+    "wrong-checksum": lambda: make_zip([*BARE, ("a", b"truth")], method=zipfile.ZIP_STORED).replace(
+        b"truth", b"guess"
+    ),
     "tar": lambda: make_tar(BARE),
 }
 

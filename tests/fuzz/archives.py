@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from contextlib import suppress
 from typing import BinaryIO
 
 from proxyindex.model import File, ProjectPage, UpstreamOrigin
 from proxyindex.sdist import check_whole, read_pkg_info
+from proxyindex.strictzip import strict_zip
 from proxyindex.unzip import PIECE, Unzip
 from proxyindex.wheel import (
     MAX_DIRECTORY,
@@ -125,6 +127,8 @@ def _whole(data: bytes, filename: str) -> None:
     assert source.total <= 2 * source.size + _TAIL
     assert data.rfind(b"PK\x05\x06") >= 0
     assert check_whole(io.BytesIO(data), filename) is True
+    with suppress(InvalidArchive), strict_zip(io.BytesIO(data), filename) as archive:
+        assert archive.infolist() or data.startswith(b"PK\x05\x06")
 
 
 def _sdist(data: bytes, filename: str) -> None:

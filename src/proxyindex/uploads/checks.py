@@ -30,11 +30,12 @@ from proxyindex.names import (
     parse_filename,
 )
 from proxyindex.sdist import check_sdist
+from proxyindex.strictzip import check_wheel
 from proxyindex.uploads.attestations import provenance
 from proxyindex.uploads.form import Form
 from proxyindex.uploads.rejection import UploadRejected, bad
 from proxyindex.uploads.stage import Digests
-from proxyindex.wheel import InvalidArchive, check_wheel, parse_headers
+from proxyindex.wheel import InvalidArchive, parse_headers
 
 SUFFIXES = {"bdist_wheel": (".whl",), "sdist": (".tar.gz", ".zip")}  # by filetype
 _DIGESTS = {"sha256_digest": "sha256", "blake2_256_digest": "blake2_256", "md5_digest": "md5"}
