@@ -218,6 +218,19 @@ def test_what_the_rules_of_an_index_deny_is_not_taken_there(
     assert list(entries(running, "strict", "px-old")) == [wheel_name("px-old", "2.0")]
 
 
+def test_what_the_rules_of_an_index_deny_is_not_taken_from_there(
+    running: ProxyIndex, run: Run, home: Path, name: str
+) -> None:
+    """Its readers could have it by way of another index."""
+    for denied, version in (("px-evil", "7.0"), ("px-old", "1.7")):
+        put_wheel(home / "strict" / denied, denied, version)
+        code, said = run("push", f"{denied}=={version}", "strict", "dev")
+        assert (code, "is denied by rule deny px-" in said) == (1, True)
+        assert wheel_name(denied, version) not in entries(running, "dev", denied)
+    put_wheel(home / "strict" / "px-old", "px-old", "2.7")
+    assert run("push", "px-old==2.7", "strict", "dev")[0] == 0
+
+
 def test_every_change_leaves_the_same_line_whoever_makes_it(
     running: ProxyIndex,
     run: Run,

@@ -13,7 +13,7 @@ from proxyindex.names import normalize
 from proxyindex.publishing.pages import local
 from proxyindex.uploads.promotion import push
 from proxyindex.uploads.rejection import UploadRejected
-from proxyindex.uploads.service import Publisher, UploadTerms
+from proxyindex.uploads.service import Publisher, Shown, UploadTerms
 from proxyindex.uploads.shelf import Shelf
 from tests.support.builders import put, put_sdist, put_wheel
 
@@ -35,8 +35,8 @@ def prod(tmp_path: Path) -> Path:
     return tmp_path / "prod"
 
 
-def target(folder: Path, *, overwrite: bool = False) -> Publisher:
-    own = local(folder)
+def index(folder: Path, own: Shown | None = None, *, overwrite: bool = False) -> Publisher:
+    own = own or local(folder)
     terms = UploadTerms(overwrite, max_size=2**63, claims=lambda name: True)
     return Publisher(Shelf(folder), own, own, own, terms)
 
@@ -53,9 +53,9 @@ def names(folder: Path) -> set[str]:
 async def test_a_file_that_is_there_but_not_listed_is_in_the_way(dev: Path, prod: Path) -> None:
     broken = put(prod / DEMO, WHEEL, (dev / DEMO / WHEEL).read_bytes()[:-30])
     with pytest.raises(UploadRejected, match="File already exists"):
-        await push(local(dev), target(prod), DEMO, "1.0")
+        await push(index(dev), index(prod), DEMO, "1.0")
     assert names(prod) == {WHEEL}
-    assert await push(local(dev), target(prod, overwrite=True), DEMO, "1.0") == [WHEEL]
+    assert await push(index(dev), index(prod, overwrite=True), DEMO, "1.0") == [WHEEL]
     assert broken.read_bytes() == (dev / DEMO / WHEEL).read_bytes()
     assert await listed(prod) == [WHEEL]
 
@@ -64,9 +64,9 @@ async def test_two_source_archives_of_a_version_are_not_pushed(dev: Path, prod: 
     put_sdist(dev)
     put_sdist(dev, suffix=".zip")
     with pytest.raises(UploadRejected, match="has a source archive"):
-        await push(local(dev), target(prod), DEMO, "1.0")
+        await push(index(dev), index(prod), DEMO, "1.0")
     assert not (prod / DEMO).exists()
-    assert len(await push(local(dev), target(prod, overwrite=True), DEMO, "1.0")) == 3
+    assert len(await push(index(dev), index(prod, overwrite=True), DEMO, "1.0")) == 3
 
 
 async def test_a_file_that_is_deleted_meanwhile_is_told(dev: Path, prod: Path) -> None:
@@ -78,6 +78,6 @@ async def test_a_file_that_is_deleted_meanwhile_is_told(dev: Path, prod: Path) -
 
     (dev / DEMO / WHEEL).unlink()
     with pytest.raises(UploadRejected, match="was deleted meanwhile") as refused:
-        await push(Before(), target(prod), DEMO, "1.0")
+        await push(index(dev, Before()), index(prod), DEMO, "1.0")
     assert refused.value.status == 409
     assert not (prod / DEMO).exists()

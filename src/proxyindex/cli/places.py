@@ -106,7 +106,7 @@ class Folders:
             if other is None or other.publisher is None:
                 raise no_other_index(target, others)
             return await promotion.push(
-                own.own, other.publisher, files.project, files.version or "", by=by
+                own, other.publisher, files.project, files.version or "", by=by
             )
 
         return self._change("push", target, files.project, work, source=files.index)

@@ -28,14 +28,14 @@ from proxyindex.model import (
 from proxyindex.records import Examined
 from proxyindex.uploads.changes import note_of, selected
 from proxyindex.uploads.rejection import UploadRejected
-from proxyindex.uploads.service import Publisher, Shown
+from proxyindex.uploads.service import Publisher
 from proxyindex.uploads.stage import Stage
 
 _STEP = 1024**2
 
 
 async def push(
-    source: Shown,
+    source: Publisher,
     target: Publisher,
     project: NormalizedName,
     version: str,
@@ -45,10 +45,13 @@ async def push(
     """Copy the release to the target, bytes, upload time and yanks unchanged; names of new files.
 
     Files the target has with the same bytes stay. Where one has other bytes the whole release is
-    refused, unless the target may be overwritten. Raises as an upload does, and `NotFound`.
+    refused, unless the target may be overwritten. What a rule of the source denies its readers goes
+    nowhere. Raises as an upload does, and `NotFound`.
     """
-    page = await source.project(project, Inquiry())
+    page = await source.own.project(project, Inquiry())
     files = {file.filename: file for file in selected(page, version, None)}
+    for spelling in dict.fromkeys(file.version or version for file in files.values()):
+        source.check_shown(project, spelling)
     await target.claim(project, version)
     stage = await target.shelf.run(target.shelf.stage)
     try:

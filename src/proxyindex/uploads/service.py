@@ -166,15 +166,19 @@ class Publisher:
         Raises `Denied` if a rule is against it, `UploadRejected` if an upstream has the project or
         is not asked for it, `UpstreamUnavailable` if that is not known.
         """
-        verdict = self.terms.policy.judge_release(project, version)
-        if isinstance(verdict, Deny):
-            raise Denied(f"{project} {version}", verdict.rule, verdict.reason)
+        self.check_shown(project, version)
         if self.terms.claims(project):
             return
         try:
             await self._inside.project(project, Inquiry())
         except ProjectNotFound:
             await self._check_outside(project)
+
+    def check_shown(self, project: NormalizedName, version: str) -> None:
+        """Whether readers of the index may have this version. Raises `Denied`."""
+        verdict = self.terms.policy.judge_release(project, version)
+        if isinstance(verdict, Deny):
+            raise Denied(f"{project} {version}", verdict.rule, verdict.reason)
 
     async def files(self, project: NormalizedName) -> Mapping[str, File]:
         """The files on our own page of the project, by name; none if there is no such project."""

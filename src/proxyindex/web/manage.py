@@ -83,7 +83,7 @@ async def push(request: Request) -> Response:
         allowed = (name for name, one in others if one.admission.may_upload(identity, project))
         raise no_other_index(wanted.to, allowed)
     by = changing(request, wanted.to, identity, "push", source=index.name)
-    names = await promotion.push(publisher.own, target.publisher, project, wanted.version, by=by)
+    names = await promotion.push(publisher, target.publisher, project, wanted.version, by=by)
     if names:
         by.note(names)
     return done(JSONResponse({"project": project, "pushed": names}), request)
