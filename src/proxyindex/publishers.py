@@ -23,4 +23,5 @@ def publisher(
         claims=lambda name: any(matches_pattern(name, pattern) for pattern in claimed),
         policy=policy(index.policy),
     )
-    return Publisher(shelves.at(index.folders[0]), own, tree.inside, tree.outside, terms)
+    shelf = shelves.at(index.folders[0])
+    return Publisher(shelf, own, tree.inside, tree.outside, terms, index.folders[1:])

@@ -1,8 +1,10 @@
 """What the trees of all indexes share: repositories over folders, upstreams, and their mirrors."""
 
 import hashlib
+import os
 import ssl
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from anyio.abc import TaskGroup
 
@@ -30,12 +32,22 @@ def folders(settings: Settings, cache: Cache) -> dict[str, Local]:
         one.name: Local(
             one.folders,
             notes,
-            is_volatile=one.overwrite,
+            volatile=_volatile(settings, one),
             public_url=_public_url(settings, one),
         )
         for one in settings.indexes
         if one.folders
     }
+
+
+def _volatile(settings: Settings, index: IndexSettings) -> tuple[Path, ...]:
+    """The folders of the index in which other bytes may replace a file: by what is uploaded to it,
+    or to another one that writes to a folder of its."""
+    if index.overwrite:
+        return index.folders
+    replacing = [one for one in settings.indexes if one.overwrite and one.folders]
+    written = {os.path.realpath(one.folders[0]) for one in replacing}
+    return tuple(folder for folder in index.folders if os.path.realpath(folder) in written)
 
 
 def _public_url(settings: Settings, index: IndexSettings) -> str | None:

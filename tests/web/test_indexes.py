@@ -14,10 +14,11 @@ from packaging.utils import NormalizedName
 from proxyindex.repository.acceptance import accept
 from proxyindex.settings import IndexSettings, PolicySettings, Route, UpstreamSettings
 from proxyindex.store.cache import Cache
-from tests.support.builders import put_wheel
+from tests.support.builders import make_wheel, put_wheel, wheel_name
 from tests.support.mirrors import Recorder, answer
 from tests.support.pages import JSON_TYPE, json_page, wheel_spec
 from tests.support.quick import quick_answer
+from tests.support.uploads import upload_form
 from tests.web.conftest import House
 
 JSON = {"accept": JSON_TYPE}
@@ -66,6 +67,44 @@ async def test_of_what_upstream_removed_the_index_is_told_too(house: House) -> N
     missing = await client.get("/dev/simple/six/")
     told = "There is no project 'six' on index 'dev'.\n"
     assert (missing.status_code, missing.text) == (404, told)
+
+
+async def sharing(house: House) -> httpx.AsyncClient:
+    """`dev`, whose files may be replaced, and `stock`; `prod` reads the folders of both."""
+    folders = {name: folder(house, name) for name in ("prod", "dev", "stock")}
+    rights = {"upload": ("*",), "delete": ("*",)}
+    tables = (
+        IndexSettings("prod", folders=tuple(folders.values()), **rights),
+        IndexSettings("dev", folders=(folders["dev"],), overwrite=True, **rights),
+        IndexSettings("stock", folders=(folders["stock"],), **rights),
+    )
+    return await house.client(folders=(), index_tables=tables, default_index="prod")
+
+
+async def upload(client: httpx.AsyncClient, index: str, name: str, payload: int = 0) -> str:
+    """Its answer, but for where it went well: the file's name."""
+    form = upload_form(wheel_name(name), make_wheel(name, payload=payload))
+    got = await client.post(f"/{index}/legacy/", headers=form.headers, content=form.body)
+    return form.filename if got.status_code == 200 else f"{got.status_code} {got.text}"
+
+
+async def test_what_another_index_may_replace_is_not_kept_for_ever(house: House) -> None:
+    client = await sharing(house)
+    kept = {}
+    for index in ("dev", "stock", "prod"):
+        name = f"px-{index}"
+        filename = await upload(client, index, name)
+        got = await client.get(f"/prod/simple/{name}/{filename}")
+        kept[index] = "immutable" in got.headers["cache-control"]
+    assert kept == {"dev": False, "stock": True, "prod": True}
+
+
+async def test_what_another_index_deleted_is_not_taken_again(house: House) -> None:
+    client = await sharing(house)
+    assert await upload(client, "stock", "acme") == wheel_name("acme")
+    assert (await client.delete("/stock/api/projects/acme")).status_code == 200
+    told = await upload(client, "prod", "acme", payload=99)
+    assert told.startswith("400 A file 'acme-1.0-py3-none-any.whl' was deleted")
 
 
 async def test_the_only_index_needs_no_name(house: House) -> None:

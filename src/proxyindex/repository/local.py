@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,12 +43,12 @@ class Local:
     empty directory bears its name. Every method raises `FolderUnavailable` while any folder cannot
     be read: its private names are unknown then, and must not be asked for elsewhere.
 
-    `is_volatile`: other bytes may replace a file, so clients may not keep it unasked. Nor may they
-    one that no upload has put there: whoever copies files into a folder may replace them, and pip
-    does not recover from other bytes in its own cache. `public_url` is that of the project list,
-    as clients have it; provenance is advertised below it only, for its links must be absolute and
-    of a secure origin (PEP 740). Folders that do not answer for `patience` seconds are unavailable,
-    and so they are until they do.
+    `volatile` are those of the folders in which other bytes may replace a file, so that clients may
+    not keep it unasked. Nor may they one that no upload has put there: whoever copies files into a
+    folder may replace them, and pip does not recover from other bytes in its own cache.
+    `public_url` is that of the project list, as clients have it; provenance is advertised below it
+    only, for its links must be absolute and of a secure origin (PEP 740). Folders that do not
+    answer for `patience` seconds are unavailable, and so they are until they do.
     """
 
     def __init__(
@@ -55,12 +56,12 @@ class Local:
         folders: Sequence[Path],
         derived: DerivedStore,
         *,
-        is_volatile: bool = False,
+        volatile: Sequence[Path] = (),
         public_url: str | None = None,
         clock: Callable[[], int] = time.time_ns,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
-        self._is_volatile = is_volatile
+        self._volatile = tuple(os.path.join(os.path.abspath(one), "") for one in volatile)
         is_secure = public_url is not None and public_url.startswith(PROVENANCE_ORIGIN)
         self._public_url = public_url if is_secure else None
         self._records = Records(clock=clock)
@@ -154,7 +155,9 @@ class Local:
     ) -> File:
         found = sighting.found
         record = record.about(derived.sha256) if record is not None else None
-        is_volatile = self._is_volatile or record is None or record.examined is None
+        is_volatile = (
+            record is None or record.examined is None or found.path.startswith(self._volatile)
+        )
         provenance = None
         if found.beside.provenance and self._public_url:
             provenance = f"{self._public_url}{name}/{quote(found.filename)}{PROVENANCE_SUFFIX}"

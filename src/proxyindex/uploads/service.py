@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from proxyindex.records import Examined, Record
 from proxyindex.uploads.checks import Inside, Upload, check_archive, read_form
 from proxyindex.uploads.form import MAX_TEXTS, FormReader
 from proxyindex.uploads.rejection import UploadRejected, bad, on_disk
-from proxyindex.uploads.shelf import Shelf
+from proxyindex.uploads.shelf import Shelf, deleted_in
 from proxyindex.uploads.stage import Content, Stage
 
 _UPSTREAM_SECONDS = 7.0
@@ -98,14 +98,22 @@ def too_large(limit: int) -> UploadRejected:
 class Publisher:
     """One index as uploads see it: the folder they go to, and who else may own a name.
 
-    `own` shows all folders of the index, `inside` those of its bases as well, and `outside` what
-    it falls through to for names of none of them.
+    `others` are its folders that are only read; other indexes may delete from them. `own` shows
+    all folders of the index, `inside` those of its bases as well, and `outside` what it falls
+    through to for names of none of them.
     """
 
     def __init__(
-        self, shelf: Shelf, own: Shown, inside: Shown, outside: Shown, terms: UploadTerms
+        self,
+        shelf: Shelf,
+        own: Shown,
+        inside: Shown,
+        outside: Shown,
+        terms: UploadTerms,
+        others: Sequence[Path] = (),
     ) -> None:
         self.shelf = shelf
+        self._others = others
         self.own = own
         self.terms = terms
         self._inside = inside
@@ -210,7 +218,8 @@ class Publisher:
             return
         if filename in files:
             raise conflict(filename)
-        check_new(filename, project, files, self.shelf.deleted(project))
+        deleted = (deleted_in(root, project) for root in (self.shelf.root, *self._others))
+        check_new(filename, project, files, frozenset().union(*deleted))
 
     async def _check_outside(self, project: NormalizedName) -> None:
         inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + _UPSTREAM_SECONDS)

@@ -117,7 +117,7 @@ class Shelf:
 
     def deleted(self, project: NormalizedName) -> frozenset[str]:
         """Names of the project's files that were deleted."""
-        return frozenset(self._deleted(project).decode("ascii", "replace").split("\n"))
+        return deleted_in(self.root, project)
 
     def add(self, stage: Stage, project: NormalizedName, filename: str) -> None:
         """Publish a new file that lies in the stage with what belongs to it.
@@ -181,7 +181,9 @@ class Shelf:
         files = list(dict.fromkeys(path.name for path in paths))
         named = (_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS))
         gone = [path for path in named if os.path.lexists(path)]
-        noted = self._deleted(project) + "".join(f"\n{name}" for name in files).encode()
+        noted = (
+            _noted(self.home(project) / DELETED) + "".join(f"\n{name}" for name in files).encode()
+        )
         with with_room(self.root), self.staged() as stage:
             stage.put(DELETED, noted)
             steps = [Step(self._place(self.home(project) / DELETED), DELETED)]
@@ -202,22 +204,6 @@ class Shelf:
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
-
-    def _deleted(self, project: NormalizedName) -> bytes:
-        """What is noted. A link, a pipe or a folder in its place is refused, for then nobody knows
-        which names are taken."""
-        path = self.home(project) / DELETED
-        try:
-            with open(path, "rb", opener=no_link) as source:
-                is_regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
-                noted = source.read(_MAX_DELETED + 1) if is_regular else b""
-        except (FileNotFoundError, NotADirectoryError):
-            return b""
-        if not is_regular:
-            raise OSError(errno.EINVAL, "Not a regular file", str(path))
-        if len(noted) > _MAX_DELETED:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return noted
 
     def _settle(self, stage: Stage, home: Path) -> None:
         """The stage becomes a folder of the index."""
@@ -252,6 +238,27 @@ class Shelves:
         """Finish or remove what killed processes have left in them. Blocks."""
         for shelf in list(self._shelves.values()):
             shelf.sweep()
+
+
+def deleted_in(root: Path, project: NormalizedName) -> frozenset[str]:
+    """Names of the project's files that were deleted from this folder. Blocks."""
+    return frozenset(_noted(root / project / DELETED).decode("ascii", "replace").split("\n"))
+
+
+def _noted(path: Path) -> bytes:
+    """What is noted of deleted files. A link, a pipe or a folder in its place is refused, for then
+    nobody knows which names are taken."""
+    try:
+        with open(path, "rb", opener=no_link) as source:
+            is_regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+            noted = source.read(_MAX_DELETED + 1) if is_regular else b""
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    if not is_regular:
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    if len(noted) > _MAX_DELETED:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return noted
 
 
 def _link(source: Path, place: Path) -> None:
