@@ -15,7 +15,7 @@ from proxyindex.uploads.promotion import push
 from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import Publisher, Shown, UploadTerms
 from proxyindex.uploads.shelf import Shelf
-from tests.support.builders import put, put_sdist, put_wheel
+from tests.support.builders import make_sdist, make_wheel, put, put_sdist, put_wheel
 
 DEMO = normalize("demo")
 WHEEL = "demo-1.0-py3-none-any.whl"
@@ -67,6 +67,20 @@ async def test_two_source_archives_of_a_version_are_not_pushed(dev: Path, prod: 
         await push(index(dev), index(prod), DEMO, "1.0")
     assert not (prod / DEMO).exists()
     assert len(await push(index(dev), index(prod, overwrite=True), DEMO, "1.0")) == 3
+
+
+async def test_a_file_that_only_its_folder_tells_the_project_of_stays_one_of_it(
+    dev: Path, prod: Path
+) -> None:
+    """By its name alone it is one of `demo-3-0`, or of none."""
+    odd = ["demo-3.0-1.egg", "demo-3.0-1.tar.gz"]
+    put(dev / DEMO, "demo-3.0-1.tar.gz", make_sdist(DEMO, "3.0.post1"))
+    put(dev / DEMO, "demo-3.0-1.egg", make_wheel(DEMO, "3.0"))
+    put_wheel(prod / DEMO)
+    for version in ("3.0", "3.0-1"):
+        assert await push(index(dev), index(prod), DEMO, version)
+    assert await listed(prod) == [WHEEL, *odd]
+    assert (await local(prod).projects(Inquiry())).names == (DEMO,)
 
 
 async def test_a_file_that_is_deleted_meanwhile_is_told(dev: Path, prod: Path) -> None:

@@ -191,8 +191,7 @@ class Scanner:
         if known and known.is_settled and known.stamp == stamp:
             return known
         is_settled = disk.is_settled(cast(Signature, stamp[1:]), self._clock())
-        # a configured folder itself may be called anything
-        project = canonical(os.path.basename(path)) if depth else None
+        project = _project_of(path, depth)
         files, folders, ignored = _read(path, project, known)
         if self._remote is None:
             self._remote = self._tell_remote()
@@ -240,6 +239,14 @@ class _Sweep:
             return self.walk(path, depth=depth)
         self._too_deep(path)
         return True  # nobody knows
+
+
+def _project_of(path: str, depth: int) -> NormalizedName | None:
+    """The project that the files in a directory may be of, by its name or, where they came together
+    (`uploads/shelf.py`), by that of the one above. A configured folder may be called anything."""
+    if os.path.basename(path).startswith("+"):
+        path, depth = os.path.dirname(path), depth - 1
+    return canonical(os.path.basename(path)) if depth > 0 else None
 
 
 def _is_gone(path: str, exc: OSError) -> bool:
