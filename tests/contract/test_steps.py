@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -56,6 +57,21 @@ def test_all_steps_are_taken_and_nothing_is_left(root: Path) -> None:
         carry_out(stage, root, DEMO, STEPS)
     assert names(root) == ["new"]
     assert [path.name for path in (root / INCOMING).iterdir()] == [LOCKS]
+
+
+def test_paths_need_not_be_utf_8(root: Path) -> None:
+    """Folders may be as old as they like; their files are served, too."""
+    odd = os.fsdecode(b"demo/d\xe9")
+    (root / odd).mkdir()
+    (root / odd / "old").write_bytes(b"old")
+    steps = [Step(f"{odd}/new", "new"), Step(f"{odd}/old")]
+    with Shelf(root).staged() as stage:
+        stage.put("new", b"new")
+        carry_out(stage, root, DEMO, steps)
+    assert [path.name for path in (root / odd).iterdir()] == ["new"]
+    left(root, json.dumps({"steps": [{"to": f"{odd}/new"}]}).encode())
+    finish(root, DEMO)
+    assert not (root / odd).exists()
 
 
 @pytest.mark.parametrize("by", ["the next change", "a sweep"])
@@ -135,6 +151,8 @@ def test_where_nobody_can_lock_nothing_is_swept(
     "steps",
     [
         b"{",
+        b"\xff",
+        b"[" * 10**5,
         b'{"steps": [{"to": 1}]}',
         noted(Step("../outside")),
         noted(Step("/etc/x")),

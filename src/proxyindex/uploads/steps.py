@@ -14,6 +14,7 @@ All of it blocks, and `OSError` passes through.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import secrets
@@ -68,7 +69,7 @@ def carry_out(
     Raises `OSError`: then none was taken, or the rest will be.
     """
     _check(root, stage, steps)
-    stage.put(_STEPS, msgspec.json.encode(_Change(tuple(steps), by, tuple(files))))
+    stage.put(_STEPS, _encoded(_Change(tuple(steps), by, tuple(files))))
     stage.sync()
     decided = _decided(root, project)
     os.rename(stage.path, decided)
@@ -213,12 +214,17 @@ def _taken(decided: Path, steps: Sequence[Step]) -> int:
     return len(steps) - is_taken[::-1].index(True) if True in is_taken else 0
 
 
+def _encoded(change: _Change) -> bytes:
+    """JSON in ASCII, in which there are names that are not UTF-8, too; msgspec refuses those."""
+    return json.dumps(msgspec.to_builtins(change)).encode()
+
+
 def _read(decided: Path) -> _Change:
     try:
-        change = msgspec.json.decode((decided / _STEPS).read_bytes(), type=_Change)
+        change = msgspec.convert(json.loads((decided / _STEPS).read_bytes()), _Change)
     except FileNotFoundError:  # all were taken
         return _Change()
-    except msgspec.MsgspecError as problem:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
         log.error("a change of %r is lost, its steps are damaged: %s", decided.name[1:], problem)
         return _Change()
     names = [PurePosixPath(name) for one in change.steps for name in (one.to, one.source or "")]
