@@ -140,11 +140,11 @@ def test_only_what_is_new_is_written(place: Place, there: Path, here: Path) -> N
     }
 
 
-@pytest.mark.parametrize("lies", [".", "demo", "Demo"])
+@pytest.mark.parametrize("lies", [".", "demo", "Demo", "demo/+0f0f0f0f"])
 def test_other_bytes_are_refused_wherever_they_lie(
     place: Place, there: Path, here: Path, lies: str
 ) -> None:
-    (there / lies).mkdir(exist_ok=True)
+    (there / lies).mkdir(parents=True, exist_ok=True)
     old = put_wheel(there / lies, requires_python=">=3.8").read_bytes()
     wheel, sdist = read(put_wheel(here)), read(put_sdist(here))
     with pytest.raises(PublishError) as caught:
@@ -156,6 +156,53 @@ def test_other_bytes_are_refused_wherever_they_lie(
     assert told == {sdist.filename: Outcome.PUBLISHED, WHEEL: Outcome.REPLACED}
     assert (there / lies / WHEEL).read_bytes() == wheel.path.read_bytes()
     assert len(list(there.rglob("*.whl"))) == 1
+
+
+@pytest.mark.parametrize("pushed", ["demo-1.0.0.zip", "demo-1.0.0-py3-none-any.whl"])
+def test_names_that_a_push_took_stay_taken(
+    place: Place, there: Path, here: Path, pushed: str
+) -> None:
+    (home := there / "demo" / "+0f0f0f0f").mkdir(parents=True)
+    put(home, pushed, make_sdist(suffix=".zip") if pushed.endswith(".zip") else make_wheel())
+    with pytest.raises(PublishError, match=pushed):
+        publish(place(), read(put_wheel(here)), read(put_sdist(here)))
+    assert not list(there.rglob("demo-1.0[.-][tp]*"))
+
+
+def test_pages_list_what_a_push_put_there(place: Place, there: Path, here: Path) -> None:
+    """Each name once, though another file of it lies behind."""
+    for lies in ("demo/+0f0f0f0f", "demo/+1f1f1f1f", "demo/.hidden"):
+        (there / lies).mkdir(parents=True)
+        put_wheel(there / lies, version="0.9", requires_python=f">=3.{len(lies)}")
+    put_wheel(there / "demo" / ".hidden", version="0.8")
+    for version in ("1.0", "2.0"):
+        publish(place(with_pages=True), read(put_wheel(here, version=version)))
+    listed = json.loads((there / "demo" / "index.v1_json").read_text())["files"]
+    assert [file["url"].replace("%2B", "+") for file in listed] == [
+        "+0f0f0f0f/demo-0.9-py3-none-any.whl",
+        WHEEL,
+        "demo-2.0-py3-none-any.whl",
+    ]
+    assert (there / "demo" / "+0f0f0f0f" / "demo-0.9-py3-none-any.whl.metadata").is_file()
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_belongs_to_other_bytes_goes(
+    place: Place, there: Path, here: Path, is_there: bool, is_signed: bool
+) -> None:
+    (there / "demo").mkdir()
+    if is_there:
+        put_wheel(there / "demo", requires_python=">=3.8")
+    for suffix in (".asc", ".provenance"):
+        put(there / "demo", WHEEL + suffix, b"of others")
+    wheel = put_wheel(here)
+    if is_signed:
+        put(here, f"{WHEEL}.asc", b"signed")
+    publish(place(), read(wheel), overwrite=True)
+    left = {path.name: path.read_bytes() for path in (there / "demo").iterdir()}
+    left.pop(f"{WHEEL}.json", None)
+    assert left == {WHEEL: wheel.read_bytes()} | ({f"{WHEEL}.asc": b"signed"} if is_signed else {})
 
 
 @pytest.mark.parametrize("is_same", [False, True])

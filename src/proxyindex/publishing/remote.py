@@ -40,6 +40,7 @@ from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import check_new
 from proxyindex.uploads.shelf import DELETED, Shelf
 
+_OF_BYTES = (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)  # what is of these very bytes of a file
 _ROUNDS = 5  # of pages made anew because another publisher came in between
 _PAGE_URL = "https://static.invalid/"  # what the links of a static page are relative to here
 
@@ -104,15 +105,13 @@ class RemoteFolder:
         self, wanted: Sequence[Distribution], *, overwrite: bool, advance: Advance
     ) -> Iterator[tuple[Distribution, Outcome]]:
         """One transfer for all, then a comparison: with a file of others under the same name
-        nothing was replaced."""
+        nothing was replaced. Signatures and attestations that lie there are gone before: they are
+        of other bytes."""
         places = {self._place(each): each for each in wanted}
-        stage = self._new_folder()
-        for path, each in places.items():
-            stage_files(stage, [(path, each.path)])
-            if each.signature is not None:
-                stage_files(stage, [(path + SIGNATURE_SUFFIX, each.signature)])
-            if each.provenance is not None:
-                stage_files(stage, [(path + PROVENANCE_SUFFIX, each.provenance)])
+        beside = {path + suffix for path in places for suffix in _OF_BYTES}
+        if old := beside & self._contents.paths:
+            self._remote.remove(sorted(old))
+        stage = self._staged(places)
         sent = 0
 
         def told(total: int) -> None:
@@ -146,6 +145,17 @@ class RemoteFolder:
                 return list(written)
         raise PublishError(f"{self._remote.shown} changes faster than its pages can be made.")
 
+    def _staged(self, places: Mapping[str, Distribution]) -> Path:
+        """A new folder with these files and what belongs to them."""
+        stage = self._new_folder()
+        for path, each in places.items():
+            stage_files(stage, [(path, each.path)])
+            if each.signature is not None:
+                stage_files(stage, [(path + SIGNATURE_SUFFIX, each.signature)])
+            if each.provenance is not None:
+                stage_files(stage, [(path + PROVENANCE_SUFFIX, each.provenance)])
+        return stage
+
     def _changed(self, stage: Path) -> list[str]:
         """The staged pages that are not there, or not like this."""
         staged = [str(p.relative_to(stage)) for p in sorted(stage.rglob("*")) if p.is_file()]
@@ -158,7 +168,8 @@ class RemoteFolder:
         ]
 
     def _look(self, projects: set[NormalizedName]) -> _Contents:
-        """Files may lie flat, or in a folder of their project's name in any spelling."""
+        """Files may lie flat, or at any depth in a folder of their project's name in any spelling:
+        a push puts them into one there. Of equal names the one that `Local` shows counts."""
         try:
             entries = self._remote.listing()
         except Missing as problem:
@@ -169,14 +180,20 @@ class RemoteFolder:
         folders = {entry.name: canonical(entry.name) for entry in entries if entry.is_folder}
         for folder, name in folders.items():
             if name in projects:
-                inner = self._remote.listing(folder)
+                inner = self._remote.listing(folder, is_deep=True)
                 found |= {f"{folder}/{each.name}": each for each in inner if not each.is_folder}
-        for path, entry in found.items():
-            hint = folders.get(path.rpartition("/")[0])
-            if is_safe_filename(entry.name) and (
-                (project := parse_filename(entry.name, hint).project) in projects
+        taken: set[str] = set()
+        for path in sorted(found, key=lambda path: path.split("/")[:-1]):
+            *above, filename = path.split("/")
+            hint = canonical(above[-1]) if above else None
+            if (
+                filename not in taken
+                and is_safe_filename(filename)
+                and not any(folder.startswith((".", "-")) for folder in above)
+                and (project := parse_filename(filename, hint).project) in projects
             ):
-                files[project][path] = entry
+                taken.add(filename)
+                files[project][path] = found[path]
         names = {name for name in folders.values() if name} | {
             name for name in files if files[name]
         }

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,12 +77,13 @@ class Remote:
             "--no-human-readable",
         ]
 
-    def listing(self, below: str = "") -> list[Entry]:
-        """What is directly in the folder, or in one below it. Raises `Missing`."""
+    def listing(self, below: str = "", *, is_deep: bool = False) -> list[Entry]:
+        """What is directly in the folder, or in one below it; with `is_deep` also what lies deeper,
+        by its path. Raises `Missing`."""
         with tempfile.TemporaryDirectory() as nothing:
             said = self._run(
                 "--dry-run",
-                "--dirs",
+                "--recursive" if is_deep else "--dirs",
                 "--out-format=%l %M %n",
                 self._at(below) + "/",
                 nothing + "/",
@@ -120,6 +121,16 @@ class Remote:
             f"{stage}/", self._at("") + "/",
             told=told,
         )  # fmt: skip
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove these files (paths below the folder), those that are there."""
+        with tempfile.TemporaryDirectory() as nothing:
+            for name in names:  # their folders must be here: those that are not would go as well
+                Path(nothing, name).parent.mkdir(parents=True, exist_ok=True)
+            self._run(
+                "--files-from=-", "--delete-missing-args", f"{nothing}/", self._at("") + "/",
+                answer="\n".join(names),
+            )  # fmt: skip
 
     def close(self) -> None:
         """End the connection."""
