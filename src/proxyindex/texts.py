@@ -16,12 +16,15 @@ def is_host(text: str) -> bool:
     """Whether it can be looked up: an address, or a name none of whose parts is empty or too long
     for DNS. Whoever does look up another one gets an error that nobody expects.
 
-    Python's name look-up knows other letters than httpx, which asks `idna` about what is not ASCII.
+    Python's name look-up knows other letters than httpx, which asks `idna` about what is not ASCII,
+    or stands for it.
     """
     try:
         Codec().encode(text)
         if not text.isascii():
             idna.encode(text.lower())
+        elif text.lower().startswith("xn--"):
+            idna.decode(text)
         if _IPV4.fullmatch(text):
             IPv4Address(text)
     except ValueError:

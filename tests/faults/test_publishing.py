@@ -498,6 +498,25 @@ def test_a_server_that_is_not_there_is_told(wheel: Distribution) -> None:
             Sending(front.simple_url)(wheel)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTP_PROXY", f"foo://{SECRET}:1"),
+        ("HTTPS_PROXY", f"http://{SECRET}@[::1"),
+        ("ALL_PROXY", "http://a..example:3128"),
+        ("NO_PROXY", "[::1"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told_without_its_value(
+    variable: str, value: str, dist: Path, publish: Callable[..., Result]
+) -> None:
+    done = publish(dist, "--to", "http://index.example/legacy/", **{variable: value})
+    assert done.exit_code == 1
+    assert "proxy" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert SECRET not in done.output
+
+
 def test_an_upload_that_arrived_but_was_not_answered_is_found_out(
     index: UploadServer, wheel: Distribution
 ) -> None:

@@ -333,8 +333,13 @@ def test_pages_that_are_named_are_those() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://h/legacy/", "http:///legacy/", "http://h:x/", "https://[::1", "http://"]
-)
+    "url",
+    [
+        "ftp://h/legacy/", "http:///legacy/", "http://h:x/", "https://[::1", "http://",
+        "http://a..example/", f"http://{'a' * 64}.example/", "http://xn--/", "http://a b/",
+        "http://h/\udcff", "http://h/a\tb",
+    ],
+)  # fmt: skip
 def test_what_is_no_url_is_told(url: str) -> None:
     with pytest.raises(PublishError):
         server.address(url, None)

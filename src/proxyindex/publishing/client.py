@@ -81,7 +81,8 @@ class Answer:
 class Client:
     """Requests with each origin's own credentials. To be closed. `transport` is for tests.
 
-    Raises `OSError` for a CA file that holds no certificates.
+    Raises `OSError` for a CA file that holds no certificates, and `ProxyindexError` for variables
+    of the environment that name no usable proxy.
     """
 
     def __init__(
@@ -92,9 +93,19 @@ class Client:
         transport: Transport | None = None,
     ) -> None:
         self._logins = logins
-        self._http = httpx.Client(
+        trust = trusting(ca_file)
+        try:
+            self._http = self._made(trust, transport)
+        except (httpx.InvalidURL, ValueError, ImportError) as problem:  # whose texts may be secret
+            raise ProxyindexError(
+                "One of the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY cannot be "
+                "used; a proxy is written as http://proxy.example:3128."
+            ) from problem
+
+    def _made(self, trust: ssl.SSLContext, transport: Transport | None) -> httpx.Client:
+        return httpx.Client(
             transport=transport,
-            verify=trusting(ca_file),
+            verify=trust,
             timeout=_TIMEOUT,
             follow_redirects=False,  # credentials and bytes go nowhere else
             trust_env=transport is None,  # forward proxies; netrc is not read by httpx itself
@@ -196,6 +207,11 @@ def _mapped(host: str) -> Iterator[None]:
         raise Unreachable(host, f"cannot be reached ({problem})") from problem
     except httpx.InvalidURL as problem:
         raise ProxyindexError(f"The URL cannot be used: {problem}.") from problem
+    except UnicodeError as problem:  # of Python's look-up, which knows other names than httpx
+        raise ProxyindexError(
+            f"{host} cannot be reached: it, or the proxy on the way there, has a name that cannot "
+            "be looked up."
+        ) from problem
     except (httpx.HTTPError, httpx.StreamError) as problem:
         raise Unreachable(host, "broke the connection") from problem
 

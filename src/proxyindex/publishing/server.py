@@ -18,7 +18,7 @@ from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
 from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict
 from proxyindex.simple import InvalidPage, MediaType, parse_page
-from proxyindex.texts import whole_number
+from proxyindex.texts import is_host, whole_number
 
 _PAUSES = (1.0, 3.0, 9.0)  # seconds before another attempt
 _LONGEST_PAUSE = 120.0  # of those a server may ask for
@@ -249,8 +249,10 @@ def _checked(url: str) -> SplitResult:
             "PROXYINDEX_PUBLISH_TOKEN, or PROXYINDEX_PUBLISH_USERNAME and "
             "PROXYINDEX_PUBLISH_PASSWORD, or use netrc or keyring."
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not url.isprintable():
         raise PublishError(f"{url!r} is no http or https URL.")
+    if not is_host(parts.hostname or ""):
+        raise PublishError(f"{url!r} names no host that can be looked up.")
     return parts
 
 
