@@ -513,6 +513,13 @@ def test_a_home_page_that_is_not_ours_is_left_alone(place: Place, there: Path, h
     assert (there / "index.html").read_text() == "welcome"
 
 
+def test_a_pipe_in_the_place_of_a_page_is_replaced(there: Path) -> None:
+    put_wheel(there / "demo")
+    os.mkfifo(there / "demo" / "index.html")
+    publish(Folder(there, with_pages=True), read(there / "demo" / WHEEL))
+    assert WHEEL in (there / "demo" / "index.html").read_text()
+
+
 def test_pages_name_folders_that_are_not_utf_8(there: Path) -> None:
     put_wheel(Path(os.fsdecode(os.fsencode(there) + b"/\xfe")))
     with Folder(there, with_pages=True) as target:

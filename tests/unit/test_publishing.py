@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from itertools import chain
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_an_argument_that_matches_nothing_is_an_error(tmp_path: Path, argument: 
     (tmp_path / "empty").mkdir()
     with pytest.raises(PublishError, match="no wheel or sdist"):
         selection.by_paths([str(tmp_path / argument)])
+
+
+def test_what_is_no_file_is_never_read(tmp_path: Path) -> None:
+    """A pipe would be waited for, and a device has no end."""
+    sdist = put_sdist(tmp_path)
+    for name in (WHEEL, f"{SDIST}.asc", f"{SDIST}.publish.attestation"):
+        os.mkfifo(tmp_path / name)
+    assert selection.by_paths([str(tmp_path)]) == [sdist]
+    assert distribution.read(sdist).attestations == ""
+    for path in (tmp_path / WHEEL, "/dev/zero"):
+        with pytest.raises(PublishError, match="is neither a file nor a folder"):
+            selection.by_paths([str(path)])
 
 
 def test_a_release_is_found_by_normalized_name_and_parsed_version(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def _signature(path: Path) -> bytes | None:
 
 def _attestations(path: Path) -> str:
     """What lies in `<file>.<any word>.attestation`, where twine and uv look for it (PEP 740)."""
-    beside = sorted(path.parent.glob(f"{glob.escape(path.name)}.*{ATTESTATION_SUFFIX}"))
+    found = path.parent.glob(f"{glob.escape(path.name)}.*{ATTESTATION_SUFFIX}")
+    beside = sorted(each for each in found if each.is_file())
     try:
         text = ",".join(_small(each, MAX_ATTESTED).decode() for each in beside)
     except UnicodeDecodeError:

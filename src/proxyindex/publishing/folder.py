@@ -13,7 +13,7 @@ from typing import Self
 from anyio.from_thread import start_blocking_portal
 from packaging.utils import NormalizedName
 
-from proxyindex.disk import add_folder, sha256_at, sync_folder
+from proxyindex.disk import add_folder, at_once, sha256_at, sync_folder
 from proxyindex.model import ProjectPage
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.form import make_form
@@ -202,8 +202,8 @@ def _remove_pages(root: Path, names: Container[NormalizedName]) -> list[str]:
 
 def _write(stage: Stage, place: Path, body: bytes) -> bool:
     """Write a small file unless it is as it should be; whether it was written."""
-    with contextlib.suppress(OSError):
-        if place.read_bytes() == body:
+    with contextlib.suppress(OSError), open(place, "rb", opener=at_once) as there:
+        if there.read(len(body) + 1) == body:
             return False
     add_folder(place.parent)
     stage.put(place.name, body)

@@ -46,8 +46,10 @@ def _meant(argument: str) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
         found = _in_folder(path)
-    elif path.exists():
+    elif path.is_file():
         found = [path]
+    elif path.exists():
+        raise PublishError(f"{argument!r} is neither a file nor a folder.")
     else:
         matching = map(Path, sorted(glob.glob(argument)))
         found = [one for one in matching if one.name.endswith(ENDINGS) and one.is_file()]
