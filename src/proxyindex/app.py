@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -43,13 +42,14 @@ from proxyindex.trees import Trees
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.shelf import Shelves
 from proxyindex.upstream.ways import Transport
-from proxyindex.web import changes, health, landing, manage, simple, upload
+from proxyindex.web import changes, described, health, landing, manage, simple, upload
 from proxyindex.web.accesslog import HOUSES_KEY, REFUSALS_KEY, AccessLog, exchange_of, note_refusal
 from proxyindex.web.admission import Admission
 from proxyindex.web.ahead import LookAhead
 from proxyindex.web.express import Express
 from proxyindex.web.house import House, Reception
 from proxyindex.web.identity import CHALLENGE
+from proxyindex.web.index import IndexService
 from proxyindex.web.paths import PathGuard
 from proxyindex.web.rendered import Renderer
 from proxyindex.web.responses import NOTHING_HERE, error_response
@@ -112,6 +112,7 @@ def build(settings: Settings, *, transport: Transport | None = None) -> ASGIApp:
             *upload.ROUTES,
             *manage.ROUTES,
             *health.ROUTES,
+            *described.ROUTES,
         ],
         middleware=[
             Middleware(AccessLog, metrics=metrics),
@@ -204,7 +205,7 @@ async def open_house(
         indexes = {}
         for index in settings.indexes:
             tree, admission = trees.tree(index), Admission(identities, accounts.rights(index))
-            indexes[index.name] = simple.IndexService(
+            indexes[index.name] = IndexService(
                 *(index.name, tree.whole, files, renderer, express, admission),
                 publishers.publisher(settings, index, own.get(index.name), tree, site.shelves),
                 LookAhead(tree.whole, files, tasks, metrics) if settings.look_ahead else None,
@@ -213,7 +214,7 @@ async def open_house(
             indexes=indexes,
             default=settings.default.name,
             select_by_user=settings.select_by_user,
-            public_host=urlsplit(settings.public_url or "").netloc,
+            public_url=settings.public_url or "",
             landing=_landing_pages(settings),
             health=_health(settings, metrics, own.values()),
             express=express,

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from proxyindex.web.index import accepts_gzip, inquiry_of
 from proxyindex.web.paths import PathGuard
-from proxyindex.web.simple import _accepts_gzip, _inquiry
 
 _HOP = re.compile(r"1\.1 proxyindex-[A-Za-z0-9_.-]{1,40}")
 _HIDDEN = re.compile(r"%(?:2[ef]|5c|[01][0-9a-f]|7f)|%(?![0-9a-f]{2})", re.IGNORECASE)
@@ -44,7 +44,7 @@ def request(data: bytes) -> None:
     names = (b"accept-encoding", b"cache-control", b"via")
     headers = [(name, line) for name, line in zip(names, lines, strict=False) if line]
     asked = Request({"type": "http", "method": "GET", "headers": headers})
-    inquiry = _inquiry(asked, may_fetch=True)
+    inquiry = inquiry_of(asked, may_fetch=True)
     control = lines[1].decode("latin-1").lower()
     assert not inquiry.revalidate or "no-cache" in control or "max-age=0" in control
     # it goes on to upstreams, so nothing else may be in it
@@ -52,7 +52,7 @@ def request(data: bytes) -> None:
     assert len(hops) <= 20
     assert all(_HOP.fullmatch(hop) for hop in hops)
     coding = lines[0].decode("latin-1")
-    if _accepts_gzip(coding):
+    if accepts_gzip(asked):
         assert "gzip" in coding.lower()
 
 

@@ -76,6 +76,9 @@ TARGETS = [
     "/simple/mine",
     "/simple/-no-name-/",
     "/simple/mine/other-1.0.tar.gz",
+    "/pypi/mine/json",
+    "/pypi/absent/1.0/json",
+    "/demo/json",
 ]
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from proxyindex.settings import Settings
     from proxyindex.uploads.service import Publisher
     from proxyindex.web.house import House
-    from proxyindex.web.simple import IndexService
+    from proxyindex.web.index import IndexService
 
 T = TypeVar("T")
 

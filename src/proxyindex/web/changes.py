@@ -18,7 +18,7 @@ from proxyindex.uploads.rejection import FolderRefused, UploadRejected, bad, no_
 from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.clients import address_of
-from proxyindex.web.simple import IndexService, index_of
+from proxyindex.web.index import IndexService, index_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def refuse_foreign(request: Request) -> None:
     Where our name is told (`public-url`), no other name in `Host` is taken for it: a page of others
     can have its own name lead here (DNS rebinding). An address is nobody's but ours.
     """
-    public, asked = request.state.house.public_host, request.headers.get("host", "")
+    public, asked = urlsplit(request.state.house.public_url).netloc, request.headers.get("host", "")
     own = [public, asked] if not public or _is_address(asked) else [public]
     is_foreign = not _FOREIGN.isdisjoint(request.headers.getlist("sec-fetch-site"))
     if is_foreign or not all(_is_of(o, own) for o in request.headers.getlist("origin")):

@@ -17,10 +17,11 @@ from proxyindex.web.accesslog import HOUSES_KEY
 from proxyindex.web.credentials import basic
 from proxyindex.web.express import Express
 from proxyindex.web.health import Health
-from proxyindex.web.simple import IndexService
+from proxyindex.web.index import IndexService
 
 # what there is below the name of an index; `/metrics`, for one, is there only once
-_PARTS = frozenset({"", "simple", "legacy", "api"})
+_PARTS = frozenset({"", "simple", "legacy", "api", "pypi"})
+_DESCRIPTION = "/json"  # ends what is asked for directly below a name
 
 
 @dataclass(slots=True, eq=False)
@@ -28,14 +29,14 @@ class House:
     """Indexes by name, the `default` one among them, and what else a configuration decides.
 
     `landing` has the page for people of each index, and under no name the one of all.
-    `public_host`: what clients call us, as `name` or `name:port`, empty where that is not told.
+    `public_url`: by which clients know us, empty where that is not told.
     `transfers` tells how many downloads are under way, `idle` waits until there is none.
     """
 
     indexes: Mapping[str, IndexService]
     default: str
     select_by_user: bool
-    public_host: str
+    public_url: str
     landing: Mapping[str, bytes]
     health: Health
     express: Express
@@ -110,7 +111,7 @@ class Reception:
             if not rest:
                 await RedirectResponse(f"{scope['root_path']}/{first}/", 301)(scope, receive, send)
                 return
-            if rest[0].partition("/")[0] in _PARTS:
+            if rest[0].partition("/")[0] in _PARTS or rest[0].endswith(_DESCRIPTION):
                 name = prefix = first
                 scope["root_path"] += f"/{first}"
         elif house.select_by_user and (user := basic_user(scope["headers"])) in house.indexes:

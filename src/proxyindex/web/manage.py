@@ -16,7 +16,7 @@ from proxyindex.uploads.rejection import no_other_index
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import json_body
 from proxyindex.web.changes import changed_index, changing, done, project_of, refuse_foreign
-from proxyindex.web.simple import PAGE_SECONDS, index_of
+from proxyindex.web.index import PAGE_SECONDS, index_of
 
 
 class _Yank(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,9 +1,7 @@
 """The endpoints of the Simple API: project list, project page, file."""
 
-import re
-import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from urllib.parse import quote
 
@@ -13,65 +11,44 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxyindex.access import ANONYMOUS, NO_NAME, Action, Decision, Identity, Rights
+from proxyindex.access import Action, Identity, Rights
 from proxyindex.errors import (
     FileNotCached,
     FileNotOnPage,
     FileReplaced,
-    LoginRequired,
     NotHeld,
     ProjectNotFound,
-    ProxyindexError,
     ServedElsewhere,
 )
 from proxyindex.files.content import Content
-from proxyindex.files.service import FileService
-from proxyindex.inquiry import OUTCOME_HEADER, Ground, Inquiry, Outcome
+from proxyindex.inquiry import Ground, Inquiry, Outcome
 from proxyindex.model import METADATA_SUFFIX, File, MetadataOrigin, ProjectList, ProjectPage
-from proxyindex.names import InvalidName, is_safe_filename, normalize, parse_filename
-from proxyindex.repository.base import Repository
+from proxyindex.names import is_safe_filename, parse_filename
 from proxyindex.simple import MediaType, negotiate
 from proxyindex.threads import in_thread
-from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import Exchange, exchange_of
-from proxyindex.web.admission import Admission
-from proxyindex.web.ahead import LookAhead, Reader
+from proxyindex.web.ahead import Reader
 from proxyindex.web.conditional import whole_field
-from proxyindex.web.express import Express
 from proxyindex.web.given import Answered
+from proxyindex.web.index import (
+    IndexService,
+    accepts_gzip,
+    finish,
+    index_of,
+    inquiry_of,
+    missing,
+    named,
+    shown_page,
+    unfetched,
+)
 from proxyindex.web.people import html_headers, is_browser
-from proxyindex.web.questions import is_habit
-from proxyindex.web.rendered import Document, Renderer
-from proxyindex.web.responses import REVALIDATE, file_response, make_private, short_response
+from proxyindex.web.rendered import Document
+from proxyindex.web.responses import REVALIDATE, file_response, short_response
 from proxyindex.wheel import MAX_METADATA
 
-PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _REDIRECT_AGE = 86400
-_HOP = re.compile(r"1\.1 proxyindex-[\w.-]{1,40}", re.ASCII)
 _MOST_LOOKS = 4  # at a file that is replaced again and again
-_MAX_HOPS = 20  # servers in a ring that is noticed
 _MOST_AGENT = 1000  # characters of a User-Agent, to tell clients apart
-_FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexService:
-    """One index as the endpoints see it. `publisher` changes its first folder, if it has one."""
-
-    name: str
-    repository: Repository
-    files: FileService
-    renderer: Renderer
-    express: Express
-    admission: Admission
-    publisher: Publisher | None
-    ahead: LookAhead | None = None
-
-    @property
-    def takes_uploads(self) -> bool:
-        """Whether there is anybody who may upload."""
-        decision = self.admission.rights.decide(ANONYMOUS, Action.UPLOAD, None)
-        return self.publisher is not None and decision is not Decision.FORBIDDEN
 
 
 async def project_list(request: Request) -> Response:
@@ -80,7 +57,7 @@ async def project_list(request: Request) -> Response:
     exchange.kind, exchange.index = "list", index.name
     identity = await index.admission.admit_reader(request, None)
     form = _negotiated(request)
-    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, None))
+    inquiry = inquiry_of(request, may_fetch=index.admission.may_fetch(identity, None))
     listed = await index.repository.projects(inquiry)
     rights = index.admission.rights
     if not rights.reaches_all(identity, Action.READ):
@@ -92,20 +69,13 @@ async def project_page(request: Request) -> Response:
     """`GET /simple/<name>/`; another spelling of the name is redirected in one hop."""
     index, exchange = index_of(request), exchange_of(request.scope)
     exchange.kind, exchange.index = "page", index.name
-    name, identity = await _named(request, index)
+    name, identity = await named(request, index)
     exchange.project = name
     if request.path_params["name"] != name or not request.scope["path"].endswith("/"):
         return _redirect(request, f"simple/{name}/")
     form = _negotiated(request)
-    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
-    try:
-        page = await index.repository.project(name, inquiry)
-    except NotHeld as problem:
-        raise _unfetched(problem, index, identity, name) from problem
-    except ProjectNotFound as problem:
-        raise _missing(request, name) from problem
-    if page.is_gone:
-        raise _missing(request, name)
+    inquiry = inquiry_of(request, may_fetch=index.admission.may_fetch(identity, name))
+    page = await shown_page(request, name, identity, inquiry)
     response = await _document_response(request, index, page, form, inquiry, exchange)
     if index.ahead:
         index.ahead.after_page(page, inquiry.outcome, _reader(request, index, identity, inquiry))
@@ -118,23 +88,23 @@ async def project_file(request: Request) -> Response:
     filename = request.path_params["filename"]
     exchange.kind = "metadata" if filename.endswith(METADATA_SUFFIX) else "file"
     exchange.index = index.name
-    name, identity = await _named(request, index)
+    name, identity = await named(request, index)
     exchange.project, exchange.filename = name, filename
-    inquiry = _inquiry(request, may_fetch=index.admission.may_fetch(identity, name))
+    inquiry = inquiry_of(request, may_fetch=index.admission.may_fetch(identity, name))
     try:
         is_whole = request.method == "GET" and "range" not in request.headers
         file, content = await _opened(index, name, filename, inquiry, whole=is_whole)
     except (ProjectNotFound, ServedElsewhere) as problem:  # of the latter the page has the links
-        raise _missing(request, name) from problem
+        raise missing(request, name) from problem
     except NotHeld as problem:
-        raise _unfetched(problem, index, identity, name) from problem
+        raise unfetched(problem, index, identity, name) from problem
     if index.ahead:
         reader = _reader(request, index, identity, inquiry)
         if isinstance(file.origin, MetadataOrigin) and (data := content.at_hand(MAX_METADATA)):
             index.ahead.after_metadata(file.origin.wheel, data, inquiry.outcome, reader)
         index.ahead.after_file(file, reader)
     response = await file_response(request, filename, content, file.upload_time)
-    _finish(response, request, index, name, inquiry)
+    finish(response, request, index, name, inquiry)
     gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
     answered = Answered(request.scope, inquiry, response, exchange, gate)
     index.express.remember_file(answered, content)
@@ -208,10 +178,10 @@ async def _document_response(
     inquiry: Inquiry,
     exchange: Exchange,
 ) -> Response:
-    accepts_gzip = _accepts_gzip(whole_field(request.headers, "accept-encoding") or "")
+    takes_gzip = accepts_gzip(request)
     is_styled = is_browser(form, whole_field(request.headers, "accept") or "")
     rendered = await index.renderer.render(
-        document, form, accepts_gzip=accepts_gzip, is_styled=is_styled
+        document, form, accepts_gzip=takes_gzip, is_styled=is_styled
     )
     short = {
         "Cache-Control": REVALIDATE,
@@ -226,7 +196,7 @@ async def _document_response(
     headers["Content-Type"] = form.content_type
     name = document.name if isinstance(document, ProjectPage) else None
     response = Response(rendered.body, headers=headers)
-    _finish(response, request, index, name, inquiry)
+    finish(response, request, index, name, inquiry)
     if name is not None:
         # also for who has it already: many clients ask for nothing but whether it changed
         gate = index.admission.gate(name, is_own=inquiry.outcome is Outcome.LOCAL)
@@ -234,43 +204,8 @@ async def _document_response(
         index.express.remember(answered, rendered.body)
     if (brief := short_response(request, rendered.etag, None, short)) is None:
         return response
-    _finish(brief, request, index, name, inquiry)
+    finish(brief, request, index, name, inquiry)
     return brief
-
-
-def index_of(request: Request) -> IndexService:
-    """The index that was asked."""
-    found = request.state.index
-    assert isinstance(found, IndexService)
-    return found
-
-
-async def _named(request: Request, index: IndexService) -> tuple[NormalizedName, Identity]:
-    """The project that is asked for, and who asks, if he may read it.
-
-    Raises `NotAdmitted`, also for what is no name: that should look like any other.
-    """
-    try:
-        name = normalize(request.path_params["name"])
-    except InvalidName as problem:
-        await index.admission.admit_reader(request, NO_NAME)
-        raise _missing(request, request.path_params["name"]) from problem
-    return name, await index.admission.admit_reader(request, name)
-
-
-def _missing(request: Request, project: str) -> ProjectNotFound:
-    """Tells the index, where there are several to take it for another."""
-    is_one = len(request.state.house.indexes) == 1
-    return ProjectNotFound(project, None if is_one else index_of(request).name)
-
-
-def _unfetched(
-    problem: NotHeld, index: IndexService, identity: Identity, name: NormalizedName
-) -> ProxyindexError:
-    """What to say of something that is not stored to whom it is not fetched for: to log in, where
-    that might help, as PyPI Cloud does."""
-    refusal = index.admission.refusal(identity, Action.FETCH, name)
-    return refusal if isinstance(refusal, LoginRequired) else problem
 
 
 def _readable(listed: ProjectList, rights: Rights, identity: Identity) -> ProjectList:
@@ -284,32 +219,12 @@ def _negotiated(request: Request) -> MediaType:
     return negotiate(whole_field(request.headers, "accept"), request.query_params.get("format"))
 
 
-def _inquiry(request: Request, *, may_fetch: bool) -> Inquiry:
-    control = whole_field(request.headers, "cache-control") or ""
-    agent = request.headers.get("user-agent", "")
-    is_habitual = is_habit(control.encode("latin-1"), agent.encode("latin-1"))
-    return Inquiry(
-        revalidate=bool(control and _FORCES.search(control)) and not is_habitual,
-        may_fetch=may_fetch,
-        deadline=time.monotonic() + PAGE_SECONDS,
-        via=", ".join(_HOP.findall(whole_field(request.headers, "via") or "")[-_MAX_HOPS:]),
-    )
-
-
 def _reader(request: Request, index: IndexService, identity: Identity, inquiry: Inquiry) -> Reader:
     may_fetch = partial(index.admission.may_fetch, identity)
     is_alone = request.scope["state"]["house"].has_one_guest
     host = request.client.host if request.client else ""
     agent = request.headers.get("user-agent", "")[:_MOST_AGENT]
     return Reader(may_fetch, is_alone, inquiry.via, (host, agent))
-
-
-def _accepts_gzip(header: str) -> bool:
-    for part in header.split(","):
-        coding, _, parameters = part.strip().partition(";")
-        if coding.strip().lower() == "gzip":
-            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 def _redirect(request: Request, target: str) -> Response:
@@ -323,21 +238,3 @@ def _redirect(request: Request, target: str) -> Response:
         "Vary": "Accept",
     }
     return Response(status_code=301, headers=headers)
-
-
-def _finish(
-    response: Response,
-    request: Request,
-    index: IndexService,
-    name: NormalizedName | None,
-    inquiry: Inquiry,
-) -> None:
-    """Tell where the answer came from, and keep it out of caches that serve others what not
-    everybody may have."""
-    if request.state.house.select_by_user:
-        response.headers.add_vary_header("Authorization")
-    if inquiry.outcome is not None:
-        exchange_of(request.scope).outcome = inquiry.outcome.value
-        response.headers[OUTCOME_HEADER] = inquiry.outcome.value
-    if not index.admission.rights.is_open(Action.READ, name):
-        make_private(response)

@@ -16,7 +16,7 @@ from proxyindex.uploads.service import Publisher, too_large
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
 from proxyindex.web.changes import changed_index, changing, done
-from proxyindex.web.simple import index_of
+from proxyindex.web.index import index_of
 
 
 async def upload(request: Request) -> Response:

@@ -1,0 +1,118 @@
+"""Projects and releases in the form of PyPI's JSON API, below the address of an index.
+
+At `/pypi/<name>/json` as there, and at `/<name>/json`, where pypiserver has it and pip-tools looks
+for any index but PyPI.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxyindex.errors import ProxyindexError, ReleaseNotFound, ServedElsewhere
+from proxyindex.inquiry import Inquiry
+from proxyindex.model import File
+from proxyindex.simple import relative_href
+from proxyindex.simple.described import describe, files_of, known, latest
+from proxyindex.threads import in_thread
+from proxyindex.web.accesslog import exchange_of
+from proxyindex.web.gzipped import gzipped
+from proxyindex.web.index import (
+    IndexService,
+    accepts_gzip,
+    finish,
+    index_of,
+    inquiry_of,
+    missing,
+    named,
+    shown_page,
+)
+from proxyindex.web.responses import REVALIDATE, make_private, short_response
+from proxyindex.wheel import MAX_METADATA, whole_metadata
+
+if TYPE_CHECKING:
+    from packaging.metadata import RawMetadata
+
+log = logging.getLogger(__name__)
+
+
+async def description(request: Request) -> Response:
+    """`GET /pypi/<name>/json`, `/pypi/<name>/<version>/json`, and `/<name>/json`"""
+    index, exchange = index_of(request), exchange_of(request.scope)
+    exchange.kind, exchange.index = "page", index.name
+    name, identity = await named(request, index)
+    exchange.project = name
+    inquiry = inquiry_of(request, may_fetch=index.admission.may_fetch(identity, name))
+    try:
+        page = await shown_page(request, name, identity, inquiry)
+    except ServedElsewhere as problem:  # whoever is sent on to a page of the other form is lost
+        raise missing(request, name) from problem
+    wanted = request.path_params.get("version")
+    version = await in_thread(latest if wanted is None else partial(known, version=wanted), page)
+    if wanted is not None and version is None:
+        raise ReleaseNotFound(name, wanted)
+    metadata = await _metadata(index, files_of(page, version), inquiry)
+    make = partial(describe, home=f"{_base_url(request)}/simple/{name}/", href=relative_href)
+    body = await in_thread(make, page, version, metadata)
+    response = await in_thread(_response, request, body)
+    finish(response, request, index, name, inquiry)
+    make_private(response)  # it holds the address by which this client calls us
+    return response
+
+
+ROUTES = (
+    Route("/pypi/{name}/json", description),
+    Route("/pypi/{name}/{version}/json", description),
+    Route("/{name}/json", description),
+)
+
+
+async def _metadata(index: IndexService, files: list[File], inquiry: Inquiry) -> RawMetadata:
+    """What a wheel of the release says; nothing where there is none, or it cannot be had now: most
+    who ask want the list of files."""
+    wheels = [file for file in files if file.metadata()]
+    if not wheels or (sidecar := min(wheels, key=_cost).metadata()) is None:
+        return {}
+    outcome = inquiry.outcome
+    try:
+        content = await index.files.open(sidecar, inquiry, whole=True)
+        await content.aclose()
+    except ProxyindexError as problem:
+        log.debug("described without core metadata: %s", problem)
+        return {}
+    finally:
+        inquiry.outcome = outcome  # told is that of the page
+    return await in_thread(whole_metadata, content.at_hand(MAX_METADATA) or b"")
+
+
+def _cost(wheel: File) -> tuple[bool, float]:
+    """What is promised is a small request; of others the whole wheel may have to be fetched."""
+    return not wheel.core_metadata, math.inf if wheel.size is None else wheel.size
+
+
+def _response(request: Request, body: bytes) -> Response:
+    headers = {"Cache-Control": REVALIDATE, "Vary": "Accept-Encoding"}
+    if accepts_gzip(request):
+        body = gzipped([body])
+        headers["Content-Encoding"] = "gzip"
+    headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:40]}"'
+    if (short := short_response(request, headers["ETag"], None, headers)) is not None:
+        return short
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _base_url(request: Request) -> str:
+    """Of the index, absolute as this API's links are: by `public-url`, else by what the client
+    calls us. Nobody else is told that."""
+    public = urlsplit(request.state.house.public_url)
+    asked = request.url
+    scheme, host = public.scheme or asked.scheme, public.netloc or asked.netloc
+    return f"{scheme}://{host}{request.scope['root_path']}"
