@@ -416,6 +416,7 @@ FRONT = {
         ("unix", [("Remote-User", "alice")], 200),
         ("192.0.2.7", [("remote-user", "bob")], 403),
         ("192.0.2.7", [("remote-user", "")], 401),
+        ("192.0.2.7", [("remote-user", ""), ("remote-user", "alice")], 401),
         ("192.0.2.7", [("remote-user", "a b")], 401),
         ("192.0.2.7", [("remote-user", "alice"), ("remote-user", "alice")], 401),
         ("192.0.2.7", [("remote_user", "alice")], 401),
@@ -444,6 +445,23 @@ async def test_the_front_s_word_goes_before_a_log_in_it_passed_on(home: Home) ->
     assert (await client.get("/simple/mine/", headers=headers)).status_code == 200
     own = basic("alice", "wonderland")
     assert (await client.get("/simple/mine/", headers=own)).status_code == 200
+
+
+async def test_a_front_that_names_nobody_leaves_it_to_the_log_in_it_passed_on(home: Home) -> None:
+    """Some send an empty field then, which shut out whoever had a token."""
+    client = await home.client(**NO_FOLDER, **FRONT)
+    home.house.peer = "unix"
+    nobody = {"remote-user": ""}
+    token = nobody | basic("__token__", home.accounts.token("alice"))
+
+    async def is_remembered() -> bool:
+        assert (await client.get("/simple/demo/", headers=token)).status_code == 200
+        return home.given("/simple/demo/", asked(client, token), "unix") == (200, "alice")
+
+    await until(is_remembered, "what was written just now has settled", every=0.05)
+    for headers in (nobody, nobody | basic("alice", "wrong")):
+        assert (await client.get("/simple/demo/", headers=headers)).status_code == 401
+        assert home.given("/simple/demo/", asked(client, headers), "unix") == (0, "-")
 
 
 async def test_without_being_configured_a_unix_socket_names_nobody(home: Home) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -53,9 +53,13 @@ class Front:
     header: bytes
     peers: tuple[str, ...]
 
-    def speaks(self, peer: str) -> bool:
-        """Whether this is the front."""
-        return _is_among(peer, self.peers)
+    def named(self, peer: str, headers: Iterable[Header]) -> list[bytes]:
+        """What the front says who asks. Nothing if the peer is none; nor if it says that it is
+        nobody, which some do by an empty value."""
+        if not _is_among(peer, self.peers):
+            return []
+        named = [value for name, value in headers if name == self.header]
+        return [] if named == [b""] else named
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,8 @@ class Identities:
         `TooManyAttempts`."""
         client = scope["client"][0] if scope.get("client") else "-"
         peer = scope.get(PEER_KEY, client)
-        if self._front is not None and self._front.speaks(peer):
-            named = [value for name, value in scope["headers"] if name == self._front.header]
-            if named:
-                return self._named_by_front(named)
+        if self._front is not None and (named := self._front.named(peer, scope["headers"])):
+            return self._named_by_front(named)
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         if not shown:
             return ANONYMOUS
@@ -112,10 +114,8 @@ class Identities:
     ) -> Identity | None:
         """The identity if that takes no work; `None` if it is to be found out. For the event loop:
         a comparison or a digest, and a `stat` per file of accounts."""
-        if self._front is not None and self._front.speaks(asker.peer):
-            named = [value for name, value in headers if name == self._front.header]
-            if named:
-                return self._from_front.get(as_text(named[0])) if len(named) == 1 else None
+        if self._front is not None and (named := self._front.named(asker.peer, headers)):
+            return self._from_front.get(as_text(named[0])) if len(named) == 1 else None
         if not authorization:
             return ANONYMOUS
         verified = asker.verified
@@ -131,7 +131,7 @@ class Identities:
         user = as_text(named[0])
         if len(named) > 1 or not is_user_name(user):
             # a front that adds its field to the client's own would believe anybody
-            log.warning("the front names no user, or several: %s", named)
+            log.warning("the front names no user that there can be, or several: %s", named)
             raise LoginRequired("The front server names no user")
         identity = self._from_front.get(user)
         if identity is None:
