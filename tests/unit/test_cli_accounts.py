@@ -398,6 +398,15 @@ def test_a_password_of_several_lines_is_none(users: Path) -> None:
     assert not users.exists()
 
 
+def test_a_password_that_would_be_taken_for_a_token_is_refused(users: Path) -> None:
+    word = f"{PREFIX}secret"
+    done = run("user", "add", "alice", "--htpasswd", users, "--password-stdin", stdin=word)
+    assert done.exit_code == 2
+    assert f"what begins with {PREFIX} is taken for a token" in done.output
+    assert word not in done.output
+    assert not users.exists()
+
+
 @pytest.mark.parametrize("output", ["/dev/full", None])
 def test_a_token_that_nobody_could_read_is_revoked(tmp_path: Path, output: str | None) -> None:
     tokens = tmp_path / "tokens.json"

@@ -14,6 +14,7 @@ from proxyindex.cli.group import loaded, options
 from proxyindex.settings import Settings
 from proxyindex.users import htpasswd
 from proxyindex.users.hashes import PasswordHashes
+from proxyindex.users.tokens import PREFIX, is_token
 
 _LONGEST = 1000
 
@@ -69,6 +70,8 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
         raise click.UsageError("expected one line; `… | head -n 1` gives the first.")
     if not password:
         raise click.UsageError("an empty password is none.")
+    if is_token(password):
+        raise click.UsageError(f"what begins with {PREFIX} is taken for a token at a log-in.")
     try:
         hashed = PasswordHashes().hash(password)
     except ValueError as problem:
