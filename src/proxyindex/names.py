@@ -150,6 +150,8 @@ def in_order(versions: Iterable[V]) -> list[list[V]]:
 
 def is_same_version(one: str | None, other: str | None) -> bool:
     """Whether both are the same version in any spelling (`1.0`, `1.0.0`), or the same text."""
+    if any(text and len(text) > MAX_FILENAME for text in (one, other)):
+        return one == other  # none of a file; and keys are remembered
     (rank, parsed, text), (other_rank, other_parsed, other_text) = map(version_key, (one, other))
     return rank == other_rank and (parsed == other_parsed if rank == 1 else text == other_text)
 

@@ -24,7 +24,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 
 from proxyindex.errors import ProxyindexError
-from proxyindex.names import InvalidName, normalize, parse_filename, version_key
+from proxyindex.names import InvalidName, is_same_version, normalize, parse_filename
 from proxyindex.texts import one_line
 
 if TYPE_CHECKING:
@@ -299,7 +299,4 @@ def _is_of(filename: str, entry: str) -> bool:
 def _same_version(one: str, other: str) -> bool:
     # "-" and "+" are written "_" by some build tools in one of the two places
     plain = (re.sub("[-_+]", "_", text.lower()) for text in (one, other))
-    if len(set(plain)) == 1:
-        return True
-    (rank, parsed, _), (_, wanted, _) = version_key(one), version_key(other)
-    return rank == 1 and parsed == wanted
+    return len(set(plain)) == 1 or is_same_version(one, other)

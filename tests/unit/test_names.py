@@ -221,6 +221,17 @@ def test_a_version_is_the_same_in_any_spelling(one, other, is_same):
     assert is_same_version(other, one) is is_same
 
 
+def test_versions_of_any_length_are_compared_and_not_remembered():
+    """Clients send such, and folders in wheels are called so."""
+    version_key.cache_clear()
+    for number in range(3):
+        long = f"1.{number}" + "0" * 60_000
+        assert is_same_version(long, long)
+        assert not is_same_version(long, "1.0")
+        assert not is_same_version(None, long)
+    assert version_key.cache_info().currsize == 0
+
+
 @pytest.mark.parametrize(
     ("pattern", "matches"),
     [

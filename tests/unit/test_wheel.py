@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxyindex.names import version_key
 from proxyindex.wheel import (
     MAX_ENTRIES,
     MAX_METADATA,
@@ -265,6 +266,13 @@ def test_a_head_out_of_all_bounds_says_nothing(filler: bytes) -> None:
 def test_headers_never_fail(text: bytes) -> None:
     value = parse_headers(text).requires_python
     assert value is None or ("\n" not in value and "\r" not in value)
+
+
+def test_a_directory_of_an_endless_version_is_refused_and_not_remembered() -> None:
+    version_key.cache_clear()
+    with pytest.raises(InvalidArchive, match="of another"):
+        read(make_wheel(dist_info=f"demo-{'1' * 60_000}.dist-info"))
+    assert version_key.cache_info().currsize <= 1, "that of the file's name"
 
 
 def test_two_legacy_versions_are_not_the_same() -> None:
