@@ -42,6 +42,7 @@ from tests.support.upload_server import ACCEPTS, CUT, Answer, UploadServer, page
 from tests.support.upstream import FakeUpstream
 
 WHEEL, SDIST = "demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"
+UNVERSIONED = b"Name: other\nVersion: 1.0\n"
 SECRET = "pxi_sesame"
 TOKEN = {"PROXYINDEX_PUBLISH_TOKEN": SECRET}
 
@@ -300,6 +301,17 @@ def test_one_unsound_file_keeps_all_back(
     assert "broken-1.0-py3-none-any.whl cannot be published" in done.stderr
     assert "The PKG-INFO in 'other-1.0.tar.gz' is of project 'demo'." in done.stderr
     assert done.stderr.endswith("Nothing was published.\n")
+    assert (index.uploads, index.looks) == ([], [])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]])
+def test_metadata_is_checked_before_the_first_file_is_sent(
+    arguments: list[str], index: UploadServer, dist: Path, publish: Callable[..., Result]
+) -> None:
+    put(dist, "other-1.0-py3-none-any.whl", make_wheel("other", core_metadata=UNVERSIONED))
+    done = publish(dist, "--to", f"{index.url}/legacy/", *arguments)
+    assert done.exit_code == 1
+    assert "its metadata has no single 'metadata_version'.\nNothing was published." in done.stderr
     assert (index.uploads, index.looks) == ([], [])
 
 

@@ -313,11 +313,19 @@ def test_body_is_as_long_as_it_says_and_ends_with_the_file(tmp_path: Path) -> No
     assert body.endswith(path.read_bytes() + f"\r\n--{made.boundary}--\r\n".encode())
 
 
-def test_metadata_without_its_version_is_told(tmp_path: Path) -> None:
-    wheel = make_wheel(core_metadata=b"Name: demo\nVersion: 1.0\n")
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (b"Name: demo\nVersion: 1.0\n", "has no single 'metadata_version'"),
+        (b"Version: 1.0\n" + metadata(), "has no single 'version'"),
+        (b"Classifier: A\n" * 2000 + metadata(), "more than 2000 fields"),
+    ],
+)
+def test_metadata_that_a_form_cannot_say_is_told(tmp_path: Path, told: bytes, said: str) -> None:
+    wheel = make_wheel(core_metadata=told)
     found = distribution.read(put(tmp_path, "demo-1.0-py3-none-any.whl", wheel))
-    with pytest.raises(Unpublishable, match="no single 'metadata_version'"):
-        form.make_form(found)
+    with pytest.raises(Unpublishable, match=said):
+        form.checked(found)
 
 
 # where to

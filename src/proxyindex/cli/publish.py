@@ -148,8 +148,8 @@ def _tell(each: Distribution, what: str) -> None:
 
 def _wanted(dists: Sequence[str], folder: str | None) -> list[Distribution]:
     """The files meant, all of them sound. Every unsound one is told."""
-    from proxyindex.publishing import distribution, selection  # noqa: PLC0415
-    from proxyindex.publishing.target import PublishError  # noqa: PLC0415
+    from proxyindex.publishing import distribution, form, selection  # noqa: PLC0415
+    from proxyindex.publishing.target import NothingPublished  # noqa: PLC0415
 
     if folder is None and not dists:
         raise click.UsageError("Name the files to publish, or a folder with them.")
@@ -161,11 +161,11 @@ def _wanted(dists: Sequence[str], folder: str | None) -> list[Distribution]:
     problems: list[str] = []
     for path in paths:
         try:
-            found.append(distribution.read(path))
+            found.append(form.checked(distribution.read(path)))
         except distribution.Unpublishable as problem:
             problems.append(str(problem))
     if problems:
-        raise PublishError("\n".join([*problems, "Nothing was published."]))
+        raise NothingPublished(problems)
     return found
 
 

@@ -27,7 +27,14 @@ from proxyindex.publishing.pages import (
     rendered_list,
     sidecars,
 )
-from proxyindex.publishing.target import Advance, Outcome, PublishError, foreign, refusal
+from proxyindex.publishing.target import (
+    Advance,
+    NothingPublished,
+    Outcome,
+    PublishError,
+    foreign,
+    refusal,
+)
 from proxyindex.repository.scan import FolderUnavailable
 from proxyindex.uploads.rejection import FolderRefused, UploadRejected
 from proxyindex.uploads.service import Publisher, Receiving, UploadTerms
@@ -83,7 +90,7 @@ class Folder:
                 except UploadRejected as problem:
                     refused.append(refusal(self._folder, each, problem))
         if refused:
-            raise PublishError("\n".join([*refused, "Nothing was published."]))
+            raise NothingPublished(refused)
         return found
 
     def send(

@@ -14,6 +14,10 @@ from packaging.metadata import parse_email
 
 from proxyindex.publishing.distribution import Distribution, Unpublishable
 from proxyindex.publishing.target import Advance
+from proxyindex.uploads.checks import read_form
+from proxyindex.uploads.form import FormReader
+from proxyindex.uploads.rejection import UploadRejected
+from proxyindex.uploads.stage import Digests
 
 # metadata as `packaging` names it -> the form's field
 _RENAMED: Mapping[str, str] = {
@@ -63,6 +67,19 @@ def make_form(distribution: Distribution) -> Form:
         parts += [_file(boundary, "gpg_signature", name), distribution.signature, b"\r\n"]
     parts.append(_file(boundary, "content", distribution.filename))
     return Form(distribution, boundary, b"".join(parts), f"\r\n--{boundary}--\r\n".encode())
+
+
+def checked(distribution: Distribution) -> Distribution:
+    """The same, if its form is one that an index takes. Raises `Unpublishable`."""
+    form = make_form(distribution)
+    digests = Digests(distribution.sha256, distribution.blake2b, "")
+    try:
+        reader = FormReader(form.boundary.encode(), lambda content: None)
+        reader.feed(form.head + form.tail)
+        read_form(reader.finish(), digests)
+    except UploadRejected as problem:
+        raise Unpublishable(distribution.path, str(problem)) from problem
+    return distribution
 
 
 def fields(distribution: Distribution) -> list[tuple[str, str]]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from packaging.utils import NormalizedName
 
 from proxyindex.publishing.distribution import Distribution
-from proxyindex.publishing.target import Advance, Outcome, PublishError, Target, conflict, refusal
+from proxyindex.publishing.target import (
+    Advance,
+    NothingPublished,
+    Outcome,
+    Target,
+    conflict,
+    refusal,
+)
 from proxyindex.uploads.rejection import UploadRejected
 from proxyindex.uploads.service import check_new
 
@@ -27,15 +34,15 @@ class Plan:
 
 
 def plan(target: Target, wanted: Sequence[Distribution], *, shown: str, overwrite: bool) -> Plan:
-    """Compare with what is there. Raises `PublishError` for other bytes, unless `overwrite`, and
-    for files of which an index takes but one."""
+    """Compare with what is there. Raises `NothingPublished` for other bytes, unless `overwrite`,
+    and for files of which an index takes but one."""
     held = target.held(wanted)
     fresh = tuple(each for each in wanted if each.filename not in held)
     same = tuple(each for each in wanted if held.get(each.filename) == each.sha256)
     changed = tuple(each for each in wanted if each not in fresh and each not in same)
     refused = [] if overwrite else [conflict(each, held[each.filename], shown) for each in changed]
     if refused := refused + _refused(fresh, same + changed, shown):
-        raise PublishError("\n".join([*refused, "Nothing was published."]))
+        raise NothingPublished(refused)
     return Plan(fresh, changed, same)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -21,7 +20,7 @@ from proxyindex.model import (
     LocalOrigin,
     ProjectPage,
 )
-from proxyindex.names import canonical, is_safe_filename, parse_filename
+from proxyindex.publishing.contents import Contents, look
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.pages import (
     HTML_NAME,
@@ -33,7 +32,15 @@ from proxyindex.publishing.pages import (
     sidecars,
 )
 from proxyindex.publishing.rsync import Entry, Missing, Remote, stage_files
-from proxyindex.publishing.target import Advance, Outcome, PublishError, conflict, foreign, refusal
+from proxyindex.publishing.target import (
+    Advance,
+    NothingPublished,
+    Outcome,
+    PublishError,
+    conflict,
+    foreign,
+    refusal,
+)
 from proxyindex.records import Record
 from proxyindex.simple import InvalidPage, MediaType, order_files, parse_list, parse_page
 from proxyindex.uploads.rejection import UploadRejected
@@ -43,21 +50,6 @@ from proxyindex.uploads.shelf import DELETED, Shelf
 _OF_BYTES = (SIGNATURE_SUFFIX, PROVENANCE_SUFFIX)  # what is of these very bytes of a file
 _ROUNDS = 5  # of pages made anew because another publisher came in between
 _PAGE_URL = "https://static.invalid/"  # what the links of a static page are relative to here
-
-
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """What lies over there: the files of some projects by path, all other paths beside them, and
-    the names of all projects, as far as folders tell."""
-
-    files: Mapping[NormalizedName, Mapping[str, Entry]]
-    paths: frozenset[str] = frozenset()
-    names: frozenset[NormalizedName] = frozenset()
-
-    def path_of(self, each: Distribution) -> str | None:
-        """Where a file of this name lies, below the folder."""
-        paths = self.files.get(each.project, {})
-        return next((path for path in paths if PurePosixPath(path).name == each.filename), None)
 
 
 class RemoteFolder:
@@ -71,7 +63,7 @@ class RemoteFolder:
         self._shown = shown
         self._ssh = ssh
         self._with_pages = with_pages
-        self._contents = _Contents({})
+        self._contents = Contents({})
         self._known: dict[str, Distribution] = {}  # by the path it lies under there
         self._stack = ExitStack()
 
@@ -167,37 +159,12 @@ class RemoteFolder:
             or (there / name).read_bytes() != (stage / name).read_bytes()
         ]
 
-    def _look(self, projects: set[NormalizedName]) -> _Contents:
-        """Files may lie flat, or at any depth in a folder of their project's name in any spelling:
-        a push puts them into one there. Of equal names the one that `Local` shows counts."""
+    def _look(self, projects: set[NormalizedName]) -> Contents:
         try:
-            entries = self._remote.listing()
+            return look(self._remote, projects)
         except Missing as problem:
             shown = self._remote.shown
             raise PublishError(f"There is no folder {shown}; make it first.") from problem
-        files: dict[NormalizedName, dict[str, Entry]] = {name: {} for name in projects}
-        found = {entry.name: entry for entry in entries if not entry.is_folder}
-        folders = {entry.name: canonical(entry.name) for entry in entries if entry.is_folder}
-        for folder, name in folders.items():
-            if name in projects:
-                inner = self._remote.listing(folder, is_deep=True)
-                found |= {f"{folder}/{each.name}": each for each in inner if not each.is_folder}
-        taken: set[str] = set()
-        for path in sorted(found, key=lambda path: path.split("/")[:-1]):
-            *above, filename = path.split("/")
-            hint = canonical(above[-1]) if above else None
-            if (
-                filename not in taken
-                and is_safe_filename(filename)
-                and not any(folder.startswith((".", "-")) for folder in above)
-                and (project := parse_filename(filename, hint).project) in projects
-            ):
-                taken.add(filename)
-                files[project][path] = found[path]
-        names = {name for name in folders.values() if name} | {
-            name for name in files if files[name]
-        }
-        return _Contents(files, frozenset(found), frozenset(names))
 
     def _compared(self, there: Mapping[str, Distribution]) -> Iterator[tuple[Distribution, str]]:
         """The sha256 of the file at each of these paths."""
@@ -225,12 +192,12 @@ class RemoteFolder:
             except UploadRejected as problem:
                 refused.append(refusal(self._remote.shown, each, problem))
         if refused:
-            raise PublishError("\n".join([*refused, "Nothing was published."]))
+            raise NothingPublished(refused)
 
     def _place(self, each: Distribution) -> str:
         return self._contents.path_of(each) or f"{each.project}/{each.filename}"
 
-    def _pages(self, contents: _Contents) -> Iterator[tuple[str, bytes]]:
+    def _pages(self, contents: Contents) -> Iterator[tuple[str, bytes]]:
         """The files of the pages, by path: with every file that is listed over there."""
         noted = self._records(contents)
         for name, paths in contents.files.items():
@@ -247,7 +214,7 @@ class RemoteFolder:
             yield from rendered(ProjectPage(name, files, tuple(versions)), ".").items()
         yield from rendered_list(sorted(self._listed(contents))).items()
 
-    def _records(self, contents: _Contents) -> dict[str, Record]:
+    def _records(self, contents: Contents) -> dict[str, Record]:
         """What a server over there noted of these files, by their path."""
         listed = [path for paths in contents.files.values() for path in paths]
         noted = [path for path in listed if path + RECORD_SUFFIX in contents.paths]
@@ -299,7 +266,7 @@ class RemoteFolder:
                     found[_below(stage, file.origin.path)] = file
         return found, promised
 
-    def _listed(self, contents: _Contents) -> set[NormalizedName]:
+    def _listed(self, contents: Contents) -> set[NormalizedName]:
         """Projects with a page: those listed until now and still there, and those made now."""
         place = self._fetched([JSON_NAME]) / JSON_NAME
         try:
@@ -320,7 +287,7 @@ class RemoteFolder:
         return Path(tempfile.mkdtemp(dir=self._scratch))
 
 
-def _names(contents: _Contents) -> set[tuple[str, Entry]]:
+def _names(contents: Contents) -> set[tuple[str, Entry]]:
     return {pair for paths in contents.files.values() for pair in paths.items()}
 
 

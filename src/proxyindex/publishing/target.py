@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -17,6 +17,13 @@ Advance = Callable[[int], object]  # bytes that have left; negative when they ha
 
 class PublishError(ProxyindexError):
     """Something was not published; the sentence says what, where and why."""
+
+
+class NothingPublished(PublishError):
+    """What keeps all back: none was sent, for these reasons, a line each."""
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        super().__init__("\n".join([*reasons, "Nothing was published."]))
 
 
 class Outcome(StrEnum):
