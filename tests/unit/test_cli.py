@@ -155,10 +155,25 @@ def test_error_of_any_command_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["dist", "--to", ""], ["", "--to", "own"], ["x==1", "--dist", "", "--to", "own"]]
+    "arguments",
+    [
+        ["publish", "dist", "--to", ""],
+        ["publish", "", "--to", "own"],
+        ["publish", "x==1", "--dist", "", "--to", "own"],
+        ["publish", "x", "--to", "host:path", "--ssh", ""],
+        ["delete", "x==1", "--file", "", "--folder", ".", "--yes"],
+        ["yank", "x==1", "--index", "", "--folder", "."],
+        ["unyank", "x==1", "--file", "", "--folder", "."],
+        ["push", "x==1", "", "prod", "--config", "x.toml"],
+        ["refresh", "x", "--index", ""],
+        ["cache", "accept", "x", ""],
+        ["token", "create", "--user", "ci", "--index", ""],
+    ],
 )
-def test_an_empty_argument_of_publish_is_not_the_folder_one_is_in(arguments: list[str]) -> None:
-    result = run("publish", *arguments)
+def test_an_empty_argument_means_neither_all_there_is_nor_the_folder_one_is_in(
+    arguments: list[str],
+) -> None:
+    result = run(*arguments)
     assert result.exit_code == 2
     assert "is empty" in result.stderr
 

@@ -13,7 +13,7 @@ from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
 from proxyindex.cli import group
-from proxyindex.cli.group import names_argument, normalized, options
+from proxyindex.cli.group import names_argument, normalized, not_empty, options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
 from proxyindex.config import Loaded
 from proxyindex.repository import acceptance
@@ -215,7 +215,7 @@ def purge(
 
 @cache.command(short_help="Believe what upstream says now of a project.")
 @click.argument("project", metavar="NAME", callback=normalized)
-@click.argument("filename", metavar="[FILENAME]", required=False)
+@click.argument("filename", metavar="[FILENAME]", required=False, callback=not_empty)
 @json_option
 @cache_options
 def accept(

@@ -20,6 +20,15 @@ from proxyindex.names import InvalidName, normalize
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 
+def not_empty(
+    ctx: click.Context, param: click.Parameter, value: str | tuple[str, ...] | None
+) -> str | tuple[str, ...] | None:
+    """An unset variable in a script would mean the folder one is in, or all there is."""
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise click.BadParameter("is empty.", ctx, param)
+    return value
+
+
 def normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """A project's name as it is known inside."""
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from packaging.utils import NormalizedName
 
-from proxyindex.cli.group import Callback, ca_file_option, loaded, options
+from proxyindex.cli.group import Callback, ca_file_option, loaded, not_empty, options
 from proxyindex.errors import ProxyindexError
 from proxyindex.names import InvalidName, normalize
 
@@ -90,9 +90,14 @@ folder_option = click.option(
     help="Folder of your packages, as told to `serve`, if no --config names it.",
 )
 index_option = click.option(
-    "--index", metavar="NAME", help="Index it is in.  [default: the one at /simple/]"
+    "--index",
+    metavar="NAME",
+    callback=not_empty,
+    help="Index it is in.  [default: the one at /simple/]",
 )
-one_file = click.option("--file", "filename", metavar="FILENAME", help="Only this file of it.")
+one_file = click.option(
+    "--file", "filename", metavar="FILENAME", callback=not_empty, help="Only this file of it."
+)
 
 
 @click.command(short_help="Delete a project, a version or a file of your own.")
@@ -159,8 +164,8 @@ def unyank(*, release: Release, index: str | None, filename: str | None, **where
 
 @click.command(short_help="Copy a release from one index to another.")
 @_arguments(RELEASE, has_two=True)
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
+@click.argument("source", metavar="FROM", callback=not_empty)
+@click.argument("target", metavar="TO", callback=not_empty)
 def push(*, release: Release, source: str, target: str, **where: Any) -> None:
     """Copy all files of a release from the index FROM to the index TO, bytes unchanged.
 

@@ -11,7 +11,7 @@ import click
 from rich.filesize import decimal
 
 from proxyindex import logs
-from proxyindex.cli.group import ca_file_option
+from proxyindex.cli.group import ca_file_option, not_empty
 from proxyindex.cli.printing import progress, tell_of_old_pages, waiting
 
 if TYPE_CHECKING:
@@ -20,23 +20,14 @@ if TYPE_CHECKING:
     from proxyindex.publishing.target import Target
 
 
-def _no_blank(
-    ctx: click.Context, param: click.Parameter, value: str | tuple[str, ...] | None
-) -> str | tuple[str, ...] | None:
-    """An unset variable in a script would mean the folder one is in."""
-    if value == "" or (isinstance(value, tuple) and "" in value):
-        raise click.BadParameter("is empty.", ctx, param)
-    return value
-
-
 @click.command(short_help="Publish wheels and sdists to an index, a folder or another machine.")
-@click.argument("dists", nargs=-1, metavar="[DIST...]", callback=_no_blank)
+@click.argument("dists", nargs=-1, metavar="[DIST...]", callback=not_empty)
 @click.option(
     "--to", "to", metavar="TARGET", envvar="PROXYINDEX_PUBLISH_TO", required=True, show_envvar=True,
-    callback=_no_blank, help="Where to: an index (URL), a folder, or host:path.",
+    callback=not_empty, help="Where to: an index (URL), a folder, or host:path.",
 )  # fmt: skip
 @click.option(
-    "--dist", "folder", metavar="FOLDER", callback=_no_blank,
+    "--dist", "folder", metavar="FOLDER", callback=not_empty,
     help="Take the files of NAME==VERSION from this folder.",
 )  # fmt: skip
 @click.option("--pages", is_flag=True, help="Write pages beside the packages: an index on its own.")
@@ -46,7 +37,10 @@ def _no_blank(
 )
 @click.option("--dry-run", is_flag=True, help="Look and tell, and change nothing.")
 @ca_file_option
-@click.option("--ssh", metavar="COMMAND", help="How to reach host:path.  [default: ssh]")
+@click.option(
+    "--ssh", metavar="COMMAND", callback=not_empty,
+    help="How to reach host:path.  [default: ssh]",
+)  # fmt: skip
 def publish(
     *,
     dists: tuple[str, ...],

@@ -16,7 +16,7 @@ from packaging.utils import NormalizedName
 from proxyindex.access import Action, Scope
 from proxyindex.banner import client_hints
 from proxyindex.cli import audited
-from proxyindex.cli.group import loaded, options
+from proxyindex.cli.group import loaded, not_empty, options
 from proxyindex.cli.printing import print_json, print_table
 from proxyindex.config.kinds import PATTERNS, Unfit
 from proxyindex.errors import ProxyindexError
@@ -65,7 +65,14 @@ def token() -> None:
 
 @token.command()
 @click.option("--user", required=True, metavar="NAME", help="Whom it stands for; may be new.")
-@click.option("--index", "indexes", multiple=True, metavar="GLOB", help="Only these indexes.")
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    callback=not_empty,
+    metavar="GLOB",
+    help="Only these indexes.",
+)
 @click.option(
     "--project",
     "projects",
