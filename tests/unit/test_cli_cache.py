@@ -81,9 +81,9 @@ def test_what_only_the_server_needs_is_not_asked_for(
         [[upstream]]
         name = "other"
         url = "https://other.example/simple"
-        username = "server"
-        password-file = "gone"
+        password-file = "secret"
     """)
+    (tmp_path / "secret").write_text("of a user whom only the server's environment knows")
     named = ["other"] if command in NAMED else []
     result = run(root, command, *named, "--config", str(config))
     # what they are asked for there is not
@@ -210,6 +210,13 @@ def test_ls_leaves_out_documents_that_are_no_projects(root: Path) -> None:
     with opened(root) as cache:
         cache.pages.write(UP, "+list", HEAD, b"all projects")
     assert "+list" not in run(root, "ls").stdout
+
+
+@pytest.mark.parametrize("option", [["--sort", "name"], ["--reverse"]])
+def test_files_have_an_order_of_their_own(root: Path, option: list[str]) -> None:
+    result = run(root, "ls", "one", *option)
+    assert result.exit_code == 2
+    assert "--sort and --reverse mean nothing with NAME." in result.output
 
 
 def test_ls_of_a_project_lists_its_files(root: Path) -> None:

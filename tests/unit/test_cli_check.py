@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,42 @@ def test_a_socket_whose_folder_is_missing_is_told_as_serve_would(home: Path) -> 
     sound = checked(home, 'folders = ["packages"]\nunix-socket = "packages/x.sock"\n')
     assert sound.exit_code == 0, sound.stderr
     assert not [*(home / "packages").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (f"packages/{'x' * 107}", "AF_UNIX path too long"),
+        ("junk", "it is a file; choose another path"),
+        ("packages", "it is a file; choose another path"),
+    ],
+)
+def test_a_socket_that_could_not_be_made_is_told_and_not_made(
+    home: Path, path: str, said: str
+) -> None:
+    result = checked(home, f'folders = ["packages"]\nunix-socket = "{path}"\n')
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: Cannot listen on {home}/{path}: {said}.\n"
+    assert not [*(home / "packages").iterdir()]
+
+
+def test_the_socket_of_a_server_that_runs_is_sound(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / "packages" / "x.sock"))
+        listening.listen()
+        listening.setblocking(False)
+        result = checked(home, 'folders = ["packages"]\nunix-socket = "packages/x.sock"\n')
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("content", ["", "\n", "one\ntwo\n", "x" * 70_000])
+def test_a_password_file_has_one_line(home: Path, content: str) -> None:
+    (home / "secret").write_text(content)
+    result = checked(home, f'{UPSTREAM}username = "x"\npassword-file = "secret"\n')
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"= '{home}/secret': this path is not a file of one line.\n")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +237,17 @@ def test_a_cache_among_packages_is_a_mistake_unless_hidden(
     assert ("would be taken for projects" in result.stderr) is not is_apart
 
 
-def test_a_number_that_python_does_not_read_is_a_mistake(home: Path) -> None:
-    result = checked(home, "port = " + "1" * 5000)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"port = {'1' * 5000}",
+        f"port = 0x{'f' * 5000}",
+        f"grace = 0b{'1' * 20_000}",
+        f"upstream = [0o{'7' * 9000}]",
+    ],
+    ids=lambda text: text[:10],
+)
+def test_a_number_that_python_does_not_read_is_a_mistake(home: Path, text: str) -> None:
+    result = checked(home, text)
     assert result.exit_code == 2
     assert "too many digits" in result.stderr

@@ -53,13 +53,13 @@ def cache() -> None:
 
 @cache.command()
 @click.argument("project", metavar="[NAME]", required=False, callback=normalized)
-@click.option(
-    "--sort", type=click.Choice(list(_ORDERS)), default="name", help="Order.  [default: name]"
-)
+@click.option("--sort", type=click.Choice(list(_ORDERS)), help="Order.  [default: name]")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @json_option
 @cache_options
-def ls(*, project: str | None, sort: str, reverse: bool, as_json: bool, **parameters: Any) -> None:
+def ls(
+    *, project: str | None, sort: str | None, reverse: bool, as_json: bool, **parameters: Any
+) -> None:
     """List the projects held, or the files of one.
 
     \b
@@ -68,11 +68,13 @@ def ls(*, project: str | None, sort: str, reverse: bool, as_json: bool, **parame
       proxyindex cache ls numpy
       proxyindex cache ls --json
     """
+    if project is not None and (sort or reverse):
+        raise click.UsageError("--sort and --reverse mean nothing with NAME.")
     with _opened(loaded(parameters).settings) as opened:
         if project is not None:
             _show_files(opened, project, as_json=as_json)
             return
-        held = sorted(holdings.holdings(opened), key=_ORDERS[sort], reverse=reverse)
+        held = sorted(holdings.holdings(opened), key=_ORDERS[sort or "name"], reverse=reverse)
     if as_json:
         print_json([_with_upstream(asdict(one)) | {"bytes": one.bytes} for one in held])
         return

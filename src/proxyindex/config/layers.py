@@ -108,14 +108,16 @@ def _table(body: bytes, path: Path, mistakes: Mistakes) -> Mapping[str, object]:
         text = body.decode()
         if _ENDLESS_KEY.search(text):
             raise tomllib.TOMLDecodeError("a key has more than 200 parts")
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
+        repr(table)  # decimal digits are bounded, others are not, and values are shown in decimal
+        return table
     except UnicodeDecodeError:
         mistakes.say(Place(Rank.FILE, "the file", path), "is not UTF-8 text")
     except tomllib.TOMLDecodeError as problem:
         mistakes.wrong.append(f"{path}: not valid TOML: {problem}.")
     except RecursionError:
         mistakes.wrong.append(f"{path}: not valid TOML: nested too deeply.")
-    except ValueError:  # Python reads no more digits than 4,300
+    except ValueError:  # Python reads and shows no more digits than 4,300
         mistakes.wrong.append(f"{path}: not valid TOML: a number has too many digits.")
     return {}
 

@@ -86,7 +86,7 @@ def _upstream(
     _read_password(values, environ, mistakes)
     _apply_variables(values, str(name.value), environ)
     _look_up_netrc(values, environ, mistakes)
-    if "password" in values and "username" not in values:
+    if "password" in values and "username" not in values and mistakes.is_ready:
         mistakes.say(values["password"].place, "a password needs a username beside it")
     _check_paths(values, mistakes)
     fields = layers.fields((key, given.value) for key, given in values.items())
@@ -125,9 +125,12 @@ def _read_password(values: Values, environ: Mapping[str, str], mistakes: Mistake
     if by_file := values.pop("password_file", None):
         try:
             with Path(str(by_file.value)).open("rb") as stream:
-                text = stream.read(_LARGEST_PASSWORD_FILE).decode().rstrip("\r\n")
+                text = stream.read(_LARGEST_PASSWORD_FILE + 1).decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
             mistakes.absent(by_file.place, Path(str(by_file.value)), "a readable text file")
+            return
+        if not text or "\n" in text or len(text) > _LARGEST_PASSWORD_FILE:
+            mistakes.absent(by_file.place, Path(str(by_file.value)), "a file of one line")
         else:
             values["password"] = Given(Secret(text), by_file.place)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from proxyindex import disk, logs
 from proxyindex.errors import ProxyindexError
-from proxyindex.server.listen import StartError, check_folder_of
+from proxyindex.server.listen import StartError, check_place_of
 from proxyindex.settings import Settings, UpstreamSettings
 from proxyindex.uploads.stage import is_changeable
 from proxyindex.upstream.proxies import Proxies
@@ -73,7 +73,7 @@ def _looks(settings: Settings, *, makes: bool) -> Iterator[Callable[[], object]]
     if settings.audit_log:
         yield partial(_check_audit_log, settings.audit_log, makes=makes)
     if settings.unix_socket and not makes:  # whoever makes the socket learns it from that
-        yield partial(check_folder_of, settings.unix_socket)
+        yield partial(check_place_of, settings.unix_socket)
     for upstream in settings.upstreams:
         yield from _looks_at(upstream)
     if settings.tls_cert:

@@ -100,18 +100,31 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
                 path.unlink()
 
 
-def check_folder_of(path: Path) -> None:
+def check_place_of(path: Path) -> None:
     """Whether a Unix socket could be made there, without making one. Raises `StartError`."""
     try:
         disk.try_writing(path.parent)
+        if not _is_taken(path):
+            with suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(os.fspath(path))  # knows how long a path may be
     except OSError as error:
         raise _cannot_listen(str(path), error) from error
 
 
-def _remove_stale(path: Path) -> None:
+def _is_taken(path: Path) -> bool:
+    """Whether a socket is there. Raises `StartError` for anything else, `OSError`."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise StartError(f"Cannot listen on {path}: it is a file; choose another path.")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        if not _is_taken(path):
+            return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(2.0)
             probe.connect(os.fspath(path))
