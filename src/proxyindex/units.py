@@ -64,8 +64,12 @@ def parse_duration(text: str) -> float:
 
 
 def format_minute(seconds: float) -> str:
-    """The minute in UTC: 0.0 since the epoch is `1970-01-01 00:00`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    """The minute in UTC: 0.0 since the epoch is `1970-01-01 00:00`. A number that no calendar has,
+    as it is."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def format_duration(seconds: float) -> str:

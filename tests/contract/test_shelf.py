@@ -76,6 +76,12 @@ def test_a_deleted_name_that_could_not_be_noted_is_not_deleted(home: Path) -> No
     assert {"other-1.0.tar.gz", FILE} <= shelf.deleted(DEMO)
 
 
+def test_what_static_pages_had_of_a_file_goes_with_it(home: Path) -> None:
+    (home / f"{FILE}.metadata").write_text("theirs")
+    Shelf(home.parent).remove(DEMO, [home / FILE])
+    assert [path.name for path in home.iterdir()] == [DELETED]
+
+
 def test_a_deletion_that_cannot_be_done_notes_nothing(home: Path) -> None:
     shelf = Shelf(home.parent)
     (home / f"{FILE}.json").unlink()

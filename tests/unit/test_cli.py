@@ -19,6 +19,8 @@ from proxyindex.cli import main
 from proxyindex.cli.group import Commands
 from proxyindex.config import OPTIONS
 from proxyindex.errors import StoreError
+from tests.support.builders import put_wheel
+from tests.support.hermetic import environment
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -176,6 +178,37 @@ def test_an_empty_argument_means_neither_all_there_is_nor_the_folder_one_is_in(
     result = run(*arguments)
     assert result.exit_code == 2
     assert "is empty" in result.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("publish dist --to own", 0),
+        ("user add alice --htpasswd users --password-stdin", 2),
+        ("user add alice --htpasswd users", 1),
+        ("delete demo==1.0 --folder dist", 1),
+        ("config check", 0),
+    ],
+)
+def test_closed_streams_change_no_outcome(
+    tmp_path: Path, arguments: str, code: int, closed: str
+) -> None:
+    (tmp_path / "own").mkdir()
+    put_wheel(tmp_path / "dist")
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m proxyindex {arguments} {closed}', sys.executable],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "own").rglob("*.whl"))) == (code == 0 and "publish" in arguments)
 
 
 def test_port_in_use_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:

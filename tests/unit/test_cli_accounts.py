@@ -200,6 +200,45 @@ def test_users_and_passwords_that_cannot_be_are_refused(
     assert not users.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("token", "revoke", "ffff", "--tokens"),
+        ("token", "list", "--tokens"),
+        ("user", "remove", "alice", "--htpasswd"),
+        ("user", "list", "--htpasswd"),
+    ],
+    ids=" ".join,
+)
+def test_no_folder_is_made_for_what_is_not_there(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = run(*arguments, tmp_path / "none" / "file")
+    assert done.exit_code == (0 if "list" in arguments else 1)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_of_users_may_be_in_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell knows that in `--htpasswd=~/users`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run("user", "add", "alice", "--password-stdin", "--htpasswd=~/users", stdin="x")
+    assert done.exit_code == 0
+    assert (tmp_path / "users").exists()
+
+
+@pytest.mark.parametrize("instant", [-(10**14), 10**14, 10**17, 10**30])
+def test_times_that_no_calendar_knows_are_listed(tokens: Path, instant: int) -> None:
+    run("token", "create", "--user", "ci", "--expires", "1d", "--tokens", tokens)
+    document = json.loads(tokens.read_text())
+    document["tokens"][0]["created"] = document["tokens"][0]["expires"] = instant
+    tokens.write_text(json.dumps(document))
+    done = run("token", "list", "--tokens", tokens)
+    assert done.exit_code == 0
+    assert done.stdout.count(str(instant)) == 2
+
+
 def test_without_a_file_of_users_one_is_asked_for() -> None:
     done = run("user", "list")
     assert done.exit_code == 2

@@ -127,6 +127,11 @@ def test_a_release_that_is_not_there_is_an_error(
 # what is checked before anything is sent
 
 
+def test_a_version_of_thousands_of_digits_is_none(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match=r"^'1{80}' is no version\.$"):
+        selection.by_release(tmp_path, "demo", "1" * 5000)
+
+
 def test_a_distribution_tells_what_an_index_is_told(tmp_path: Path) -> None:
     path = put_wheel(tmp_path, "Acme-Lib", "1.0", requires_python=">=3.9")
     put(tmp_path, path.name + ".asc", b"signed")

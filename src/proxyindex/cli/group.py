@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -70,6 +71,11 @@ class Commands(click.Group):
         super().__init__(*args, **options)
         self._modules = modules or {}
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """As click has it, also where a standard stream is closed (`<&-`)."""
+        _open_streams()
+        return super().main(*args, **options)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, as in a dictionary."""
         return sorted([*self._modules, *self.commands])
@@ -98,6 +104,14 @@ class Commands(click.Group):
             where = f" ({error.filename})" if error.filename else ""
             click.echo(f"Error: {error.strerror or error}{where}.", err=True)
             ctx.exit(1)
+
+
+def _open_streams() -> None:
+    """Have streams that are closed lead nowhere: who asks or tells something would stumble, and the
+    next files would get their numbers. `sys.__stdout__` still says that nobody is there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def setting_options(command: Callback) -> Callback:

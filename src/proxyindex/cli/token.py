@@ -182,7 +182,7 @@ def _is_told(text: str) -> bool:
         print(text, flush=True)
     except OSError:
         return False
-    return sys.stdout is not None
+    return sys.__stdout__ is not None  # it was closed, and leads nowhere now
 
 
 def _subject(one: Token, path: Path) -> dict[str, str]:

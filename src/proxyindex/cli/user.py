@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from proxyindex.access import TOKEN_USER, is_user_name
 from proxyindex.cli import audited
 from proxyindex.cli.group import loaded, options
+from proxyindex.config.kinds import PATH, Unfit
 from proxyindex.settings import Settings
 from proxyindex.users import htpasswd
 from proxyindex.users.hashes import PasswordHashes
@@ -18,10 +19,20 @@ from proxyindex.users.tokens import PREFIX, is_token
 
 _LONGEST = 1000
 
+
+def _path(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """As the configuration reads it, with `~`."""
+    try:
+        return None if value is None else cast(Path, PATH.read(value))
+    except Unfit as unfit:
+        raise click.BadParameter(f"expected {unfit}.", ctx, param) from None
+
+
 file_option = click.option(
     "--htpasswd",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    callback=_path,
     help="The file.  [default: the first one of the configuration]",
 )
 config_option = options("config")

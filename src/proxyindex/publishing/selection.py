@@ -12,6 +12,8 @@ from proxyindex.names import InvalidName, normalize, parse_filename
 from proxyindex.publishing.distribution import BESIDE, ENDINGS
 from proxyindex.publishing.target import PublishError
 
+_SHOWN = 80  # characters of a text that is no version
+
 
 def by_paths(arguments: Sequence[str]) -> list[Path]:
     """The files meant, each once, in order. Raises `PublishError` for what matches nothing.
@@ -34,8 +36,8 @@ def by_release(folder: Path, name: str, version: str) -> list[Path]:
         project, wanted = normalize(name), Version(version)
     except InvalidName as problem:
         raise PublishError(f"{problem}.") from problem
-    except InvalidVersion as problem:
-        raise PublishError(f"{version!r} is no version.") from problem
+    except ValueError as problem:  # InvalidVersion, and int() refusing thousands of digits
+        raise PublishError(f"{version[:_SHOWN]!r} is no version.") from problem
     found = [path for path in _in_folder(folder) if _is_of(path.name, project, wanted)]
     if not found:
         raise PublishError(f"There is no wheel or sdist of {project} {wanted} in {folder}.")

@@ -30,6 +30,7 @@ from proxyindex import records
 from proxyindex.audit import Change
 from proxyindex.disk import no_link, sync_folder
 from proxyindex.model import (
+    METADATA_SUFFIX,
     PROVENANCE_SUFFIX,
     RECORD_SUFFIX,
     SIDECARS,
@@ -179,7 +180,8 @@ class Shelf:
     ) -> None:
         """Delete files, all in one change; their names and the project's stay taken."""
         files = list(dict.fromkeys(path.name for path in paths))
-        named = (_beside(path, suffix) for path in paths for suffix in ("", *SIDECARS))
+        suffixes = ("", METADATA_SUFFIX, *SIDECARS)  # the first of them for static pages
+        named = (_beside(path, suffix) for path in paths for suffix in suffixes)
         gone = [path for path in named if os.path.lexists(path)]
         noted = (
             _noted(self.home(project) / DELETED) + "".join(f"\n{name}" for name in files).encode()

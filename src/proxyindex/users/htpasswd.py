@@ -102,6 +102,8 @@ def put(path: Path, user: str, hashed: str) -> bool:
 
 def remove(path: Path, user: str) -> bool:
     """Take the user out; whether there was one. Raises `AccountsError`."""
+    if not read_whole(path):  # nor is a folder made for it
+        return False
     with changing(path) as body:
         lines = _lines(body)
         kept = [line for line in lines if _user_of(line) != user]
