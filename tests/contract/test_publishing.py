@@ -175,6 +175,7 @@ def test_pages_list_what_a_push_put_there(place: Place, there: Path, here: Path)
         (there / lies).mkdir(parents=True)
         put_wheel(there / lies, version="0.9", requires_python=f">=3.{len(lies)}")
     put_wheel(there / "demo" / ".hidden", version="0.8")
+    put(there / "demo" / "+0f0f0f0f", "demo-3.0-1.tar.gz", make_sdist(version="3.0-1"))
     for version in ("1.0", "2.0"):
         publish(place(with_pages=True), read(put_wheel(here, version=version)))
     listed = json.loads((there / "demo" / "index.v1_json").read_text())["files"]
@@ -182,6 +183,7 @@ def test_pages_list_what_a_push_put_there(place: Place, there: Path, here: Path)
         "+0f0f0f0f/demo-0.9-py3-none-any.whl",
         WHEEL,
         "demo-2.0-py3-none-any.whl",
+        "+0f0f0f0f/demo-3.0-1.tar.gz",
     ]
     assert (there / "demo" / "+0f0f0f0f" / "demo-0.9-py3-none-any.whl.metadata").is_file()
 

@@ -56,6 +56,8 @@ def _files(
         *above, filename = path.split("/")
         if filename in taken or not is_safe_filename(filename) or any(map(_is_hidden, above)):
             continue
+        if above and above[-1].startswith("+"):  # came together by a push, whose names are nobody's
+            above.pop()
         project = parse_filename(filename, canonical(above[-1]) if above else None).project
         if project and project in projects:
             taken.add(filename)
