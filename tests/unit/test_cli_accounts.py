@@ -76,6 +76,17 @@ def test_a_new_token_comes_with_lines_for_each_client(tokens: Path) -> None:
     assert made.stdout.strip() not in made.stderr
 
 
+def test_an_address_that_nobody_told_is_called_a_guess(tokens: Path) -> None:
+    command = ("token", "create", "--user", "ci", "--tokens", tokens)
+    for told, said in (
+        (("--port", "81"), "The address http://127.0.0.1:81 is guessed from where the server"),
+        (("--public-url", "https://index.example"), ""),
+    ):
+        done = run(*command, *told)
+        assert said in done.stderr
+        assert ("guessed" in done.stderr) is bool(said)
+
+
 def test_lines_for_a_token_over_plain_http_have_pip_trust_the_host(tokens: Path) -> None:
     create = ("token", "create", "--user", "ci", "--tokens", tokens)
     lines = run(*create, "--public-url", "http://HOST:8080").stderr

@@ -131,6 +131,9 @@ def create(
     shown = text if sys.stdout.isatty() else f"{PREFIX}…"
     for line in _usage(made, shown, hints, path):
         click.echo(line, err=True)
+    if settings.public_url is None:
+        guessed = f"The address {hints.base_url} is guessed from where the server listens"
+        click.echo(f"{guessed}; --public-url tells that of clients.", err=True)
 
 
 @token.command("list")
