@@ -293,10 +293,11 @@ def _is_of(filename: str, entry: str) -> bool:
         same_project = normalize(name) == named.project
     except InvalidName:
         return False
-    return same_project and named.version is not None and _same_version(version, named.version)
+    return same_project and named.version is not None and agree(version, named.version)
 
 
-def _same_version(one: str, other: str) -> bool:
-    # "-" and "+" are written "_" by some build tools in one of the two places
+def agree(one: str, other: str) -> bool:
+    """Whether two places of a wheel tell the same version: some build tools write "-" and "+" as
+    "_" in one of them."""
     plain = (re.sub("[-_+]", "_", text.lower()) for text in (one, other))
     return len(set(plain)) == 1 or is_same_version(one, other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,45 @@ def test_metadata_that_nobody_advertised_is_found(
     assert upstream.count(spec.path + ".metadata") == (0 if ranges == "honour" else 1)
     assert all(seen.sent < len(spec.body) for seen in upstream.requests(spec.path))
     assert advertised() == {"sha256": sha256_of(answer.body)}
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_an_upstream_that_is_busy_is_not_asked_for_whole_wheels(
+    server: ServerFactory, upstream: FakeUpstream, status: int
+) -> None:
+    spec = wheel_spec("busy", payload=5_000_000, core_metadata=False)
+    upstream.project("busy", spec)
+    busy = Reply(status=status, etag=None)
+    upstream.script(spec.path, busy, Reply(body=spec.body))
+    upstream.script(spec.path + ".metadata", busy)
+    running = server(upstream=upstream)
+    answer = running.get(f"/simple/busy/{spec.filename}.metadata")
+    assert (answer.status, answer.body) == (200, spec.metadata)
+    other = wheel_spec("busier", payload=5_000_000, core_metadata=False)
+    upstream.project("busier", other)
+    for path in (other.path, other.path + ".metadata"):
+        upstream.script(path, busy.with_(headers={"Retry-After": "20"}))
+    answer = running.get(f"/simple/busier/{other.filename}.metadata")
+    assert (answer.status, answer.header("retry-after")) == (503, "20")
+    asked = [*upstream.requests(spec.path), *upstream.requests(other.path)]
+    assert all(seen.header("range") for seen in asked)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha512", None])
+def test_089_a_sidecar_of_another_wheel_is_not_passed_on(
+    server: ServerFactory, upstream: FakeUpstream, algorithm: str | None
+) -> None:
+    """By whichever digest the page tells of it, or else by the version that it names."""
+    spec = wheel_spec("silent", payload=1_000)
+    assert spec.metadata
+    told = {algorithm: hashlib.new(algorithm, spec.metadata).hexdigest()} if algorithm else True
+    forged = spec.metadata.replace(b"Version: 1.0", b"Version: 9.9")
+    upstream.project("silent", replace(spec, core_metadata=told))
+    upstream.file(spec, ranges="none")
+    upstream.script(spec.path + ".metadata", Reply(body=forged))
+    running = server(upstream=upstream)
+    answer = running.get(f"/simple/silent/{spec.filename}.metadata")
+    assert (answer.status, answer.body) == (200, spec.metadata)
 
 
 def test_an_upstream_without_ranges_is_not_asked_for_one_per_wheel(

@@ -16,7 +16,7 @@ from tests.support.crowd import attempt, lock_holder, processes_with_open, toget
 from tests.support.fixtures import Index, ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
-from tests.support.reply import NOT_FOUND, OLD, Reply, sha256_of
+from tests.support.reply import NOT_FOUND, OLD, Generated, Reply, sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
@@ -360,6 +360,68 @@ def test_a_server_killed_in_mid_file_resumes_it_when_it_is_back(
     assert cargo.get().body == cargo.body
     resumed = cargo.upstream.requests(cargo.path)[-1].header("range") or ""
     assert 0 < int(resumed.removeprefix("bytes=").removesuffix("-")) <= 300_000
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_more_than_the_file_that_a_killed_server_left_is_in_nobody_s_way(
+    server: ServerFactory, upstream: FakeUpstream, is_chunked: bool
+) -> None:
+    cargo = Cargo(server(upstream=upstream), upstream)
+    cargo.offer(size=None)
+    other = Reply(body=noise(1_400_000, seed="other"), hold_at=1_200_000, gate="never")
+    cargo.serve(other, cargo.whole.with_(chunked=is_chunked))
+    with cargo.connect() as connection:
+        connection.request(cargo.target).read(1_100_000)
+        cargo.server.kill()
+    cargo.server.start()
+    assert cargo.attempt() == cargo.body
+    assert cargo.attempt() == cargo.body
+    assert cargo.is_stored()
+
+
+def test_an_upstream_that_gives_a_megabyte_at_a_time_is_resumed_to_the_end(cargo: Cargo) -> None:
+    whole = Reply(body=Generated(13_000_000, seed=12))
+    cargo.offer(body=whole.body)
+    cargo.serve(*[whole.with_(cut_after=1_100_000)] * 20)
+    assert sha256_of(cargo.attempt() or b"") == sha256_of(whole.body)
+    assert cargo.upstream.count(cargo.path) == 12
+
+
+def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
+    cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
+    assert cargo.attempt() is None
+    assert "sent more than 1081161 bytes" in cargo.server.logs
+
+
+def test_a_range_of_which_all_bytes_came_is_whole_whatever_its_end(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = server(upstream=upstream)
+    far = Cargo(running, upstream, "far", size=5_000_000)
+    last = far.body[-1000:]
+    head = (
+        "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n"
+        f"Content-Range: bytes {far.size - 1000}-{far.size - 1}/{far.size}\r\n\r\n3e8\r\n"
+    )
+    far.serve(Reply(raw=head.encode() + last + b"\r\n"))  # and no last chunk
+    answer = running.get(far.target, {"Range": "bytes=-1000"})
+    assert (answer.status, answer.body) == (206, last)
+    running.stop()
+    assert "aborted" not in running.logs
+    assert "broken off" not in running.logs
+
+
+def test_a_busy_upstream_is_asked_again_for_a_range_or_a_head(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    running = server(upstream=upstream)
+    busy = Reply(status=503, etag=None)
+    far = Cargo(running, upstream, "far", size=5_000_000)
+    far.serve(busy, far.whole)
+    answer = running.get(far.target, {"Range": "bytes=-1000"})
+    assert (answer.status, answer.body) == (206, far.body[-1000:])
+    far.serve(*[busy.with_(headers={"Retry-After": "9"})] * 2, far.whole)
+    assert running.get(far.target, {"Range": "bytes=-1000"}).status == 503
 
 
 def test_a_kept_connection_that_ends_is_no_failure_of_a_range_or_a_head(

@@ -104,6 +104,10 @@ FAULTS = {
     "cut at half and not given again, nothing known": fatal(CUT, page=UNKNOWN),
     "cut five times, each later": mended(*[WELL.with_(cut_after=9_000)] * 5, WELL),
     "cut, busy twice, then fine": mended(CUT, BUSY, BUSY, WELL),
+    "cut, busy for longer, then fine": mended(CUT, BUSY.with_(headers={"Retry-After": "3"}), WELL),
+    "cut, too late, too early, then fine": mended(
+        CUT, *(Reply(status=status, etag=None) for status in (408, 425)), WELL
+    ),
     # wrong bytes
     "wrong bytes": fatal(Reply(body=WRONG)),
     "wrong bytes, size unknown": fatal(Reply(body=WRONG), page=UNSIZED),
@@ -111,6 +115,7 @@ FAULTS = {
     "wrong bytes, SHA-512": fatal(Reply(body=WRONG), algorithm="sha512"),
     "a notice instead of the file": fatal(Reply(body=NOTICE, content_type="text/html")),
     "a notice, size unknown": fatal(Reply(body=NOTICE, content_type="text/html"), page=UNSIZED),
+    "a notice, nothing known": fatal(Reply(body=NOTICE, content_type="text/html"), page=UNKNOWN),
     "nothing instead of the file": fatal(Reply(body=b"")),
     "nothing instead of the file, size unknown": fatal(Reply(body=b""), page=UNSIZED),
     # wrong length

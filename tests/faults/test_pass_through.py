@@ -11,6 +11,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from tests.support import http
 from tests.support.builders import noise
 from tests.support.crowd import attempt, together
 from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
-from tests.support.reply import Reply, sha256_of
+from tests.support.reply import Generated, Reply, sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
@@ -123,6 +125,21 @@ def test_a_disk_that_refuses_in_mid_file_costs_nobody_the_rest(
     assert kept(running) == []
     assert running.get(TARGET).body == BODY
     assert kept(running) != []
+
+
+def test_nobody_waits_for_ever_for_those_who_do_not_read(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    upstream.project("cargo", replace(CARGO, body=Generated(80_000_000)))
+    other = sdist_spec("other")
+    upstream.project("other", other)
+    running = server("--max-transfers", "1", upstream=upstream)
+    target = f"/simple/other/{other.filename}"
+    with refusing(running):
+        with running.connect() as idle:
+            idle.request(TARGET).read(1)  # and no more: it has the one place
+            assert running.get(target).status == 503
+        assert wait_until(lambda: running.get(target).body == other.body, "the place is free")
 
 
 def test_two_versions_are_not_stitched_when_the_disk_refuses_in_mid_file(

@@ -7,7 +7,13 @@ from functools import partial
 
 import anyio
 
-from proxyindex.errors import ConnectionBroken, RangesIgnored, StoreError, UpstreamUnavailable
+from proxyindex.errors import (
+    ConnectionBroken,
+    RangesIgnored,
+    StoreError,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from proxyindex.files.coding import is_encoded
 from proxyindex.files.content import ByteStream
 from proxyindex.files.downloads import Downloads
@@ -18,9 +24,11 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.upstream.client import Reply
 from proxyindex.upstream.index import Upstream
+from proxyindex.upstream.retry import pause_before
 
 # a range that begins further ahead than this of what has arrived is not waited for
 _FAR = 2 * 1024**2
+_LAST_SECONDS = 1.0  # for the end of a range of which all bytes have come
 
 
 class Cold:
@@ -131,8 +139,6 @@ class Relay:
 
     async def __anext__(self) -> bytes:
         if self._left <= 0:
-            async for _ in self._chunks:  # read to the end: only then is the connection kept
-                break
             raise StopAsyncIteration
         try:
             chunk = await anext(self._chunks)
@@ -147,7 +153,13 @@ class Relay:
         self._stack.callback(action)
 
     async def aclose(self) -> None:
-        await self._stack.aclose()
+        try:
+            if self._left <= 0:  # read to the end: only then is the connection kept
+                with anyio.move_on_after(_LAST_SECONDS), suppress(UpstreamError):
+                    async for _ in self._chunks:
+                        break
+        finally:
+            await self._stack.aclose()
 
 
 async def _part(stack: AsyncExitStack, file: File, upstream: Upstream, span: str) -> Reply:
@@ -160,9 +172,16 @@ async def _part(stack: AsyncExitStack, file: File, upstream: Upstream, span: str
             upstream.download(url, filename=file.filename, headers=headers)
         )
 
-    for _ in range(upstream.retries):
-        with suppress(ConnectionBroken):  # all that were kept may have ended (RFC 9112, 9.3.1)
+    for attempt in range(upstream.retries):
+        try:
             return await ask()
+        except ConnectionBroken:  # all that were kept may have ended (RFC 9112, 9.3.1)
+            continue
+        except UpstreamUnavailable as problem:
+            pause = pause_before(problem, attempt)
+            if pause is None:
+                raise
+        await anyio.sleep(pause)
     return await ask()
 
 

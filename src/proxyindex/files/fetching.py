@@ -6,18 +6,21 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import anyio
 import anyio.to_thread
 
-from proxyindex.errors import FileGone, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import FileGone, StoreError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.files.coding import identity
 from proxyindex.files.workshop import Workshop
-from proxyindex.files.writing import OtherFile, Writing
+from proxyindex.files.writing import KeptTooMuch, OtherFile, Writing
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.upstream.client import Reply
 from proxyindex.upstream.index import Upstream
-from proxyindex.upstream.retry import pause_before
+from proxyindex.upstream.retry import LONGEST_PAUSE, pause_before
 
 log = logging.getLogger(__name__)
 
-MAX_RESUMES = 10
+MAX_RESUMES = 10  # in a row, none of which brought a megabyte
+_PROGRESS = 1024**2
+_LONGEST_PAUSE = 10  # seconds, once bytes have come; pip gives up after 15 without any
+_MOST_CODED = 64 * 1024  # bytes by which a body that is coded unasked may be longer than the file
 _GONE_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
 
 
@@ -36,6 +39,8 @@ class Fetching:
         self._upstream = upstream
         self._shop = shop
         self._is_told = False
+        self._failures = 0
+        self._reached = 0  # bytes that there were when the failures began to be counted
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The new bytes, each already with `writing`; an empty piece when a head has arrived.
@@ -43,7 +48,7 @@ class Fetching:
         Raises `FileGone`, `UpstreamUnavailable` when resuming was in vain, `UpstreamInvalid`,
         `StoreError`. To be closed (`contextlib.aclosing`).
         """
-        failures = gone = 0
+        gone = 0
         while not self.writing.is_complete:
             try:
                 async with self._upstream.download(
@@ -58,32 +63,53 @@ class Fetching:
                 await anyio.sleep(_GONE_PAUSES[gone])
                 gone += 1
             except UpstreamUnavailable as problem:
-                failures += 1
-                began = self.writing.written > 0
-                pause = pause_before(problem, failures - 1)
-                if failures > (MAX_RESUMES if began else self._upstream.retries) or pause is None:
-                    if isinstance(problem.__cause__, OtherFile):  # no outage: page or file lies
-                        raise UpstreamInvalid(self._upstream.name, problem.problem) from problem
-                    raise
-                got = self.writing.written
-                log.info("%s; resuming %s at %d", problem, self._file.filename, got)
-                self._shop.events.transfer(self._upstream.name, "resumed", 0)
-                await anyio.sleep(pause)
+                await self._pause(problem)
+
+    async def _pause(self, problem: UpstreamUnavailable) -> None:
+        """Wait before upstream is asked again, or raise the problem: enough was tried."""
+        written = self.writing.written
+        if written - self._reached >= _PROGRESS:
+            self._failures, self._reached = 0, written
+        self._failures += 1
+        most = MAX_RESUMES if written else self._upstream.retries
+        longest = _LONGEST_PAUSE if written else LONGEST_PAUSE
+        pause = pause_before(problem, self._failures - 1, longest=longest)
+        if self._failures > most or pause is None:
+            if isinstance(problem.__cause__, OtherFile):  # no outage: page or file lies
+                raise UpstreamInvalid(self._upstream.name, problem.problem) from problem
+            raise problem
+        log.info("%s; resuming %s at %d", problem, self._file.filename, written)
+        self._shop.events.transfer(self._upstream.name, "resumed", 0)
+        await anyio.sleep(pause)
 
     def check_size(self, size: int | None) -> None:
         """Raises `UpstreamInvalid` for more than any file may have."""
         if size is not None and size > self._shop.max_file_size:
             raise UpstreamInvalid(self._upstream.name, f"offers a file of {size} bytes: too large")
 
-    async def _body(self, reply: Reply) -> AsyncIterator[bytes]:
-        writing = self.writing
+    def _accepted(self, reply: Reply) -> int | None:
+        """The total size, if the answer can be joined to what we have."""
+        if self._file.best_digest is None and _is_page(reply):
+            # without a digest it would stay as the first bytes
+            raise UpstreamInvalid(self._upstream.name, "sent a page instead of a file")
         try:
-            size = writing.accept(reply)
-        except ValueError as problem:  # this answer cannot be joined to what we have
+            return self.writing.accept(reply)
+        except ValueError as problem:
             if isinstance(problem, OtherFile) and not self._is_told:
                 self._is_told = True  # it may be asked again
                 self._shop.events.alarm("digest-mismatch")
+            if isinstance(problem, KeptTooMuch):
+                self._check_kept()
             raise UpstreamUnavailable(self._upstream.name, str(problem)) from problem
+
+    def _check_kept(self) -> None:
+        """The file ends before what we have of it. Raises `StoreError` if that is of a dead writer:
+        then it need not be upstream's fault, and would be in the way of each that follows."""
+        if self.writing.took_over:
+            raise StoreError("continue a file", "what was kept of it does not fit")
+
+    async def _body(self, reply: Reply) -> AsyncIterator[bytes]:
+        writing, size = self.writing, self._accepted(reply)
         self.check_size(size)
         yield b""
         most = self._shop.max_file_size if size is None else size
@@ -93,7 +119,7 @@ class Fetching:
             upstream=self._upstream.name,
             # if the cache cannot store the file, spool to the system's folder for temporary files
             spool=self._shop.spool if writing.has_begun else None,
-            limit=self._shop.max_file_size,
+            limit=self._shop.max_file_size if size is None else size + size // 64 + _MOST_CODED,
         )
         async for chunk in body:
             try:
@@ -104,5 +130,13 @@ class Fetching:
                 raise UpstreamInvalid(self._upstream.name, "sent more bytes than announced")
             if new:
                 yield new
-        if writing.is_behind or (size is not None and writing.written < size):
+        is_cut = size is not None and writing.written < size
+        if writing.is_behind and not is_cut:
+            self._check_kept()
+        if writing.is_behind or is_cut:
             raise UpstreamUnavailable(self._upstream.name, "cut the file short")
+
+
+def _is_page(reply: Reply) -> bool:
+    """Whether it is one for people, as those of portals that ask for a log-in; no archive is."""
+    return reply.headers.get("content-type", "").strip().lower().startswith("text/html")

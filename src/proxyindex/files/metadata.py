@@ -15,7 +15,14 @@ from functools import partial
 
 from anyio.abc import TaskGroup
 
-from proxyindex.errors import FileGone, NotHeld, RangesIgnored, StoreError, UpstreamError
+from proxyindex.errors import (
+    FileGone,
+    NotHeld,
+    RangesIgnored,
+    StoreError,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from proxyindex.files.coding import scratch, small, write
 from proxyindex.files.cold import probe_size, read_range
 from proxyindex.files.downloads import Downloads
@@ -24,12 +31,12 @@ from proxyindex.files.patience import in_time, whole_in_time
 from proxyindex.files.ranged import read_remote
 from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.flight import Flights
-from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin
+from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin, best_hash
 from proxyindex.names import canonical, parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
-from proxyindex.wheel import MAX_METADATA, InvalidArchive, parse_headers, read_metadata
+from proxyindex.wheel import MAX_METADATA, InvalidArchive, agree, parse_headers, read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +80,15 @@ class MetadataFinder:
             if held is not None:
                 return held
             stored: tuple[_Way, ...] = (self._from_stored_wheel,) if has_wheel else ()
+            busy: UpstreamUnavailable | None = None
             for way in (*stored, *(self._ways(wheel) if may_ask else ())):
+                if busy and way == self._from_whole_wheel:
+                    raise busy  # who has no time for a part is not asked for all of it
                 try:
                     found = await way(wheel, upstream)
+                except UpstreamUnavailable as problem:
+                    busy = problem
+                    continue
                 except InvalidArchive as problem:
                     lacking = Fact(metadata=NO_METADATA, of=wheel.best_digest)
                     await in_thread(self._shop.learn, wheel, lacking)
@@ -141,6 +154,8 @@ class MetadataFinder:
         except RangesIgnored:
             self._ranges.missed(upstream.name)
             return None
+        except UpstreamUnavailable:
+            raise
         except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
             # the digest of the whole wheel will tell whether the archive is really broken
             log.debug("no ranged look into %s: %s", wheel.filename, problem)
@@ -227,14 +242,19 @@ def _promised(wheel: File) -> str | None:
 
 
 def _is_as_promised(data: bytes, wheel: File) -> bool:
-    promised = _promised(wheel)
-    return promised is None or promised == hashlib.sha256(data).hexdigest()
+    """Whether it has the best of the digests that the page tells of it, if there is any."""
+    best = best_hash(wheel.core_metadata or {})
+    return best is None or hashlib.new(best[0], data, usedforsecurity=False).hexdigest() == best[1]
 
 
 def _objection(data: bytes, wheel: File) -> str | None:
     """Why these bytes are not the wheel's metadata, as far as can be told without it. Blocks."""
-    if _promised(wheel):
-        return None if _is_as_promised(data, wheel) else "its digest differs"
-    core, project = parse_headers(data), parse_filename(wheel.filename).project
-    is_ours = project is not None and canonical(core.name or "") == project
-    return None if is_ours and core.version else "it names another project"
+    if not _is_as_promised(data, wheel):
+        return "its digest differs"
+    if best_hash(wheel.core_metadata or {}):
+        return None
+    core, named = parse_headers(data), parse_filename(wheel.filename)
+    if named.project is None or canonical(core.name or "") != named.project:
+        return "it names another project"
+    is_same = core.version and named.version and agree(core.version, named.version)
+    return None if is_same else "it names another version"

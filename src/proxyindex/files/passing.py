@@ -9,7 +9,9 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from proxyindex.errors import DigestMismatch, StoreError, UpstreamInvalid
+import anyio
+
+from proxyindex.errors import DigestMismatch, StoreError, UpstreamInvalid, UpstreamUnavailable
 from proxyindex.files.arrival import Arrival, ArrivalStream
 from proxyindex.files.fetching import Fetching
 from proxyindex.files.patience import in_time
@@ -89,7 +91,11 @@ class Rescued:
             await in_time(transfer.started, upstream, seconds)
         except StoreError:
             assert isinstance(self._stream, ArrivalStream)
-            await self._switch(self._stream)
+            try:
+                with anyio.fail_after(seconds):  # clients that do not read may have all places
+                    await self._switch(self._stream)
+            except TimeoutError:
+                raise UpstreamUnavailable(upstream.name, "did not answer in time") from None
 
     def __aiter__(self) -> "Rescued":
         return self

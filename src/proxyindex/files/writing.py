@@ -24,6 +24,10 @@ class OtherFile(ValueError):
     """An answer that is whole and right for some other file than the page's."""
 
 
+class KeptTooMuch(ValueError):
+    """The file is shorter than what we have of it."""
+
+
 class Writing:
     """Position, digests and validator of one file being fetched, and the partial it goes to.
 
@@ -80,7 +84,8 @@ class Writing:
     def accept(self, reply: Reply) -> int | None:
         """Judge an answer's head; the total size.
 
-        Raises `ValueError` if it cannot continue the file, `OtherFile` if it is none of this file.
+        Raises `ValueError` if it cannot continue the file, `KeptTooMuch` where none will, and
+        `OtherFile` if it is none of this file.
         """
         if reply.status == 206:
             start, total = content_range(reply.headers.get("content-range", ""))
@@ -99,7 +104,7 @@ class Writing:
             if self.size is not None and total not in (None, self.size):
                 raise OtherFile(f"announced {total} bytes, not {self.size}")
             if total is not None and total < self.written:
-                raise ValueError(f"announced {total} bytes after sending {self.written}")
+                raise KeptTooMuch(f"announced {total} bytes after sending {self.written}")
             self._skip, self._skipped = self.written, hashlib.sha256()
         self._validator = self._validator or _strong_validator(reply)
         self.size = total if self.size is None else self.size
