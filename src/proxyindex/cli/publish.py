@@ -83,6 +83,7 @@ def publish(
     with _target(to, **how) as target:
         with waiting("Comparing"):
             planned = plan(target, wanted, shown=to, overwrite=overwrite)
+        _tell_of_left_sidecars(planned)
         if dry_run:
             _foretell(planned)
         else:
@@ -112,6 +113,17 @@ def _tell_of_old_pages(target: Target, to: str, planned: Plan) -> None:
 
     if isinstance(target, Folder):
         tell_of_old_pages(Path(to), sorted({each.project for each in planned.to_send}))
+
+
+def _tell_of_left_sidecars(planned: Plan) -> None:
+    """One line, on standard error: no index takes them later, and folders do as an index does."""
+    left = [each.filename for each in planned.same if each.signature or each.provenance]
+    if left:
+        click.echo(
+            "Signatures and attestations go along with a new file only; "
+            f"not sent are those of {', '.join(left)}.",
+            err=True,
+        )
 
 
 def _foretell(planned: Plan) -> None:
