@@ -211,6 +211,19 @@ def test_closed_streams_change_no_outcome(
     assert len(list((tmp_path / "own").rglob("*.whl"))) == (code == 0 and "publish" in arguments)
 
 
+@pytest.mark.parametrize("arguments", ["--version", "--help", "config show"])
+def test_a_full_disk_behind_the_output_is_one_sentence(tmp_path: Path, arguments: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m proxyindex {arguments} >/dev/full', sys.executable],
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device.\n")
+
+
 def test_port_in_use_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

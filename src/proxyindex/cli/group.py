@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -72,9 +71,15 @@ class Commands(click.Group):
         self._modules = modules or {}
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """As click has it, also where a standard stream is closed (`<&-`)."""
+        """As click has it, also where a standard stream is closed (`<&-`); what else the system
+        refuses is told: a full disk behind the output, a folder that is closed to us."""
         _open_streams()
-        return super().main(*args, **options)
+        try:
+            return super().main(*args, **options)
+        except OSError as error:  # one for a closed pipe is click's own
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"Error: {error.strerror or error}{where}.", err=True)
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, as in a dictionary."""
@@ -97,12 +102,6 @@ class Commands(click.Group):
             ctx.exit(1 if isinstance(error, NotReady) else 2)
         except ProxyindexError as error:
             click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
-        except OSError as error:  # a full disk behind the output, a folder that is closed to us
-            if error.errno == errno.EPIPE:
-                raise  # click's own
-            where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"Error: {error.strerror or error}{where}.", err=True)
             ctx.exit(1)
 
 
