@@ -8,6 +8,7 @@ imported, by `PROMETHEUS_MULTIPROC_DIR`. It is therefore imported when a `Metric
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from bisect import bisect_left
@@ -20,6 +21,8 @@ from proxyindex.web.accesslog import Kind
 if TYPE_CHECKING:
     from prometheus_client import Histogram
     from prometheus_client.metrics_core import Metric
+
+log = logging.getLogger(__name__)
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -35,6 +38,7 @@ OTHER = "other"
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 _FLUSH_SECONDS = 0.05
+_SHARED_SIZE = 1024**2  # bytes that `prometheus_client` begins with; some thousand series
 
 Reading = tuple[str, str, Callable[[], float]]
 
@@ -47,6 +51,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        _reserve()  # before it is imported: then it chooses
         from prometheus_client import (  # noqa: PLC0415
             CollectorRegistry,
             Counter,
@@ -159,6 +164,33 @@ class Metrics:
         readings = CollectorRegistry()
         readings.register(_Readings(self._readings))
         return generate_latest(registry) + generate_latest(readings), CONTENT_TYPE
+
+
+def _reserve() -> None:
+    """Have room on the disk for the files that this process shares, or share none.
+
+    `prometheus_client` maps them as they are, sparse: on a full disk the first count that needs a
+    page of them would end the process (SIGBUS).
+    """
+    directory = os.environ.get(MULTIPROCESS_VARIABLE)
+    if not directory:
+        return
+    try:
+        for kind in ("counter", "histogram"):
+            path = os.path.join(directory, f"{kind}_{os.getpid()}.db")
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, _SHARED_SIZE)
+            finally:
+                os.close(fd)
+    except OSError as problem:
+        del os.environ[MULTIPROCESS_VARIABLE]
+        log.warning(
+            "the folder for temporary files (TMPDIR) takes no counters (%s): worker %d counts for "
+            "itself, and /metrics tells what the one that answers has counted",
+            problem.strerror,
+            os.getpid(),
+        )
 
 
 class _Tally:

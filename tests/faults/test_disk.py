@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -433,3 +434,26 @@ def test_on_a_full_disk_own_files_can_be_deleted_and_yanked(
     assert wheel_name("px-full") in (own / "px-full" / ".deleted").read_text()
     assert {path.name for path in (own / ".incoming").iterdir()} == {"locks", "reserve"}
     running.stop()  # before the disk goes away
+
+
+@pytest.mark.parametrize("is_full_before", [False, True])
+def test_workers_outlive_a_full_folder_for_temporary_files(
+    server: ServerFactory, upstream: FakeUpstream, disk: SmallDisk, is_full_before: bool
+) -> None:
+    """Of it they have the room for what they count, or else each counts for itself."""
+    running = server(upstream=upstream, workers=2, is_started=False)
+    running.wrapper = disk.command
+    running.env["TMPDIR"] = str(disk.inside)
+    if is_full_before:
+        disk.fill(leave=100_000)
+    running.start()
+    disk.fill()
+    for spec in [offer(upstream) for _ in range(4)]:
+        serves(running, spec)
+        assert running.get(f"/simple/{project(spec)}/absent-1.0.tar.gz").status == 404
+        assert running.get("/metrics").status == 200
+    told = "worker [0-9]+ counts for itself"
+    assert len(re.findall(told, running.logs)) == (2 if is_full_before else 0)
+    assert "ended with status" not in running.logs
+    disk.clear()
+    running.stop()

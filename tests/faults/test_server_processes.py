@@ -31,6 +31,7 @@ from proxyindex.server.workers import GIVE_UP_AFTER
 from proxyindex.settings import Secret, Settings, UpstreamSettings
 from proxyindex.upstream.proxies import ProxyUnusable
 from tests.support.certificates import Certificates
+from tests.support.hermetic import wait_until
 
 # An application of few words: `/` is its process id, `/slow` ends when told to through `release`.
 PROGRAM = """
@@ -293,6 +294,40 @@ def test_replacements_that_never_get_ready_end_the_server(tmp_path: Path) -> Non
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "gave up: The worker processes cannot start" in ended.stderr
     assert ended.stdout == "started\n" * (1 + GIVE_UP_AFTER)
+
+
+CROWDED = """
+import logging, os, signal, sys
+from pathlib import Path
+from proxyindex.server.workers import Supervisor
+
+logging.basicConfig()
+marker = Path(sys.argv[1])
+
+def work(lifeline):
+    os.write(1, b"%d\\n" % os.getpid())
+    if marker.exists():
+        return 3
+    lifeline.announce()
+    signal.pause()
+
+sys.exit(Supervisor(work, 2, [], 1.0, marker.touch, first_delay=0.001).run())
+"""
+
+
+def test_replacements_that_never_get_ready_cost_no_worker_that_serves(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", CROWDED, str(tmp_path / "marker")]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        first, second = (int(out(process).readline()) for _ in range(2))
+        wait_until((tmp_path / "marker").exists, "both are ready")
+        os.kill(first, signal.SIGKILL)
+        for _ in range(2 * GIVE_UP_AFTER):
+            assert int(out(process).readline())
+        os.kill(second, 0)  # still there
+        (tmp_path / "marker").unlink()
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 CRAMPED = """

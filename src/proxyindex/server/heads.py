@@ -7,6 +7,8 @@ REASON_LIMIT = 200  # bytes; more than one line of a terminal helps nobody
 
 _WITHOUT_PATH = re.compile(rb"\A([a-z][a-z0-9+.-]*://[^/?#]+)(?![^?#])", re.IGNORECASE)
 
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")  # RFC 3986 §3.2.2, and a port
+
 Header = tuple[bytes, bytes]
 
 
@@ -23,6 +25,8 @@ def head_fault(headers: Sequence[Header], version: str) -> str | None:
         return "Only HTTP/1.0 and HTTP/1.1 are spoken here."
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return "The request must have exactly one Host field."
+    if not all(_HOST.fullmatch(value) for name, value in headers if name == b"host"):
+        return "The request's Host is none."
     if lengths > 1 or (lengths and b"transfer-encoding" in names):
         return "The request's length is given twice."
     if b"transfer-encoding" in names and version == "1.0":

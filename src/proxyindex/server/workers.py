@@ -215,7 +215,9 @@ class Supervisor:
     def _replace(self, pid: int, worker: _Worker, code: int) -> None:
         if not worker.is_ready:
             self._misses += 1
-            if not self._was_ready or self._misses >= GIVE_UP_AFTER:
+            is_vain = self._misses >= GIVE_UP_AFTER
+            is_last = not any(other.is_ready for other in self._workers.values())
+            if not self._was_ready or (is_vain and is_last):
                 raise StartError("The worker processes cannot start; the lines above tell why.")
         lived = time.monotonic() - worker.started
         self._deaths = 0 if lived > STABLE_SECONDS else self._deaths + 1

@@ -28,6 +28,7 @@ from proxyindex.web.responses import make_private
 PAGE_SECONDS = 7.0  # to a page's first byte; clients allow 8 at most before they doubt us
 _HOP = re.compile(r"1\.1 proxyindex-[\w.-]{1,40}", re.ASCII)
 _MAX_HOPS = 20  # servers in a ring that is noticed
+_REFUSED = re.compile(r"[ \t]*q=0(?:\.0{0,3})?[ \t]*", re.IGNORECASE)  # RFC 9110, 12.4.2
 _FORCES = re.compile(r"(?:^|[,\s])(?:no-cache|max-age=0)(?:$|[,\s])", re.IGNORECASE)
 
 
@@ -121,7 +122,7 @@ def accepts_gzip(request: Request) -> bool:
     for part in header.split(","):
         coding, _, parameters = part.strip().partition(";")
         if coding.strip().lower() == "gzip":
-            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+            return not any(map(_REFUSED.fullmatch, parameters.split(";")))
     return False
 
 
