@@ -3,6 +3,7 @@
 import re
 from encodings.idna import Codec  # now: it would be looked for when who runs us may not read it
 from ipaddress import IPv4Address
+from urllib.parse import urlsplit
 
 import idna
 
@@ -30,6 +31,18 @@ def is_host(text: str) -> bool:
     except ValueError:
         return False
     return bool(_HOST.fullmatch(text))
+
+
+def with_ascii_host(url: str) -> str:
+    """The URL with its host as it goes to a name server, httpx has it, and `Host` tells it:
+    `xn--bcher-kva.example`. Only so can it be compared. Raises `ValueError` for no host name."""
+    if url.isascii() or (parts := urlsplit(url)).netloc.isascii():
+        return url
+    userinfo, at, host = parts.netloc.rpartition("@")
+    name, colon, port = host.partition(":")
+    if not name.isascii():
+        name = idna.encode(name.lower()).decode("ascii")
+    return parts._replace(netloc=f"{userinfo}{at}{name}{colon}{port}").geturl()
 
 
 def one_line(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from tests.support.fixtures import ServerFactory, start_server
 from tests.support.pages import JSON_TYPE, FileSpec, sdist_spec, wheel_spec
 from tests.support.reply import Reply, redirect
 from tests.support.server import ProxyIndex
-from tests.support.upstream import FakeUpstream, html_reply
+from tests.support.upstream import FakeUpstream, html_reply, json_reply
 
 ROOT = Path(__file__).parents[2]
 JSON = {"Accept": JSON_TYPE}
@@ -138,6 +138,7 @@ def test_each_rule_has_its_test(rule: str) -> None:
 INDEX, RELATIVE, HOP, TWO, MOVING = (
     f"{name}.corp.example" for name in ("pypi", "files", "hop", "two", "moving")
 )
+OWN_LETTERS = "xn--bcher-kva.corp.example"  # bücher
 PUBLIC, DEAD = "192.0.2.7", "192.0.2.8"
 CLOSED = {
     "loopback": ["127.0.0.1"],
@@ -198,6 +199,7 @@ def networked(
         HOP: [[PUBLIC]],
         TWO: [[DEAD, PUBLIC]],
         MOVING: [[PUBLIC], ["127.0.0.1"]],
+        OWN_LETTERS: [["10.0.0.1"]],
     }
     log = home / "network.log"
     network = {"names": names, "port": upstream.port, "dead": [DEAD], "log": str(log)}
@@ -318,6 +320,21 @@ def test_a_relative_of_the_index_is_asked_at_its_judged_address(house: House) ->
     assert house.server.get(f"/simple/px-relative/{spec.filename}").body == spec.body
     assert house.connected() == {("connected", PUBLIC, 80)}
     assert house.resolved() == {RELATIVE}
+
+
+def test_an_index_named_in_letters_of_its_own_is_the_one_that_answers(tmp_path: Path) -> None:
+    spec = wheel_spec("px-letters")
+    page = json_reply("px-letters", replace(spec, url=f"../../{spec.filename}"))
+    with FakeUpstream() as upstream:
+        upstream.script("/r%C3%A9po/simple/px-letters/", page)
+        upstream.script(f"/r%C3%A9po/{spec.filename}", Reply(body=spec.body))
+        house = networked(tmp_path, upstream, "http://b\u00fccher.corp.example/r\u00e9po/simple/")
+        try:
+            assert house.server.get(f"/simple/px-letters/{spec.filename}").body == spec.body
+        finally:
+            house.server.kill()
+        assert {one.header("host") for one in upstream.requests()} == {OWN_LETTERS}
+    assert house.connected() == {("connected", OWN_LETTERS, 80)}
 
 
 def test_the_next_address_of_a_name_is_tried(house: House) -> None:

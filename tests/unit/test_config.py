@@ -275,6 +275,42 @@ def test_other_upstreams_get_no_file_hosts_and_a_name_from_their_url() -> None:
     assert upstreams[0] == UpstreamSettings("index-example", "https://index.example/simple")
 
 
+@pytest.mark.parametrize(
+    ("url", "read"),
+    [
+        (
+            "http://b\u00fccher.example:81/r\u00e9po/a%2Fb",
+            "xn--bcher-kva.example:81/r\u00e9po/a%2Fb",
+        ),
+        ("http://B\u00dcCHER.example", "xn--bcher-kva.example"),
+        ("http://xn--bcher-kva.example/r%C3%A9po", "xn--bcher-kva.example/r%C3%A9po"),
+        ("http://Index.example/A%2fb/{c}", "Index.example/A%2fb/{c}"),
+        ("http://[::1]/\u00e9", "[::1]/\u00e9"),
+    ],
+)
+def test_a_host_is_read_as_it_is_asked_for(url: str, read: str) -> None:
+    flags = {"upstream": (url,), "public_url": url, "proxy": url.replace("//", "//\u00fc:\u00e4@")}
+    settings = load(flags, {}).settings
+    assert (settings.upstreams[0].url, settings.public_url) == (f"http://{read}", f"http://{read}")
+    (mine,) = load({"upstream": (flags["proxy"],)}).settings.upstreams
+    assert (mine.url, mine.username) == (f"http://{read}", "\u00fc")
+    assert mine.password is not None
+    assert mine.password.reveal() == "\u00e4"
+
+
+@pytest.mark.parametrize(
+    "host", ["b\u00fc..example", "-\u00fc.example", "\u2488com", "\u00fc" * 64]
+)
+def test_a_host_that_no_name_server_can_hold_is_refused(
+    host: str, toml: Callable[[str], Path]
+) -> None:
+    (mistake,) = mistakes_of({"upstream": (f"http://{host}/simple",)})
+    assert "expected pypi, or an http(s) address" in mistake
+    text = f"[[upstream]]\nurl = 'https://x.example'\nfile-hosts = ['{host}']"
+    (mistake,) = mistakes_of({"config": str(toml(text))})
+    assert "expected a host or host:port" in mistake
+
+
 def test_whole_file_is_read(tmp_path: Path, toml: Callable[[str], Path]) -> None:
     (tmp_path / "packages").mkdir()
     (tmp_path / "ca.pem").touch()
@@ -356,7 +392,10 @@ def test_a_file_host_has_a_port_that_exists_or_none(
     entry: str, toml: Callable[[str], Path]
 ) -> None:
     text = "[[upstream]]\nurl = 'https://x.example'\nfile-hosts = ['h:65535', '[::1]', '{}']"
-    load({"config": str(toml(text.format("h")))})
+    (upstream,) = load(
+        {"config": str(toml(text.format("b\u00fccher.example:81")))}
+    ).settings.upstreams
+    assert upstream.file_hosts == ("h:65535", "[::1]", "xn--bcher-kva.example:81")
     (mistake,) = mistakes_of({"config": str(toml(text.format(entry)))})
     assert f"= {entry!r}: expected a host or host:port" in mistake
 

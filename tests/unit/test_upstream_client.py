@@ -120,6 +120,13 @@ async def test_redirects_are_followed_to_the_final_url(status: int) -> None:
     assert await fetched(script) == (200, b"ok", BASE + "/y?z=1")
 
 
+async def test_a_redirect_may_tell_the_host_in_letters_of_its_own() -> None:
+    target = "http://b\u00fccher.corp.example/y"
+    moved = httpx.Response(302, headers={"location": target.encode()})
+    script = Script(moved, httpx.Response(200, content=b"ok"))
+    assert (await fetched(script))[2] == "http://xn--bcher-kva.corp.example/y"
+
+
 async def test_a_redirect_without_a_target_is_the_answer() -> None:
     assert (await fetched(Script(httpx.Response(302))))[0] == 302
 

@@ -19,7 +19,7 @@ from proxyindex import units
 from proxyindex.names import pattern_fault
 from proxyindex.policy.rules import RULE
 from proxyindex.settings import Route, Secret
-from proxyindex.texts import is_host
+from proxyindex.texts import is_host, with_ascii_host
 from proxyindex.upstream.default import DEFAULT_NAME, default_index_url
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
@@ -188,10 +188,13 @@ def _read_network(value: object) -> str:
 
 def _read_file_host(value: object) -> str:
     expected = "a host or host:port without scheme or path, such as files.example"
-    match = _HOST_AND_PORT.fullmatch(_text(value, expected).lower())
-    if not match or not 0 < int(match[1] or 1) < 65536:
-        raise Unfit(expected)
-    return match[0]
+    try:
+        text = with_ascii_host(f"//{_text(value, expected).lower()}").removeprefix("//")
+        if (match := _HOST_AND_PORT.fullmatch(text)) and 0 < int(match[1] or 1) < 65536:
+            return match[0]
+    except ValueError:
+        pass
+    raise Unfit(expected)
 
 
 def _read_base_path(value: object) -> str:
@@ -204,12 +207,10 @@ def _read_base_path(value: object) -> str:
 
 
 def split_url(value: object, expected: str) -> SplitResult:
-    """An http(s) URL with a host and nothing after its path; userinfo is left to the caller.
-
-    Raises `Unfit`.
-    """
-    text = _text(value, expected)
+    """An http(s) URL with an ASCII host and nothing after its path; userinfo is left to the
+    caller. Raises `Unfit`."""
     try:
+        text = with_ascii_host(_text(value, expected))
         parts = urlsplit(text)
         has_host = is_host(parts.hostname or "") and parts.port != 0
     except ValueError:

@@ -19,7 +19,7 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import ProxyindexError
 from proxyindex.model import ACTIVE, PROVENANCE_ORIGIN, File, ProjectPage, Status, UpstreamOrigin
 from proxyindex.names import in_order, is_safe_filename, parse_filename
-from proxyindex.texts import one_line
+from proxyindex.texts import one_line, with_ascii_host
 
 API_VERSION = "1.4"
 MAX_FILES = 200_000  # and versions; the largest real page has 12,000
@@ -100,8 +100,9 @@ class Source:
 
 def source_of_links(source: Source) -> Source:
     """The source with the URL against which the page's links resolve: credentials and the query
-    of the page do not reach its files."""
-    return replace(source, base_url=join(_USERINFO.sub(r"\1", source.base_url), "."))
+    of the page do not reach its files, and what is odd in it is encoded as it is in its links."""
+    base_url = join("", _USERINFO.sub(r"\1", source.base_url))
+    return replace(source, base_url=join(base_url, "."))
 
 
 def build_page(
@@ -198,7 +199,8 @@ def resolve(url: object, base_url: str) -> tuple[str, str] | None:
 def join(base_url: str, url: str) -> str:
     """`url` resolved against `base_url`, odd characters encoded; empty if it is beyond reading."""
     try:
-        joined = urljoin(base_url, quote(url.strip(" \t\n\f\r"), safe=_RESERVED, errors="replace"))
+        url = with_ascii_host(url.strip(" \t\n\f\r"))
+        joined = urljoin(base_url, quote(url, safe=_RESERVED, errors="replace"))
     except ValueError:  # "//[" and its kin
         return ""
     scheme, colon, rest = joined.partition(":")

@@ -14,6 +14,7 @@ import httpcore
 import httpx
 
 from proxyindex.errors import ConnectionBroken, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.texts import with_ascii_host
 from proxyindex.upstream.border import DEFAULT_PORTS, Border, UrlOrigin
 from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.network import GuardedBackend
@@ -160,7 +161,7 @@ def read(url: str) -> tuple[UrlOrigin, bytes]:
 
 def joined(url: str, location: str) -> str:
     """Where a redirect from `url` leads. Raises `ValueError` for what is no URL."""
-    target = urljoin(url, location)
+    target = with_ascii_host(urljoin(url, location))
     try:
         httpx.URL(target)
     except httpx.InvalidURL as problem:

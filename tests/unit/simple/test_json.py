@@ -166,6 +166,7 @@ def test_entries_that_are_no_objects_are_dropped():
         (f" my files/{WHEEL}\n", f"{BASE}my%20files/{WHEEL}"),
         (f"{WHEEL}?X=%2F&y=[1]#f", f"{BASE}{WHEEL}?X=%2F&y=[1]"),
         (WHEEL.replace("-", "%2D"), f"{BASE}{WHEEL.replace('-', '%2D')}"),
+        (f"http://b\u00fccher.example/{WHEEL}", f"http://xn--bcher-kva.example/{WHEEL}"),
     ],
 )
 def test_urls_are_resolved_against_the_page(url, expected):
@@ -179,6 +180,22 @@ def test_credentials_and_query_of_the_page_do_not_reach_its_files():
     base = "https://user:secret@upstream.example/simple/foo/?a=/b/#c"
     page = parse_page(body, JSON, **(SOURCE | {"base_url": base}))
     assert [origin_url(file) for file in page.files] == [f"{BASE}{WHEEL}", f"{BASE}d/foo-2.zip"]
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("http://up.example/rel\u00e9/{a b}/foo/", "http://up.example/rel%C3%A9/%7Ba%20b%7D/"),
+        ("http://up.example/rel%C3%A9/a%2Fb/foo/", "http://up.example/rel%C3%A9/a%2Fb/"),
+        ("http://b\u00fccher.example/simple/foo/", "http://xn--bcher-kva.example/simple/"),
+    ],
+)
+@pytest.mark.parametrize("to", ["foo/", "../"])
+def test_the_address_of_the_page_may_be_no_ascii(base, expected, to):
+    link = WHEEL if to == "foo/" else f"../{WHEEL}"
+    body = json.dumps({"files": [{"url": link}, {"url": f"./{link}"}]}).encode()
+    (file,) = parse_page(body, JSON, **(SOURCE | {"base_url": base})).files
+    assert origin_url(file) == f"{expected}{to.removeprefix('../')}{WHEEL}"
 
 
 @pytest.mark.parametrize("url", ["foo-1.0+x.zip", "foo-1.0%2Bx.zip", "foo-1.0%2bx.zip"])
