@@ -167,7 +167,7 @@ class UpstreamUnavailable(UpstreamError):
 
 class ConnectionBroken(UpstreamUnavailable):
     """The connection ended before the end of the answer, or, as a kept one may the moment that it
-    is used, before its begin."""
+    is used, before its begin; or what came is none."""
 
 
 class ServerOffline(UpstreamUnavailable):

@@ -109,6 +109,7 @@ SILENT: dict[str, Callable[[Front], None]] = {
 
 REASONS = {  # what clients and the log are told of it
     "refused": b" cannot be reached (Connection refused).",
+    "TLS expected": b" sent what is not HTTP (illegal status line).",
     "unknown authority": b" (its certificate is not trusted: unable to get local issuer",
     "expired certificate": b" (its certificate is not trusted: certificate has expired).",
 }

@@ -24,6 +24,7 @@ from proxyindex.upstream import retry as retry_module
 from proxyindex.upstream.client import Client, OffOrigin
 from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.index import ACCEPT, Absent, Fetched, NotModified, Upstream, Validators
+from proxyindex.upstream.pool import NotHttp
 from proxyindex.upstream.proxies import ProxyUnusable
 from proxyindex.upstream.ways import Foreign
 
@@ -230,6 +231,7 @@ async def test_another_scheme_or_port_is_the_upstream_itself(target: str, told: 
         (httpx.ReadError("x"), UpstreamUnavailable, "broke the connection"),
         (httpx.RemoteProtocolError("x"), UpstreamUnavailable, "broke the connection"),
         (ssl.SSLError("alert certificate required"), UpstreamUnavailable, "broke the connection"),
+        (NotHttp("no head"), UpstreamUnavailable, r"sent what is not HTTP \(no head\)"),
         (httpx.UnsupportedProtocol("x"), UpstreamInvalid, "unusable link"),
         (httpx.InvalidURL("x"), UpstreamInvalid, "unusable link"),
     ],

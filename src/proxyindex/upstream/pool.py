@@ -29,6 +29,10 @@ _MAX_HEAD = 100 * 1024  # bytes of an answer's head, or of any line between its 
 Headers = list[tuple[bytes, bytes]]
 
 
+class NotHttp(httpcore.RemoteProtocolError):
+    """What came is no head of an answer. The text names the fault, and nothing that was sent."""
+
+
 class Pool:
     """At most `max_connections` at a time, in use or idle; idle ones are kept for
     `keepalive_expiry` seconds. `connect_timeout` and `read_timeout` in seconds; the latter is also
@@ -220,14 +224,24 @@ class _Connection:
 
     def _parsed(self) -> Any:
         """The next event of what has been read."""
+        is_head = self._state.their_state is h11.SEND_RESPONSE
         try:
             return self._state.next_event()
         except h11.RemoteProtocolError as problem:
+            if is_head:
+                raise NotHttp(_fault(problem)) from problem
             raise httpcore.RemoteProtocolError(str(problem)) from problem
 
 
 def _parser() -> h11.Connection:
     return h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+
+
+def _fault(problem: h11.RemoteProtocolError) -> str:
+    if problem.error_status_hint == 431:
+        return f"a head of more than {_MAX_HEAD} bytes"
+    # behind the colon is what was sent; of what begins no line, h11 says that it is no question
+    return str(problem).partition(":")[0].replace("request line", "status line")
 
 
 class Answer:

@@ -18,7 +18,7 @@ from proxyindex.texts import with_ascii_host
 from proxyindex.upstream.border import DEFAULT_PORTS, Border, UrlOrigin
 from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.network import GuardedBackend
-from proxyindex.upstream.pool import Headers, Pool
+from proxyindex.upstream.pool import Headers, NotHttp, Pool
 from proxyindex.upstream.proxies import Proxies, ProxyUnusable
 from proxyindex.upstream.reasons import reason
 from proxyindex.upstream.tls import trusting
@@ -195,4 +195,6 @@ class mapped:  # noqa: N801 - a context manager used like a function
                 told = f"is behind a proxy that answers {str(problem)[:3]}"
                 raise UpstreamUnavailable(self._upstream, told) from problem
             case _ if isinstance(problem, BROKEN):
-                raise ConnectionBroken(self._upstream, "broke the connection") from problem
+                is_other = isinstance(problem, NotHttp)  # or the rest of an answer before
+                told = f"sent what is not HTTP ({problem})" if is_other else "broke the connection"
+                raise ConnectionBroken(self._upstream, told) from problem
