@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from io import BufferedReader
@@ -24,6 +24,7 @@ from proxyindex.errors import FileUnreadable
 from proxyindex.files import patience
 from proxyindex.files.content import READ_SIZE, Content, Own, Stored
 from proxyindex.files.service import FileService
+from proxyindex.flight import Flights
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, MetadataOrigin
 from proxyindex.settings import PolicySettings, UpstreamSettings
@@ -449,6 +450,43 @@ async def test_a_signature_is_passed_through(house: House) -> None:
     assert reply.content.startswith(b"-----BEGIN")
     assert reply.headers["content-type"] == "application/pgp-signature"
     assert reply.headers["cache-control"] == "max-age=0, must-revalidate"
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_a_herd_for_a_signature_is_one_upstream_request(
+    house: House, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.project("demo", SDIST)
+    joined: list[str] = []
+    all_wait, join = anyio.Event(), Flights.join
+
+    def noted(self: Flights[bytes], key: str, work: Callable[[], Awaitable[bytes]]) -> object:
+        joined.extend([key] if len(key) == 64 else [])
+        return join(self, key, work)
+
+    async def held(request: httpx.Request) -> httpx.Response:
+        await all_wait.wait()
+        return answer(status, b"signature")
+
+    monkeypatch.setattr(Flights, "join", noted)
+    route = house.router.get(UPSTREAM + SDIST.path + ".asc").mock(side_effect=held)
+    client = await house.client()
+    outcomes: list[tuple[int, str]] = []
+
+    async def one(scope: anyio.CancelScope) -> None:
+        with scope:
+            reply = await client.get(f"/simple/demo/{SDIST.filename}.asc")
+            outcomes.append((reply.status_code, reply.headers["x-proxyindex"]))
+
+    async with anyio.create_task_group() as clients:
+        scopes = [anyio.CancelScope() for _ in range(10)]
+        for number, scope in enumerate(scopes, 1):
+            clients.start_soon(one, scope)
+            await until(lambda count=number: len(joined) == count, "the next one waits")
+        scopes[0].cancel()  # who began it leaves
+        all_wait.set()
+    assert outcomes == [(status, "joined" if status == 200 else "missing")] * 9
+    assert (route.call_count, len(set(joined))) == (1, 1)
 
 
 async def test_an_encoded_signature_is_decoded(house: House) -> None:

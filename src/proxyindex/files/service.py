@@ -70,6 +70,7 @@ class FileService:
         self._readers = shop.readers
         self._spool = shop.spool
         self._proving: Flights[bool] = Flights(tasks)
+        self._signing: Flights[bytes] = Flights(tasks)
         self.is_offline = is_offline
         self._pinned: Memo[str, None] = Memo(_MOST_PINNED)
 
@@ -214,21 +215,26 @@ class FileService:
             inquiry.outcome = Outcome.HIT
             raise FileGone(file.filename)
         upstream = self._upstream(signed, inquiry)
-        inquiry.outcome = Outcome.FETCHED
+        flight, led = self._signing.join(
+            signed.key, partial(self._fetch_signature, file, signed, upstream, note)
+        )
+        inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+        return InMemory(await flight.result(), is_immutable=False)
+
+    async def _fetch_signature(
+        self, file: File, signed: File, upstream: Upstream, note: str
+    ) -> bytes:
+        assert isinstance(signed.origin, UpstreamOrigin)
+        url, name, spool = signed.origin.sibling(SIGNATURE_SUFFIX), upstream.name, self._spool
         try:
             with whole_in_time(upstream):
-                data = await self._fetch_signature(file, signed, upstream)
+                async with upstream.download(url, filename=file.filename) as reply:
+                    return await small(
+                        reply, file, upstream=name, spool=spool, limit=_MAX_SIGNATURE
+                    )
         except FileGone:
             await self._worker.run(self._notes.remember, note, b"", _NO_SIGNATURE_SECONDS)
             raise
-        return InMemory(data, is_immutable=False)
-
-    async def _fetch_signature(self, file: File, signed: File, upstream: Upstream) -> bytes:
-        assert isinstance(signed.origin, UpstreamOrigin)
-        url = signed.origin.sibling(SIGNATURE_SUFFIX)
-        async with upstream.download(url, filename=file.filename) as reply:
-            name, spool = upstream.name, self._spool
-            return await small(reply, file, upstream=name, spool=spool, limit=_MAX_SIGNATURE)
 
 
 def _rest_on(path: str, stamp: Signature, looked_ns: int, inquiry: Inquiry) -> None:
