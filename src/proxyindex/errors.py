@@ -7,6 +7,7 @@
     │  ├─ FileNotOnPage
     │  ├─ FileNotCached          offline, where pages list only what is on disk
     │  ├─ ReleaseNotFound
+    │  ├─ TooManyFiles           more than its description may list
     │  ├─ FileGone               listed, but its source no longer has it
     │  └─ NotHeld                an upstream's, not stored, and not to be fetched for this client
     ├─ ServedElsewhere           302; carries the address of the upstream's own page
@@ -80,6 +81,13 @@ class ReleaseNotFound(NotFound):
     def __init__(self, project: str, version: str | None) -> None:
         what = f"version {version!r}" if version else "files"
         super().__init__(f"Project {project!r} has no {what} on this index.")
+
+
+class TooManyFiles(NotFound):
+    """The project has more files than are described to anybody; its page has them."""
+
+    def __init__(self, project: str, count: int) -> None:
+        super().__init__(f"Project {project!r} has {count} files: too many to be described.")
 
 
 class FileGone(NotFound):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxyindex.settings import PolicySettings
+from proxyindex.web import described
 from tests.support.builders import put_wheel
 from tests.support.pages import JSON_TYPE, wheel_spec
 from tests.web.conftest import House
@@ -98,6 +99,16 @@ async def test_links_are_below_the_public_url(house: House) -> None:
     client = await house.client(public_url="https://pkgs.example/py", base_path="/py")
     told = (await client.get("/py/demo/json")).json()
     assert told["urls"][0]["url"] == f"https://pkgs.example/py/simple/demo/{DEMO.filename}"
+
+
+async def test_no_more_files_are_described_than_one_client_may_cost(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(described, "_MOST_FILES", 1)
+    house.project("demo", DEMO, NEWER)
+    client = await house.client()
+    answer = await client.get("/demo/json")
+    assert (answer.status_code, "2 files: too many" in answer.text) == (404, True)
 
 
 @pytest.mark.parametrize("path", ["/simple/json", "/simple/json/"])

@@ -6,7 +6,7 @@ documentation of that API; what only PyPI knows (serials, downloads, vulnerabili
 or says that it is not known.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -49,9 +49,11 @@ _PACKAGE_TYPES = {
 def latest(page: ProjectPage) -> str | None:
     """The version that people mean who name none: the newest one with files of which not all are
     yanked, and a pre-release only where there is nothing else; `None` if nothing has a version."""
-    files = {file.version: file for file in sorted(page.files, key=_is_yanked, reverse=True)}
-    versions = [same[0] for same in in_order(page.versions)]
-    return max(versions, key=lambda text: _rank(text, files.get(text)), default=None)
+    keys = _keys(page)
+    files = {
+        keys.get(file.version): file for file in sorted(page.files, key=_is_yanked, reverse=True)
+    }
+    return max(page.versions, key=lambda text: _rank(text, files.get(keys[text])), default=None)
 
 
 def known(page: ProjectPage, version: str) -> str | None:
@@ -77,20 +79,22 @@ def describe(
     """The document. `metadata` is what `packaging.metadata.parse_email` reads, `home` the absolute
     URL of the project's page, and `href` makes the link of a file below it."""
 
-    def listed(files: Iterable[File]) -> list[dict[str, object]]:
-        return [_file(file, home + href(file)) for file in files]
-
-    urls = listed(files_of(page, version))
-    releases: dict[str, list[dict[str, object]]] = {}
-    if page.status.status != "quarantined":
-        releases = {_canonical(same[0]): [] for same in in_order(page.versions)}
-        for file in page.files:
-            if file.version is not None:
-                releases.setdefault(_canonical(file.version), []).append(
-                    _file(file, home + href(file))
-                )
+    keys = _keys(page)
+    releases: dict[str | None, list[dict[str, object]]] = {key: [] for key in keys.values()}
+    for file in page.files:
+        releases.setdefault(keys.get(file.version), []).append(_file(file, home + href(file)))
+    if page.status.status == "quarantined":
+        releases.clear()
+    urls = releases.get(keys.get(version), [])
+    releases.pop(None, None)  # of files whose name tells no version
     info = _info(page, version, metadata, home) | _yanked(urls)
     return msgspec.json.encode({"info": info, "releases": releases, "urls": urls})
+
+
+def _keys(page: ProjectPage) -> Mapping[str | None, str]:
+    """What each spelling of a version is listed under: all of them are one release."""
+    texts = dict.fromkeys([*page.versions, *(file.version for file in page.files if file.version)])
+    return {text: _canonical(same[0]) for same in in_order(texts) for text in same}
 
 
 def _info(

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxyindex.errors import ProxyindexError, ReleaseNotFound, ServedElsewhere
+from proxyindex.errors import ProxyindexError, ReleaseNotFound, ServedElsewhere, TooManyFiles
 from proxyindex.inquiry import Inquiry
-from proxyindex.model import File
+from proxyindex.model import File, ProjectPage
 from proxyindex.simple import relative_href
 from proxyindex.simple.described import describe, files_of, known, latest
 from proxyindex.threads import in_thread
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# each takes 1.5 kB of an answer that is made for one client; the largest real project has 12,000
+_MOST_FILES = 20_000
+
 
 async def description(request: Request) -> Response:
     """`GET /pypi/<name>/json`, `/pypi/<name>/<version>/json`, and `/<name>/json`"""
@@ -56,10 +59,12 @@ async def description(request: Request) -> Response:
     except ServedElsewhere as problem:  # whoever is sent on to a page of the other form is lost
         raise missing(request, name) from problem
     wanted = request.path_params.get("version")
-    version = await in_thread(latest if wanted is None else partial(known, version=wanted), page)
+    if len(page.files) > _MOST_FILES:
+        raise TooManyFiles(name, len(page.files))
+    version, wheel = await in_thread(_chosen, page, wanted)
     if wanted is not None and version is None:
         raise ReleaseNotFound(name, wanted)
-    metadata = await _metadata(index, files_of(page, version), inquiry)
+    metadata = await _metadata(index, wheel, inquiry)
     make = partial(describe, home=f"{_base_url(request)}/simple/{name}/", href=relative_href)
     body = await in_thread(make, page, version, metadata)
     response = await in_thread(_response, request, body)
@@ -75,11 +80,17 @@ ROUTES = (
 )
 
 
-async def _metadata(index: IndexService, files: list[File], inquiry: Inquiry) -> RawMetadata:
-    """What a wheel of the release says; nothing where there is none, or it cannot be had now: most
-    who ask want the list of files."""
-    wheels = [file for file in files if file.metadata()]
-    if not wheels or (sidecar := min(wheels, key=_cost).metadata()) is None:
+def _chosen(page: ProjectPage, wanted: str | None) -> tuple[str | None, File | None]:
+    """The version as the page has it, and the wheel of it that is asked for core metadata."""
+    version = latest(page) if wanted is None else known(page, wanted)
+    wheels = [file for file in files_of(page, version) if file.metadata()]
+    return version, min(wheels, key=_cost, default=None)
+
+
+async def _metadata(index: IndexService, wheel: File | None, inquiry: Inquiry) -> RawMetadata:
+    """What the wheel says; nothing where there is none, or it cannot be had now: most who ask want
+    the list of files."""
+    if wheel is None or (sidecar := wheel.metadata()) is None:
         return {}
     outcome = inquiry.outcome
     try:

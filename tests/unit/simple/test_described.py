@@ -23,7 +23,7 @@ def file(version: str, *, kind: str = "-py2.py3-none-any.whl", **more: Any) -> F
 
 
 def page(*files: File, versions: tuple[str, ...] = (), **more: Any) -> ProjectPage:
-    listed = dict.fromkeys([*versions, *(one.version or "" for one in files)])
+    listed = dict.fromkeys([*versions, *(one.version for one in files if one.version)])
     return ProjectPage(DEMO, files, tuple(listed), **more)
 
 
@@ -56,6 +56,14 @@ def test_a_release_of_which_some_files_are_left_is_not_yanked() -> None:
     assert described(page(*files), "2.0")["info"]["yanked"] is False
 
 
+def test_a_release_has_files_however_their_names_spell_its_version() -> None:
+    sample = ProjectPage(DEMO, (file("0.9"), file("1.0.0")), ("0.9", "1.0"))
+    assert latest(sample) == "1.0"
+    assert [one["filename"] for one in described(sample, "1.0")["urls"]] == [
+        "demo-1.0.0-py2.py3-none-any.whl"
+    ]
+
+
 def test_versions_without_files_come_last() -> None:
     assert latest(page(file("1.0"), versions=("2.0",))) == "1.0"
     assert latest(page(versions=("2.0", "3.0"))) == "3.0"
@@ -71,6 +79,19 @@ def test_a_version_is_found_in_any_spelling_and_told_as_tools_write_it() -> None
     assert told["info"]["version"] == "2024.7.4"
     assert set(told["releases"]) == {"2024.7.4", "1.0"}
     assert [one["filename"] for one in told["urls"]] == ["demo-2024.07.04-py2.py3-none-any.whl"]
+
+
+def test_all_spellings_of_a_version_are_one_release() -> None:
+    files = (file("1.0"), file("1.0.0", kind=".tar.gz"))
+    told = described(page(*files, versions=("1.0",)), "1.0")
+    assert told["releases"] == {"1.0": told["urls"]}
+    assert len(told["urls"]) == 2
+
+
+def test_files_that_tell_no_version_are_of_no_release() -> None:
+    odd = File("odd.egg", UpstreamOrigin("up", "https://up.example/odd.egg"))
+    told = described(page(odd), None)
+    assert (told["releases"], len(told["urls"])) == ({}, 1)
 
 
 def test_a_file_is_told_with_all_that_its_page_says() -> None:
