@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from proxyindex.model import File, ProjectPage
-from proxyindex.names import in_order, is_same_version, parse_filename, version_key
+from proxyindex.names import (
+    MAX_NAME,
+    canonical,
+    in_order,
+    is_same_version,
+    parse_filename,
+    version_key,
+)
 
 # what `packaging` calls these fields of core metadata is what they are called here, too
 _SAME = (
@@ -79,6 +86,8 @@ def describe(
     """The document. `metadata` is what `packaging.metadata.parse_email` reads, `home` the absolute
     URL of the project's page, and `href` makes the link of a file below it."""
 
+    if canonical(metadata.get("name", "")[: MAX_NAME + 1]) != page.name:
+        metadata = {}  # nobody installs what says that it is another
     keys = _keys(page)
     releases: dict[str | None, list[dict[str, object]]] = {key: [] for key in keys.values()}
     for file in page.files:

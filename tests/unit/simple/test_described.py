@@ -147,6 +147,12 @@ def test_of_a_quarantined_project_no_file_is_told() -> None:
     assert (told["releases"], told["urls"], files_of(sample, "1.0")) == ({}, [], [])
 
 
+@pytest.mark.parametrize("name", [{"name": "other"}, {"name": "demo" * 100}, {}])
+def test_core_metadata_of_another_project_is_not_told(name: dict[str, str]) -> None:
+    told = described(page(file("1.0")), "1.0", requires_dist=["evil"], **name)["info"]
+    assert (told["name"], told["requires_dist"]) == ("demo", None)
+
+
 def test_core_metadata_is_told_and_what_is_not_known_is_null() -> None:
     told = described(
         page(file("1.0")),
