@@ -18,6 +18,7 @@
     │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
+    │  │  ├─ UpstreamBusy        says so by a status: 429, 5xx
     │  │  ├─ ConnectionBroken    the connection ended before the answer did
     │  │  └─ ServerOffline       only it could tell, and this server asks nobody
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
@@ -171,6 +172,10 @@ class UpstreamUnavailable(UpstreamError):
         super().__init__(upstream, problem)
         self.asked_pause = asked_pause
         self.retry_after = 2 if asked_pause is None else asked_pause
+
+
+class UpstreamBusy(UpstreamUnavailable):
+    """It answered, that it cannot do so now: 429, 408, 425 or 5xx."""
 
 
 class ConnectionBroken(UpstreamUnavailable):

@@ -20,8 +20,8 @@ from proxyindex.errors import (
     NotHeld,
     RangesIgnored,
     StoreError,
+    UpstreamBusy,
     UpstreamError,
-    UpstreamUnavailable,
 )
 from proxyindex.files.coding import scratch, small, write
 from proxyindex.files.cold import probe_size, read_range
@@ -80,13 +80,13 @@ class MetadataFinder:
             if held is not None:
                 return held
             stored: tuple[_Way, ...] = (self._from_stored_wheel,) if has_wheel else ()
-            busy: UpstreamUnavailable | None = None
+            busy: UpstreamBusy | None = None
             for way in (*stored, *(self._ways(wheel) if may_ask else ())):
                 if busy and way == self._from_whole_wheel:
                     raise busy  # who has no time for a part is not asked for all of it
                 try:
                     found = await way(wheel, upstream)
-                except UpstreamUnavailable as problem:
+                except UpstreamBusy as problem:
                     busy = problem
                     continue
                 except InvalidArchive as problem:
@@ -154,7 +154,7 @@ class MetadataFinder:
         except RangesIgnored:
             self._ranges.missed(upstream.name)
             return None
-        except UpstreamUnavailable:
+        except UpstreamBusy:
             raise
         except (UpstreamError, FileGone, OSError, InvalidArchive) as problem:
             # the digest of the whole wheel will tell whether the archive is really broken

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import anyio
 
-from proxyindex.errors import FileGone, UpstreamError, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import (
+    FileGone,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamUnavailable,
+)
 from proxyindex.freshness import upstream_lifetime
 from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Client, OffOrigin, Reply
@@ -216,7 +222,7 @@ class Upstream:
         if reply.status in (401, 403, 407):
             return UpstreamInvalid(self.name, f"refused us with status {reply.status}")
         if reply.status in _PASSING or reply.status >= 500:
-            return UpstreamUnavailable(
+            return UpstreamBusy(
                 self.name, f"answered {reply.status}", asked_pause=reply.asked_pause()
             )
         return UpstreamInvalid(self.name, f"answered {reply.status}")
