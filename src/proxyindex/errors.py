@@ -18,7 +18,7 @@
     │  └─ TooManyAttempts        429 + Retry-After
     ├─ UpstreamError             carries the upstream's name, never its URL or credentials
     │  ├─ UpstreamUnavailable    503 + Retry-After, time-outs too (pip retries 503 but not 504)
-    │  │  ├─ UpstreamBusy        says so by a status: 429, 5xx
+    │  │  ├─ UpstreamBusy        says so by a status: 429, 503
     │  │  ├─ ConnectionBroken    the connection ended before the answer did
     │  │  └─ ServerOffline       only it could tell, and this server asks nobody
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
@@ -175,7 +175,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class UpstreamBusy(UpstreamUnavailable):
-    """It answered, that it cannot do so now: 429, 408, 425 or 5xx."""
+    """It answered that it cannot do so now: 408, 425, 429 or 503."""
 
 
 class ConnectionBroken(UpstreamUnavailable):

@@ -13,6 +13,8 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from proxyindex.inquiry import UNCHANGED, Outcome
@@ -175,16 +177,15 @@ def _reserve() -> None:
     directory = os.environ.get(MULTIPROCESS_VARIABLE)
     if not directory:
         return
+    files = [Path(directory, f"{kind}_{os.getpid()}.db") for kind in ("counter", "histogram")]
     try:
-        for kind in ("counter", "histogram"):
-            path = os.path.join(directory, f"{kind}_{os.getpid()}.db")
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, _SHARED_SIZE)
-            finally:
-                os.close(fd)
+        for path in files:
+            with suppress(FileExistsError), path.open("xb") as file:  # one of that number has ended
+                file.write(bytes(_SHARED_SIZE))
     except OSError as problem:
         del os.environ[MULTIPROCESS_VARIABLE]
+        for path in files:  # half of one is none to be read
+            path.unlink(missing_ok=True)
         log.warning(
             "the folder for temporary files (TMPDIR) takes no counters (%s): worker %d counts for "
             "itself, and /metrics tells what the one that answers has counted",

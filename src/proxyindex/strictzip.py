@@ -42,6 +42,7 @@ _COMES_LATER, _UTF8, _LEVEL = 0x8, 0x800, 0x6  # flags
 _ZIP64, _UNICODE_NAME = 0x0001, 0x7075  # extra fields
 _SIZES_64 = struct.Struct("<2Q")
 _FIELD = struct.Struct("<2H")
+_MOST_FIELDS = 100  # of an entry; honest ones have three
 _IN_ZIP64 = 0xFFFFFFFF  # in place of a number that does not fit, or might not
 _ALL_IN_ZIP64 = (0xFFFF,) * 4 + (_IN_ZIP64,) * 2
 
@@ -148,7 +149,7 @@ def _extra_fields(extra: bytes, entry: zipfile.ZipInfo, filename: str) -> dict[i
         number, length = _FIELD.unpack_from(extra, at)
         at += _FIELD.size + length
         is_again = number in found and number in (_ZIP64, _UNICODE_NAME)
-        if is_again or at > len(extra):
+        if is_again or at > len(extra) or len(found) >= _MOST_FIELDS:
             raise InvalidArchive(filename, f"has broken extra fields at {entry.filename!r}")
         found[number] = extra[at - length : at]
     unicode_name = found.get(_UNICODE_NAME)  # behind a version and a checksum

@@ -163,6 +163,20 @@ def test_an_upstream_that_is_busy_is_not_asked_for_whole_wheels(
     assert all(seen.header("range") for seen in asked)
 
 
+@pytest.mark.parametrize(
+    "dislike", [Reply(status=501, etag=None), Reply(raw=b"")], ids=["501", "end"]
+)
+def test_an_upstream_that_dislikes_ranges_gives_the_whole_wheel(
+    server: ServerFactory, upstream: FakeUpstream, dislike: Reply
+) -> None:
+    spec = wheel_spec("silent", core_metadata=False)
+    upstream.project("silent", spec)
+    upstream.script(spec.path, *[dislike] * 4, Reply(body=spec.body))
+    upstream.script(spec.path + ".metadata", NOT_FOUND)
+    answer = server(upstream=upstream).get(f"/simple/silent/{spec.filename}.metadata")
+    assert (answer.status, answer.body) == (200, spec.metadata)
+
+
 @pytest.mark.parametrize("algorithm", ["md5", "sha512", None])
 def test_089_a_sidecar_of_another_wheel_is_not_passed_on(
     server: ServerFactory, upstream: FakeUpstream, algorithm: str | None

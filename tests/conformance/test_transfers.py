@@ -387,6 +387,14 @@ def test_an_upstream_that_gives_a_megabyte_at_a_time_is_resumed_to_the_end(cargo
     assert cargo.upstream.count(cargo.path) == 12
 
 
+def test_a_page_is_not_taken_for_a_file_of_which_nothing_is_known(cargo: Cargo) -> None:
+    cargo.offer(size=None, hashes={})
+    notice = Reply(body=b"\n<!DOCTYPE html><title>Please sign in</title>", content_type="text/html")
+    cargo.serve(notice, cargo.whole.with_(content_type="text/html; charset=utf-8"))
+    assert cargo.attempt() is None
+    assert cargo.attempt() == cargo.body
+
+
 def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
     cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
     assert cargo.attempt() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,21 @@ def test_metadata_is_of_the_wheel_it_was_found_for(facts: Facts) -> None:
     assert (fact.metadata, fact.of) == (C, second), "what may wait has the last word here, too"
     assert fact.metadata_for({"sha256": A}) is None
     assert fact.metadata_for({"sha256": B}) == fact.metadata_for({"md5": "0" * 32}) == C
+
+
+def test_they_are_read_again_only_when_they_have_changed(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts.learn("up", "demo", WHEEL, Fact(sha256=A))
+    fresh = facts.read("up", "demo")
+    assert facts.read("up", "demo") is not fresh, "the next change might bear the same stamp"
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10**10)
+    settled = facts.read("up", "demo")
+    assert facts.read("up", "demo") is settled
+    facts.learn("up", "demo", SDIST, Fact(sha256=B), may_wait=True)
+    assert set(facts.read("up", "demo")) == {WHEEL, SDIST}
+    assert facts.read("up", "other") == {}
 
 
 def test_nothing_new_writes_nothing(facts: Facts) -> None:

@@ -115,7 +115,6 @@ FAULTS = {
     "wrong bytes, SHA-512": fatal(Reply(body=WRONG), algorithm="sha512"),
     "a notice instead of the file": fatal(Reply(body=NOTICE, content_type="text/html")),
     "a notice, size unknown": fatal(Reply(body=NOTICE, content_type="text/html"), page=UNSIZED),
-    "a notice, nothing known": fatal(Reply(body=NOTICE, content_type="text/html"), page=UNKNOWN),
     "nothing instead of the file": fatal(Reply(body=b"")),
     "nothing instead of the file, size unknown": fatal(Reply(body=b""), page=UNSIZED),
     # wrong length

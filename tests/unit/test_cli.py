@@ -173,11 +173,13 @@ def test_error_of_any_command_is_one_sentence() -> None:
     ],
 )
 def test_an_empty_argument_means_neither_all_there_is_nor_the_folder_one_is_in(
-    arguments: list[str],
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     result = run(*arguments)
     assert result.exit_code == 2
     assert "is empty" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

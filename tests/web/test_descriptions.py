@@ -19,12 +19,12 @@ async def test_a_project_is_described_with_links_that_its_page_has_too(house: Ho
     house.project("demo", DEMO, NEWER)
     client = await house.client()
     for path in PATHS:
-        answer = await client.get(path)
+        answer = await client.get(f"http://10.0.0.1:8080{path}")
         assert answer.headers["content-type"] == "application/json"
         told = answer.json()
         assert (told["info"]["version"], set(told["releases"])) == ("2.0", {"1.0", "2.0"})
         assert told["urls"] == told["releases"]["2.0"]
-    page = await client.get("/simple/demo/", headers={"accept": JSON_TYPE})
+    page = await client.get("http://10.0.0.1:8080/simple/demo/", headers={"accept": JSON_TYPE})
     links = {str(page.url.join(file["url"])) for file in page.json()["files"]}
     assert {file["url"] for files in told["releases"].values() for file in files} == links
 
@@ -90,8 +90,15 @@ async def test_copies_are_confirmed_and_nobody_else_s(house: House) -> None:
     condition = {"accept-encoding": "identity", "if-none-match": plain.headers["etag"]}
     again = await client.get("/demo/json", headers=condition)
     assert (again.status_code, again.content) == (304, b"")
-    elsewhere = await client.get("/demo/json", headers=condition | {"host": "other.example"})
-    assert elsewhere.json()["urls"][0]["url"].startswith("http://other.example/simple/demo/")
+    forged = condition | {"host": "forged.example", "x-forwarded-host": "forged.example"}
+    assert (await client.get("/demo/json", headers=forged)).status_code == 304, "nor is it told"
+
+
+async def test_no_project_of_any_number_of_versions_is_described(house: House) -> None:
+    house.project("demo", DEMO, versions=[f"1.{number}" for number in range(20_001)])
+    client = await house.client()
+    answer = await client.get("/demo/json")
+    assert (answer.status_code, "too many" in answer.text) == (404, True)
 
 
 async def test_links_are_below_the_public_url(house: House) -> None:

@@ -120,8 +120,8 @@ def _tell_of_left_sidecars(planned: Plan) -> None:
     left = [each.filename for each in planned.same if each.signature or each.provenance]
     if left:
         click.echo(
-            "Signatures and attestations go along with a new file only; "
-            f"not sent are those of {', '.join(left)}.",
+            "Signatures and attestations go along with a new file only; those of "
+            f"{', '.join(left)} are neither compared nor sent.",
             err=True,
         )
 

@@ -17,7 +17,7 @@ from proxyindex.upstream.retry import LONGEST_PAUSE, pause_before
 
 log = logging.getLogger(__name__)
 
-MAX_RESUMES = 10  # in a row, none of which brought a megabyte
+MAX_RESUMES = 10  # in a row, which together did not bring a megabyte
 _PROGRESS = 1024**2
 _LONGEST_PAUSE = 10  # seconds, once bytes have come; pip gives up after 15 without any
 _MOST_CODED = 64 * 1024  # bytes by which a body that is coded unasked may be longer than the file
@@ -89,9 +89,6 @@ class Fetching:
 
     def _accepted(self, reply: Reply) -> int | None:
         """The total size, if the answer can be joined to what we have."""
-        if self._file.best_digest is None and _is_page(reply):
-            # without a digest it would stay as the first bytes
-            raise UpstreamInvalid(self._upstream.name, "sent a page instead of a file")
         try:
             return self.writing.accept(reply)
         except ValueError as problem:
@@ -108,6 +105,16 @@ class Fetching:
         if self.writing.took_over:
             raise StoreError("continue a file", "what was kept of it does not fit")
 
+    async def _no_page(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The body, unless it is a page for people, as portals send to have them log in: without a
+        digest it would stay as the first bytes."""
+        is_first = True
+        async for chunk in body:
+            if is_first and chunk.lstrip().startswith(b"<"):
+                raise UpstreamInvalid(self._upstream.name, "sent a page instead of a file")
+            is_first = False
+            yield chunk
+
     async def _body(self, reply: Reply) -> AsyncIterator[bytes]:
         writing, size = self.writing, self._accepted(reply)
         self.check_size(size)
@@ -121,6 +128,8 @@ class Fetching:
             spool=self._shop.spool if writing.has_begun else None,
             limit=self._shop.max_file_size if size is None else size + size // 64 + _MOST_CODED,
         )
+        if self._file.best_digest is None and _is_page(reply):
+            body = self._no_page(body)
         async for chunk in body:
             try:
                 new = await self._shop.writers.run(writing.add, chunk)
@@ -138,5 +147,5 @@ class Fetching:
 
 
 def _is_page(reply: Reply) -> bool:
-    """Whether it is one for people, as those of portals that ask for a log-in; no archive is."""
+    """Whether it says so, as frameworks let everything say that tells nothing else."""
     return reply.headers.get("content-type", "").strip().lower().startswith("text/html")

@@ -25,8 +25,8 @@ def head_fault(headers: Sequence[Header], version: str) -> str | None:
         return "Only HTTP/1.0 and HTTP/1.1 are spoken here."
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return "The request must have exactly one Host field."
-    if not all(_HOST.fullmatch(value) for name, value in headers if name == b"host"):
-        return "The request's Host is none."
+    if not all(_HOST.fullmatch(value.strip(b" \t")) for name, value in headers if name == b"host"):
+        return "The request's Host is no name or address of a host."
     if lengths > 1 or (lengths and b"transfer-encoding" in names):
         return "The request's length is given twice."
     if b"transfer-encoding" in names and version == "1.0":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ class Fact:
     """What is known of one file name of a project.
 
     `metadata` is the sha256 of its core metadata, `NO_METADATA` if there is none to be had, or
-    `None` if nobody has looked; `of` is the digest that the page told of the wheel it was found
+    `None` if nobody has looked; `of` is the digest that our page told of the wheel it was found
     for, `sha256=<hex>` for instance. `told` is that of the bytes that have the `sha256`, where the
     page told no sha256. What it tells later is compared with both.
     """
@@ -87,6 +88,8 @@ class Facts:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        # whose, in which state, and the facts: each file of a large project asks for them
+        self._latest: tuple[object, Mapping[str, Fact]] | None = None
 
     def signatures(self, upstream: str, project: str) -> tuple[Signature | None, Signature | None]:
         """Those of both files: of what the page must tell at once, and of what it may tell later.
@@ -98,6 +101,17 @@ class Facts:
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
         """Facts by file name; broken lines are skipped. Raises `StoreError`."""
+        looked_ns = time.time_ns()
+        state = (upstream, project, self.signatures(upstream, project))
+        latest = self._latest  # threads put others there
+        if latest is not None and latest[0] == state:
+            return latest[1]
+        facts = self._read(upstream, project)
+        if all(disk.is_settled(one, looked_ns) for one in state[2] if one):
+            self._latest = state, facts
+        return facts
+
+    def _read(self, upstream: str, project: str) -> Mapping[str, Fact]:
         facts: dict[str, Fact] = {}
         for _, _, line in self._lines(upstream, project):
             if (parsed := _parse(line)) and parsed[0] != _QUARANTINED:

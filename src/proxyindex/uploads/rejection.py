@@ -47,8 +47,8 @@ def no_uploads() -> UploadRejected:
     """403: for an index to which nobody may upload, whoever asks."""
     return UploadRejected(
         403,
-        "This index takes no uploads: its configuration has to name those who may ('upload'), "
-        "and a folder for what they bring ('folders').",
+        "This index takes no uploads: 'upload' and 'folders' in its configuration would allow "
+        "them.",
     )
 
 

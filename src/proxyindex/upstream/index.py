@@ -30,7 +30,8 @@ ACCEPT = (
     "application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 )
 _TALKING_SECONDS = 3.0
-_PASSING = frozenset({408, 425, 429})  # not now (RFC 9110, 15.5.9; RFC 8470, 5.2; RFC 6585, 4)
+# not now (RFC 9110, 15.5.9 and 15.6.4; RFC 8470, 5.2; RFC 6585, 4)
+_BUSY = frozenset({408, 425, 429, 503})
 _STRANGERS = 3  # names that it does not know, and none that it does: its address may be wrong
 _FETCH_SECONDS = 60.0  # a page that takes longer is given up even in the background
 
@@ -221,8 +222,7 @@ class Upstream:
     def _refusal(self, reply: Reply) -> UpstreamError:
         if reply.status in (401, 403, 407):
             return UpstreamInvalid(self.name, f"refused us with status {reply.status}")
-        if reply.status in _PASSING or reply.status >= 500:
-            return UpstreamBusy(
-                self.name, f"answered {reply.status}", asked_pause=reply.asked_pause()
-            )
+        if reply.status in _BUSY or reply.status >= 500:
+            kind = UpstreamBusy if reply.status in _BUSY else UpstreamUnavailable
+            return kind(self.name, f"answered {reply.status}", asked_pause=reply.asked_pause())
         return UpstreamInvalid(self.name, f"answered {reply.status}")

@@ -23,6 +23,7 @@ from proxyindex.model import File, ProjectPage
 from proxyindex.simple import relative_href
 from proxyindex.simple.described import describe, files_of, known, latest
 from proxyindex.threads import in_thread
+from proxyindex.upstream.border import DEFAULT_PORTS
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.gzipped import gzipped
 from proxyindex.web.index import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # each takes 1.5 kB of an answer that is made for one client; the largest real project has 12,000
-_MOST_FILES = 20_000
+_MOST_FILES = 20_000  # and versions
 
 
 async def description(request: Request) -> Response:
@@ -59,8 +60,8 @@ async def description(request: Request) -> Response:
     except ServedElsewhere as problem:  # whoever is sent on to a page of the other form is lost
         raise missing(request, name) from problem
     wanted = request.path_params.get("version")
-    if len(page.files) > _MOST_FILES:
-        raise TooManyFiles(name, len(page.files))
+    if (count := max(len(page.files), len(page.versions))) > _MOST_FILES:
+        raise TooManyFiles(name, count)
     version, wheel = await in_thread(_chosen, page, wanted)
     if wanted is not None and version is None:
         raise ReleaseNotFound(name, wanted)
@@ -69,7 +70,7 @@ async def description(request: Request) -> Response:
     body = await in_thread(make, page, version, metadata)
     response = await in_thread(_response, request, body)
     finish(response, request, index, name, inquiry)
-    make_private(response)  # it holds the address by which this client calls us
+    make_private(response)  # it may hold the address that this client has reached us by
     return response
 
 
@@ -121,9 +122,14 @@ def _response(request: Request, body: bytes) -> Response:
 
 
 def _base_url(request: Request) -> str:
-    """Of the index, absolute as this API's links are: by `public-url`, else by what the client
-    calls us. Nobody else is told that."""
-    public = urlsplit(request.state.house.public_url)
-    asked = request.url
-    scheme, host = public.scheme or asked.scheme, public.netloc or asked.netloc
-    return f"{scheme}://{host}{request.scope['root_path']}"
+    """Of the index, absolute as this API's links are: by `public-url`, else by the address of ours
+    that the client has reached. What it calls us by itself leaves no trace in any answer."""
+    root = request.scope["root_path"]
+    if public := request.state.house.public_url:
+        return f"{urlsplit(public)._replace(path='').geturl()}{root}"
+    host, port = request.scope.get("server") or ("", None)
+    if port is None:  # a Unix socket: its front has to be told
+        return str(root)
+    name = f"[{host}]" if ":" in host else host
+    usual = DEFAULT_PORTS[request.url.scheme] == port
+    return f"{request.url.scheme}://{name}{'' if usual else f':{port}'}{root}"
