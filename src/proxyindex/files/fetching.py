@@ -108,7 +108,7 @@ class Fetching:
     async def _no_page(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The body, unless it is a page for people, as portals send to have them log in: without a
         digest it would stay as the first bytes."""
-        is_first = True
+        is_first = not self.writing.written  # and not the rest of what broke off
         async for chunk in body:
             if is_first and chunk.lstrip().startswith(b"<"):
                 raise UpstreamInvalid(self._upstream.name, "sent a page instead of a file")
