@@ -320,11 +320,11 @@ def test_a_signature_that_comes_too_late_is_told(
     arguments: list[str], dist: Path, publish: Callable[..., Result], tmp_path: Path
 ) -> None:
     (own := tmp_path / "own").mkdir()
-    assert "not sent" not in publish(dist, "--to", own).stderr
+    assert "nor sent" not in publish(dist, "--to", own).stderr
     put(dist, f"{SDIST}.asc", b"signed")
     done = publish(dist, "--to", own, *arguments)
     assert done.exit_code == 0
-    assert f"with a new file only; not sent are those of {SDIST}.\n" in done.stderr
+    assert f"those of {SDIST} are neither compared nor sent.\n" in done.stderr
     assert not (own / "demo" / f"{SDIST}.asc").exists()
 
 
