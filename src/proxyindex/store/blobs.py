@@ -4,11 +4,13 @@ Opening asks no database: the file is there or it is not. Recency is noted in ba
 unlink a file that is being read; the descriptor still reads to the end.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -83,11 +85,16 @@ class BlobStore(Budgeted):
         if actual == blob.sha256:
             self._proofs.add(blob.sha256, blob.signature)
             return True
-        # not if another process has replaced it meanwhile
+        # one after the other: who looks, and removes it a moment later, might remove what another
+        # process has fetched in its place
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(blob.fd, fcntl.LOCK_EX)
         if disk.signature(self.where(blob.sha256)) == blob.signature:
             self.forget(blob.sha256)
             self._events.alarm("damaged-file")
             log.error("stored file %s was damaged (%s) and is removed", blob.sha256, actual)
+        with suppress(OSError):
+            fcntl.flock(blob.fd, fcntl.LOCK_UN)
         return False
 
     def open_proven(self, sha256: str, size: int | None = None) -> Blob | None:
