@@ -85,10 +85,12 @@ class ReleaseNotFound(NotFound):
 
 
 class TooManyFiles(NotFound):
-    """The project has more files than are described to anybody; its page has them."""
+    """The project has more files or versions than are described to anybody; its page has them."""
 
     def __init__(self, project: str, count: int) -> None:
-        super().__init__(f"Project {project!r} has {count} files: too many to be described.")
+        super().__init__(
+            f"Project {project!r} has {count} files or versions: too many to be described."
+        )
 
 
 class FileGone(NotFound):

@@ -80,14 +80,13 @@ def test_metadata_is_of_the_wheel_it_was_found_for(facts: Facts) -> None:
     assert fact.metadata_for({"sha256": B}) == fact.metadata_for({"md5": "0" * 32}) == C
 
 
-def test_they_are_read_again_only_when_they_have_changed(
-    facts: Facts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_are_read_again_only_when_they_have_changed(tmp_path: Path) -> None:
+    ahead = [0]  # ns; stamps are the file system's own
+    facts = Facts(tmp_path / "facts", clock=lambda: time.time_ns() + ahead[0])
     facts.learn("up", "demo", WHEEL, Fact(sha256=A))
     fresh = facts.read("up", "demo")
     assert facts.read("up", "demo") is not fresh, "the next change might bear the same stamp"
-    now = time.time_ns
-    monkeypatch.setattr(time, "time_ns", lambda: now() + 10**10)
+    ahead[0] = 10**10
     settled = facts.read("up", "demo")
     assert facts.read("up", "demo") is settled
     facts.learn("up", "demo", SDIST, Fact(sha256=B), may_wait=True)

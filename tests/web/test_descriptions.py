@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxyindex.settings import PolicySettings
-from proxyindex.web import described
 from tests.support.builders import put_wheel
-from tests.support.pages import JSON_TYPE, wheel_spec
+from tests.support.pages import JSON_TYPE, FileSpec, json_page, wheel_spec
 from tests.web.conftest import House
 
 DEMO = wheel_spec("demo", "1.0", requires_dist=["other>=1"])
@@ -94,13 +93,6 @@ async def test_copies_are_confirmed_and_nobody_else_s(house: House) -> None:
     assert (await client.get("/demo/json", headers=forged)).status_code == 304, "nor is it told"
 
 
-async def test_no_project_of_any_number_of_versions_is_described(house: House) -> None:
-    house.project("demo", DEMO, versions=[f"1.{number}" for number in range(20_001)])
-    client = await house.client()
-    answer = await client.get("/demo/json")
-    assert (answer.status_code, "too many" in answer.text) == (404, True)
-
-
 async def test_links_are_below_the_public_url(house: House) -> None:
     house.project("demo", DEMO)
     client = await house.client(public_url="https://pkgs.example/py", base_path="/py")
@@ -108,14 +100,15 @@ async def test_links_are_below_the_public_url(house: House) -> None:
     assert told["urls"][0]["url"] == f"https://pkgs.example/py/simple/demo/{DEMO.filename}"
 
 
-async def test_no_more_files_are_described_than_one_client_may_cost(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(described, "_MOST_FILES", 1)
-    house.project("demo", DEMO, NEWER)
+@pytest.mark.parametrize("kind", ["files", "versions"])
+async def test_no_more_is_described_than_one_client_may_cost(house: House, kind: str) -> None:
+    many = [f"1.{number}" for number in range(20_001)]
+    files = [FileSpec(filename=f"demo-{version}.zip", size=1) for version in many]
+    page = json_page("demo", files) if kind == "files" else json_page("demo", [], versions=many)
+    house.serves("/simple/demo/", page, content_type=JSON_TYPE)
     client = await house.client()
     answer = await client.get("/demo/json")
-    assert (answer.status_code, "2 files: too many" in answer.text) == (404, True)
+    assert (answer.status_code, "20001 files or versions: too many" in answer.text) == (404, True)
 
 
 @pytest.mark.parametrize("path", ["/simple/json", "/simple/json/"])

@@ -105,8 +105,8 @@ class FileService:
     def _pin(self, file: File, size: int | None) -> None:
         """Bytes that another upstream, or another name, brought are this file's first all the
         same; noted once by each process, behind the answer."""
-        if file.key not in self._pinned:
-            self._pinned.put(file.key, None)
+        if (key := file.key) not in self._pinned:
+            self._pinned.put(key, None)
             fact = Fact(sha256=file.sha256, size=size)
             self._worker.submit(self._shop.learn, file, fact, may_wait=True)
 

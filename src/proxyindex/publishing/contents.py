@@ -11,6 +11,7 @@ from packaging.utils import NormalizedName
 from proxyindex.names import canonical, is_safe_filename, parse_filename
 from proxyindex.publishing.distribution import Distribution
 from proxyindex.publishing.rsync import Entry, Remote
+from proxyindex.repository.scan import is_passed_over, project_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,10 @@ def _files(
     taken: set[str] = set()
     for path in sorted(found, key=lambda path: path.split("/")[:-1]):
         *above, filename = path.split("/")
-        if filename in taken or not is_safe_filename(filename) or any(map(_is_hidden, above)):
+        if filename in taken or not is_safe_filename(filename) or any(map(is_passed_over, above)):
             continue
-        if above and above[-1].startswith("+"):  # came together by a push, whose names are nobody's
-            above.pop()
-        project = parse_filename(filename, canonical(above[-1]) if above else None).project
+        project = parse_filename(filename, project_of("/".join(above), len(above))).project
         if project and project in projects:
             taken.add(filename)
             files[project][path] = found[path]
     return files
-
-
-def _is_hidden(folder: str) -> bool:
-    return folder.startswith((".", "-"))

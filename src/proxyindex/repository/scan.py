@@ -191,7 +191,7 @@ class Scanner:
         if known and known.is_settled and known.stamp == stamp:
             return known
         is_settled = disk.is_settled(cast(Signature, stamp[1:]), self._clock())
-        project = _project_of(path, depth)
+        project = project_of(path, depth)
         files, folders, ignored = _read(path, project, known)
         if self._remote is None:
             self._remote = self._tell_remote()
@@ -241,7 +241,12 @@ class _Sweep:
         return True  # nobody knows
 
 
-def _project_of(path: str, depth: int) -> NormalizedName | None:
+def is_passed_over(name: str) -> bool:
+    """Whether a directory, or a file, of this name is none of ours whatever it holds."""
+    return name.startswith((".", "-")) or name in _PASSED_OVER
+
+
+def project_of(path: str, depth: int) -> NormalizedName | None:
     """The project that the files in a directory may be of, by its name or, where they came together
     (`uploads/shelf.py`), by that of the one above. A configured folder may be called anything."""
     if os.path.basename(path).startswith("+"):
@@ -284,7 +289,7 @@ def _names(path: str) -> tuple[set[str], list[str]]:
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith((".", "-")) or name in _PASSED_OVER:
+            if is_passed_over(name):
                 continue
             if _leads_on(entry):
                 folders.append(entry.path)

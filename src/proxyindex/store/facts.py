@@ -16,7 +16,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -84,10 +84,11 @@ class Line(NamedTuple):
 
 
 class Facts:
-    """Facts by upstream id and normalized name. Synchronous."""
+    """Facts by upstream id and normalized name. Synchronous. `clock` tells ns since the epoch."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._root = root
+        self._clock = clock
         # whose, in which state, and the facts: each file of a large project asks for them
         self._latest: tuple[object, Mapping[str, Fact]] | None = None
 
@@ -101,7 +102,7 @@ class Facts:
 
     def read(self, upstream: str, project: str) -> Mapping[str, Fact]:
         """Facts by file name; broken lines are skipped. Raises `StoreError`."""
-        looked_ns = time.time_ns()
+        looked_ns = self._clock()
         state = (upstream, project, self.signatures(upstream, project))
         latest = self._latest  # threads put others there
         if latest is not None and latest[0] == state:

@@ -130,6 +130,6 @@ def _base_url(request: Request) -> str:
     host, port = request.scope.get("server") or ("", None)
     if port is None:  # a Unix socket: its front has to be told
         return str(root)
-    name = f"[{host}]" if ":" in host else host
-    usual = DEFAULT_PORTS[request.url.scheme] == port
-    return f"{request.url.scheme}://{name}{'' if usual else f':{port}'}{root}"
+    scheme, name = request.scope["scheme"], f"[{host}]" if ":" in host else host
+    usual = DEFAULT_PORTS.get(scheme) == port
+    return f"{scheme}://{name}{'' if usual else f':{port}'}{root}"
