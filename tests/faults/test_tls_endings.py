@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import http
 from tests.support.certificates import Certificates
-from tests.support.crowd import open_in
+from tests.support.crowd import ends_of, open_in
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec
@@ -108,10 +108,9 @@ def test_a_client_that_asked_to_close_and_stays_is_left(
 
 def held_by_systems(connection: http.Connection) -> int:
     """Bytes on their way to a client that both ends' systems have, encrypted."""
-    ends = (f":{connection.port:04X}", f":{connection.socket.getsockname()[1]:04X}")
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    queues = {(row[1][-5:], row[2][-5:]): row[4].split(":") for row in rows}
-    return int(queues[ends][0], 16) + int(queues[ends[::-1]][1], 16)
+    server, client = ends_of(connection)
+    sent, received = server[4].split(":")[0], client[4].split(":")[1]
+    return int(sent, 16) + int(received, 16)
 
 
 def test_a_slow_reader_gets_the_end_of_what_was_answered_before_a_stop(

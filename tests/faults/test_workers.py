@@ -13,7 +13,7 @@ import pytest
 from tests.support import http
 from tests.support.builders import make_wheel, noise, put, wheel_name
 from tests.support.clock import WallClock
-from tests.support.crowd import open_in
+from tests.support.crowd import ends_of, open_in
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec, wheel_spec
@@ -58,14 +58,7 @@ def stack() -> Iterator[ExitStack]:
 
 def _worker_of(server: ProxyIndex, connection: http.Connection) -> int:
     """The process at the other end of a connection."""
-    ours = connection.socket.getsockname()[1]
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    ends = [
-        row[9]
-        for row in rows
-        if row[1].endswith(f":{connection.port:04X}") and row[2].endswith(f":{ours:04X}")
-    ]
-    (inode,) = ends
+    inode = ends_of(connection)[0][9]
     workers = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     return next(int(pid) for pid in workers if f"socket:[{inode}]" in open_in(int(pid)))
 

@@ -15,10 +15,12 @@ import pytest
 
 from tests.support import http
 from tests.support.fixtures import Index, start_server
+from tests.support.hermetic import wait_until
 from tests.support.upstream import FakeUpstream
 
 T = TypeVar("T")
 
+_ESTABLISHED = "01"
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, holder
 
 
@@ -76,6 +78,23 @@ def open_in(pid: int) -> list[str]:
         except OSError:  # closed meanwhile
             continue
     return found
+
+
+def ends_of(connection: http.Connection) -> tuple[list[str], list[str]]:
+    """What the system says of a connection's two sockets, the server's and the client's: their rows
+    of proc_net_tcp(5). The table is not read in one moment, while sockets come and go: a row may
+    come twice, or be missed, and then the table is read again."""
+    ports = (connection.port, connection.socket.getsockname()[1])
+    server, client = (f":{port:04X}" for port in ports)
+
+    def found() -> tuple[list[str], list[str]] | None:
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        rows = [row for row in map(str.split, lines) if row[3] == _ESTABLISHED]
+        ends = {(row[1][-5:], row[2][-5:]): row for row in rows}
+        ours, theirs = ends.get((server, client)), ends.get((client, server))
+        return (ours, theirs) if ours and theirs else None
+
+    return wait_until(found, "both rows of a connection")
 
 
 def processes_with_open(folder: Path) -> set[int]:
