@@ -804,6 +804,16 @@ async def test_offline_serves_stored_files_and_makes_their_metadata(house: House
     assert len(house.router.calls) == asked
 
 
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+async def test_metadata_made_from_a_stored_wheel_is_a_hit(house: House, offline: bool) -> None:
+    house.project("demo", DEMO)
+    await (await house.client()).get(URL)
+    asked = len(house.router.calls)
+    reply = await (await house.client(offline=offline)).get(URL + ".metadata")
+    assert (reply.content, len(house.router.calls)) == (DEMO.metadata, asked)
+    assert reply.headers["X-Proxyindex"] == "hit", "no upstream was asked for it"
+
+
 @pytest.mark.parametrize("forbids", [{"offline": True}, {"fetch": ()}], ids=["offline", "rights"])
 async def test_metadata_of_a_damaged_wheel_is_asked_for_by_those_only_who_may(
     house: House, forbids: dict[str, object]

@@ -31,6 +31,7 @@ from proxyindex.files.patience import in_time, whole_in_time
 from proxyindex.files.ranged import read_remote
 from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.flight import Flights
+from proxyindex.inquiry import Outcome
 from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin, best_hash
 from proxyindex.names import canonical, parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
@@ -54,16 +55,16 @@ class MetadataFinder:
     def __init__(self, workshop: Workshop, downloads: Downloads, tasks: TaskGroup) -> None:
         self._shop = workshop
         self._downloads = downloads
-        self._flights: Flights[bytes] = Flights(tasks)
+        self._flights: Flights[tuple[bytes, bool]] = Flights(tasks)
         self._sidecars = _GivenUp()
         self._ranges = _GivenUp()
         self._large = PerUpstream(_MOST_LARGE)
 
     async def find(
         self, wheel: File, upstream: Upstream, patience: float, *, may_ask: bool
-    ) -> tuple[bytes, bool]:
-        """The metadata, and whether this call led the search; it goes on when `patience` seconds
-        are over.
+    ) -> tuple[bytes, Outcome]:
+        """The metadata, and where it came from; the search goes on when `patience` seconds are
+        over.
 
         Raises `FileGone` when the wheel has none to be read, `UpstreamError` when it cannot be
         told now, and `NotHeld` when upstream would have to be asked and not `may_ask`.
@@ -72,13 +73,17 @@ class MetadataFinder:
             f"{_search_key(wheel)} {may_ask}", lambda: self._search(wheel, upstream, may_ask)
         )
         self._shop.events.flight("metadata", "led" if led else "joined")
-        return await in_time(flight.result, upstream, patience), led
+        data, was_asked = await in_time(flight.result, upstream, patience)
+        if not was_asked:
+            return data, Outcome.HIT
+        return data, Outcome.FETCHED if led else Outcome.JOINED
 
-    async def _search(self, wheel: File, upstream: Upstream, may_ask: bool) -> bytes:
+    async def _search(self, wheel: File, upstream: Upstream, may_ask: bool) -> tuple[bytes, bool]:
+        """The metadata, and whether upstream was asked."""
         async with self._shop.locks.hold(f"metadata {_search_key(wheel)}"):
             held, has_wheel = await in_thread(self._look, wheel)
             if held is not None:
-                return held
+                return held, False
             stored: tuple[_Way, ...] = (self._from_stored_wheel,) if has_wheel else ()
             busy: UpstreamBusy | None = None
             for way in (*stored, *(self._ways(wheel) if may_ask else ())):
@@ -96,7 +101,7 @@ class MetadataFinder:
                     raise FileGone(wheel.filename + METADATA_SUFFIX) from problem
                 if found is not None:
                     await in_thread(self._keep, wheel, found)
-                    return found
+                    return found, way != self._from_stored_wheel
         name = wheel.filename + METADATA_SUFFIX
         raise FileGone(name) if may_ask else NotHeld(name)
 

@@ -192,13 +192,13 @@ class FileService:
         upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
         may_ask = inquiry.may_fetch and not self.is_offline
         try:
-            data, led = await self._metadata.find(
+            data, outcome = await self._metadata.find(
                 wheel, upstream, inquiry.remaining(), may_ask=may_ask
             )
         except NotHeld:
             self._upstream(wheel, inquiry)  # tells why
             raise
-        inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
+        inquiry.outcome = outcome
         path = self._blobs.where(hashlib.sha256(data).hexdigest())
         if stamp := disk.signature(path):
             inquiry.ground.rests_on((path, stamp))
