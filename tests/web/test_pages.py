@@ -255,6 +255,15 @@ async def test_nothing_acceptable_is_406(house: House) -> None:
         assert reply.headers["vary"] == "Accept"
 
 
+@pytest.mark.parametrize("target", ["/", "/simple/", "/legacy/"])
+async def test_an_upload_that_nobody_may_make_tells_why_in_the_status_line(
+    house: House, target: str
+) -> None:
+    reply = await (await house.client()).post(target)
+    assert reply.headers["x-proxyindex-reason"] == reply.text.rstrip(), "twine shows nothing else"
+    assert "takes no uploads" in reply.text
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_other_methods_are_not_allowed(house: House, method: str) -> None:
     client = await house.client()

@@ -17,6 +17,7 @@ from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.body import declared_size, pieces, want
 from proxyindex.web.changes import changed_index, changing, done
 from proxyindex.web.index import index_of
+from proxyindex.web.responses import REASON_HEADER
 
 
 async def upload(request: Request) -> Response:
@@ -73,9 +74,11 @@ class _Either:
         elif scope["method"] == "POST" and takes_uploads:
             await self._upload.app(scope, receive, send)
         else:
-            allowed = "GET, HEAD, POST" if takes_uploads else "GET, HEAD"
+            headers = {"Allow": "GET, HEAD, POST" if takes_uploads else "GET, HEAD"}
             problem = str(no_uploads()) if scope["method"] == "POST" else None
-            raise HTTPException(405, problem, headers={"Allow": allowed})
+            if problem:  # twine shows the status line alone
+                headers[REASON_HEADER] = problem
+            raise HTTPException(405, problem, headers=headers)
 
 
 def also_upload(*routes: Route) -> list[Route]:
