@@ -6,7 +6,6 @@ Pure: texts in, a `MediaType` out. Every answer negotiated here needs `Vary: Acc
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from functools import lru_cache
 
 from proxyindex.errors import ProxyindexError
 
@@ -44,7 +43,6 @@ class NotAcceptable(ProxyindexError):
         super().__init__(f"This index answers with one of: {', '.join(MediaType)}.")
 
 
-@lru_cache(maxsize=256)
 def negotiate(accept: str | None, format_: str | None = None) -> MediaType:
     """Choose the form of the answer.
 

@@ -266,8 +266,6 @@ def _read_time(value: object) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-        if time.tzinfo is UTC:
-            return time
         return time.astimezone(UTC) if time.tzinfo else None  # without offset it says nothing
     except (ValueError, OverflowError):
         return None

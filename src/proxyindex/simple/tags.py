@@ -6,7 +6,6 @@ tag. The measured parsers need minutes for some pages of 2 MB; see decision 0011
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
 from html import unescape
 from typing import NamedTuple
 
@@ -24,7 +23,6 @@ _TAG = re.compile(
 _ATTRIBUTE = re.compile(
     rf"""({_NAME})(?:{_SPACE}*+={_SPACE}*+(?:"([^"]*+)"|'([^']*+)'|([^ \t\n\r\f>]*+)))?"""
 )
-_SHORT = 64  # characters of a value worth remembering
 _RAW_TEXT = {
     name: re.compile(rf"</{name}(?=[ \t\n\r\f/>])", re.IGNORECASE)
     for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
@@ -88,16 +86,4 @@ def _end_of(html: str, ending: str, position: int) -> int:
 
 def _attributes(text: str) -> Mapping[str, str]:
     found = reversed(_ATTRIBUTE.findall(text))  # the first of a name counts, so it comes last
-    if "&" not in text:
-        return {name.lower(): a or b or c for name, a, b, c in found}
-    return {name.lower(): _unescaped(a or b or c) for name, a, b, c in found}
-
-
-def _unescaped(value: str) -> str:
-    # thousands of links have the same few specifiers in them: a tenth of the time of such a page
-    if "&" not in value:
-        return value
-    return _unescaped_once(value) if len(value) <= _SHORT else unescape(value)
-
-
-_unescaped_once = lru_cache(256)(unescape)
+    return {name.lower(): unescape(a or b or c) for name, a, b, c in found}

@@ -7,7 +7,6 @@ are checked on every hop.
 
 import ipaddress
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -87,7 +86,6 @@ class UrlOrigin:
     port: int
 
     @classmethod
-    @lru_cache(64)  # a URL is judged, and then asked
     def of(cls, url: str) -> "UrlOrigin":
         """Raises `ValueError` for anything that is not a plain http(s) URL."""
         parts = urlsplit(url)

@@ -82,13 +82,10 @@ class Pool:
     async def _wait(self) -> None:
         """For a place among the connections in use."""
         try:
-            self._slots.acquire_nowait()
-        except anyio.WouldBlock:
-            try:
-                with anyio.fail_after(self._read_timeout):
-                    await self._slots.acquire()
-            except TimeoutError as problem:
-                raise httpcore.PoolTimeout("all connections are in use") from problem
+            with anyio.fail_after(self._read_timeout):
+                await self._slots.acquire()
+        except TimeoutError as problem:
+            raise httpcore.PoolTimeout("all connections are in use") from problem
 
     async def _take(self, origin: UrlOrigin) -> "_Connection":
         while connection := self._resting_at(origin):
