@@ -127,6 +127,7 @@ class Rights:
         self._index = index
         admins = tuple(grants.get(Action.ADMIN, ()))
         self._grants = {action: (*grants.get(action, ()), *admins) for action in Action}
+        # 2.5 µs otherwise, a fifth of an answer by the express way
         self._may_get = lru_cache(_MOST_REMEMBERED)(self._judge_get)
 
     def decide(
@@ -206,6 +207,6 @@ def _is_who(word: str) -> bool:
     return word == EVERYBODY or is_user_name(word.removeprefix("@"))
 
 
-@lru_cache(4096)
+@lru_cache(4096)  # each request is judged four times: with four globs, 13 µs of some 200
 def _matches(name: NormalizedName, patterns: tuple[str, ...]) -> bool:
     return any(matches_pattern(name, pattern) for pattern in patterns)
