@@ -7,7 +7,6 @@ or says that it is not known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 import msgspec
@@ -133,7 +132,7 @@ def _yanked(files: Sequence[Mapping[str, object]]) -> dict[str, object]:
 
 
 def _file(file: File, url: str) -> dict[str, object]:
-    time = file.upload_time.astimezone(UTC).replace(tzinfo=None) if file.upload_time else None
+    time = file.upload_time and file.upload_time.replace(tzinfo=None)
     return {
         "filename": file.filename,
         "url": url,

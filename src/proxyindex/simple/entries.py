@@ -166,7 +166,7 @@ def build_file(entry: Entry, source: Source) -> File | None:
         hashes=read_hashes(entry.hashes),
         # thousands of files share few versions and specifiers
         version=sys.intern(parsed.version) if parsed.version else None,
-        size=_read_size(entry.size),
+        size=read_size(entry.size),
         upload_time=_read_time(entry.upload_time),
         requires_python=read_specifier(entry.requires_python),
         yanked=read_yanked(entry.yanked),
@@ -257,7 +257,8 @@ def _is_version(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_VERSION and value.isprintable()
 
 
-def _read_size(value: object) -> int | None:
+def read_size(value: object) -> int | None:
+    """In bytes; `None` for what is no size."""
     return value if type(value) is int and 0 <= value < MAX_SIZE else None  # bool is an int too
 
 

@@ -7,7 +7,6 @@ may say is judged in `entries`, exactly as for JSON.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC
 from html import escape
 from itertools import islice
 from urllib.parse import unquote, urlsplit
@@ -27,6 +26,7 @@ from proxyindex.simple.entries import (
     build_page,
     check_api_version,
     join,
+    read_size,
     read_status,
     source_of_links,
 )
@@ -40,7 +40,6 @@ _REASON_META = "pypi:project-status-reason"
 
 # titles of index pages and of the directory listings of common web servers
 _INDEX_TITLE = re.compile(r"\b(?:links for|index of|directory listing|simple index)\b", re.I)
-_SIZE = re.compile(r"[0-9]{1,15}\Z")
 _HASH = re.compile(r"\w+=[0-9A-Fa-f]+\Z", re.ASCII)
 
 
@@ -168,14 +167,13 @@ def _entry(link: Mapping[str, str]) -> Entry:
 def _plain_entry(link: Mapping[str, str]) -> PlainEntry:
     """Raises `NotPlain` where this would not say what `_entry` says."""
     url, _, fragment = link["href"].partition("#")
-    size = link.get("data-size")
-    if not fragment.startswith("sha256=") or not (size is None or _SIZE.match(size)):
+    if not fragment.startswith("sha256="):
         raise NotPlain
     return PlainEntry(
         url,
         url.rpartition("/")[2],
         Sha256(fragment.removeprefix("sha256=")),
-        None if size is None else int(size),
+        read_size(whole_number(link.get("data-size", ""))),
         link.get("data-upload-time"),
         link.get("data-requires-python"),
         link.get("data-yanked"),
@@ -243,8 +241,7 @@ def _link(file: File, url: str, *, marks_signatures: bool) -> str:
     if file.size is not None:  # this and the next are no standard, but uv reads them
         attributes["data-size"] = str(file.size)
     if file.upload_time is not None:
-        time = file.upload_time.astimezone(UTC).isoformat()
-        attributes["data-upload-time"] = time.replace("+00:00", "Z")
+        attributes["data-upload-time"] = file.upload_time.isoformat().replace("+00:00", "Z")
     digest = file.best_digest
     return _anchor(f"{url}#{digest}" if digest else url, attributes, file.filename)
 

@@ -5,14 +5,14 @@ Source: PEP 691, with PEP 700, 714, 740 and 792. What an entry may say is judged
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 from packaging.utils import NormalizedName
 
-from proxyindex.model import ACTIVE, File, Hashes, ProjectPage, Sha256, Status
+from proxyindex.model import File, Hashes, ProjectPage, Sha256, Status
 from proxyindex.names import InvalidName, normalize
 from proxyindex.simple.entries import (
     API_VERSION,
@@ -78,16 +78,17 @@ def parse_project(body: bytes, source: Source) -> ProjectPage:
     `MAX_FILES` files, or speaks version 2 or later of the API.
     """
     page = _decode(body, _Page)
-    meta = page.meta if isinstance(page.meta, dict) else {}
+    meta = _fields(page.meta)
     check_api_version(meta.get("api-version"))
     if len(page.files) > MAX_FILES:
         raise InvalidPage(f"it lists more than {MAX_FILES} files")
+    # the specification's example has it under `meta`, its text and PyPI at the top
+    status = _fields(page.project_status or meta.get("project-status"))
     return build_page(
         _files(page.files, source_of_links(source)),
         source,
         versions=page.versions,
-        # the specification's example has it under `meta`, its text and PyPI at the top
-        status=_status(page.project_status or meta.get("project-status")),
+        status=read_status(status.get("status"), status.get("reason")),
     )
 
 
@@ -131,7 +132,7 @@ def render_project(page: ProjectPage, href: Callable[[File], str]) -> Iterator[b
 def parse_list(body: bytes) -> list[NormalizedName]:
     """The projects of an upstream's list, each once, in its order. Raises `InvalidPage`."""
     listing = _decode(body, _List)
-    check_api_version(listing.meta.get("api-version") if isinstance(listing.meta, dict) else None)
+    check_api_version(_fields(listing.meta).get("api-version"))
     decode = msgspec.json.Decoder(_Name).decode
     names: dict[NormalizedName, None] = {}
     for raw in listing.projects:
@@ -172,10 +173,8 @@ def _encode(document: object) -> bytes:
     return _NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], body.decode()).encode()
 
 
-def _status(value: object) -> Status:
-    if not isinstance(value, dict):
-        return ACTIVE
-    return read_status(value.get("status"), value.get("reason"))
+def _fields(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
 
 
 def _status_out(status: Status) -> dict[str, str]:
@@ -185,13 +184,13 @@ def _status_out(status: Status) -> dict[str, str]:
 
 
 def _file_out(file: File, url: str) -> _FileOut:
-    filename, hashes, time = file.filename, file.hashes, file.upload_time
+    hashes = file.hashes
     metadata: Sha256 | bool = False
-    if file.core_metadata is not None and filename.endswith(".whl"):
+    if file.core_metadata is not None and file.is_wheel:
         metadata = _metadata_out(file.core_metadata)
     # by place: names would take a fifteenth of the time of a page
     return _FileOut(
-        filename,
+        file.filename,
         url,
         hashes if isinstance(hashes, Sha256) else dict(hashes),
         # nothing under the old name `dist-info-metadata`: pip 22.3 to 23.0 (Debian 12's) crashes on
@@ -201,7 +200,7 @@ def _file_out(file: File, url: str) -> _FileOut:
         False if file.yanked is None else file.yanked or True,
         file.requires_python,
         file.size,
-        time if time is None or time.tzinfo is UTC else time.astimezone(UTC),
+        file.upload_time,
         file.provenance,
         file.has_signature or None,
     )
