@@ -20,7 +20,6 @@ from typing import BinaryIO
 
 from proxyindex.unzip import PIECE
 from proxyindex.wheel import (
-    END_RECORD,
     METADATA_ENTRY,
     METHODS,
     InvalidArchive,
@@ -28,14 +27,13 @@ from proxyindex.wheel import (
     open_zip,
     read_metadata,
 )
+from proxyindex.zipends import END, LOCATOR, LOCATOR_SIGNATURE
 
 _MAX_SECONDS = 300.0  # an honest archive of 5 GB takes 80
 _TAR_BLOCK = 512
 _HEADER = struct.Struct("<4s5H3L2H")
-_END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR = struct.Struct("<4sLQL")
-_END_64_SIGNATURE, _LOCATOR_SIGNATURE = b"PK\x06\x06", b"PK\x06\x07"
+_END_64_SIGNATURE = b"PK\x06\x06"
 _DESCRIPTOR = b"PK\x07\x08"  # how one begins, or with what is behind this
 _LONGEST_DESCRIPTOR = 24
 _COMES_LATER, _UTF8, _LEVEL = 0x8, 0x800, 0x6  # flags
@@ -92,15 +90,15 @@ def strict_zip(source: BinaryIO, filename: str) -> Iterator[zipfile.ZipFile]:
 
 def _check_end(source: BinaryIO, archive: zipfile.ZipFile, filename: str) -> None:
     """Where the directory is, and how long, is told once, or by zip64's end and no other way."""
-    last = source.seek(0, 2) - END_RECORD - len(archive.comment)
-    end = max(0, last - _LOCATOR.size - _END_64.size)
+    last = source.seek(0, 2) - END.size - len(archive.comment)
+    end = max(0, last - LOCATOR.size - _END_64.size)
     source.seek(end)
-    before, plain = source.read(last - end), _END.unpack(source.read(_END.size))
-    is_64 = before[-_LOCATOR.size :].startswith(_LOCATOR_SIGNATURE)
+    before, plain = source.read(last - end), END.unpack(source.read(END.size))
+    is_64 = before[-LOCATOR.size :].startswith(LOCATOR_SIGNATURE)
     count, start = len(archive.infolist()), archive.start_dir
     told = (0, 0, count, count, (end if is_64 else last) - start, start)
     if is_64:
-        large, locator = _END_64.unpack_from(before), _LOCATOR.unpack(before[_END_64.size :])
+        large, locator = _END_64.unpack_from(before), LOCATOR.unpack(before[_END_64.size :])
         is_right = large[:2] == (_END_64_SIGNATURE, _END_64.size - 12) and large[4:] == told
         if not is_right or locator[1:] != (0, end, 1):
             raise InvalidArchive(filename, "has an unusual end of zip64")

@@ -26,6 +26,7 @@ from packaging.utils import NormalizedName
 from proxyindex.errors import ProxyindexError
 from proxyindex.names import InvalidName, is_same_version, normalize, parse_filename
 from proxyindex.texts import one_line
+from proxyindex.zipends import END, END_SIGNATURE, ENTRY_HEAD, ENTRY_SIGNATURE
 
 if TYPE_CHECKING:
     from packaging.metadata import RawMetadata
@@ -42,12 +43,8 @@ _MOST_EXTRAS, _MOST_CONDITIONS = 16, 16  # of one project that is required
 _MAX_REQUIREMENTS = 300  # packaging takes 20 µs and more for one
 MAX_HEAD_LINES = 50_000  # the parser takes 160 bytes and 2 µs for one of three bytes
 
-_ENTRY_SIGNATURE = b"PK\x01\x02"
 _LOCAL_SIGNATURE = b"PK\x03\x04"
-END_SIGNATURE = b"PK\x05\x06"
-_SMALLEST_ENTRY = 46
 LOCAL_HEADER = 30
-END_RECORD = 22
 _ENCRYPTED = 0x1
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -218,8 +215,8 @@ def check_zip(source: BinaryIO, filename: str) -> None:
             source.seek(entry.header_offset)
             if source.read(len(_LOCAL_SIGNATURE)) != _LOCAL_SIGNATURE:
                 raise InvalidArchive(filename, f"is not complete: {entry.filename!r} is missing")
-        source.seek(-END_RECORD - len(archive.comment), 2)
-        end = source.read(END_RECORD)
+        source.seek(-END.size - len(archive.comment), 2)
+        end = source.read(END.size)
         if not end.startswith(END_SIGNATURE) or end[20:] != struct.pack("<H", len(archive.comment)):
             raise InvalidArchive(filename, "has something after its end")
 
@@ -251,7 +248,7 @@ class _Bounded:
         if len(data) > MAX_DIRECTORY:
             raise InvalidArchive(self._filename, "has an oversized directory")
         # smaller reads cannot hold more entries than allowed
-        if len(data) > MAX_ENTRIES * _SMALLEST_ENTRY and data.count(_ENTRY_SIGNATURE) > MAX_ENTRIES:
+        if len(data) > MAX_ENTRIES * ENTRY_HEAD and data.count(ENTRY_SIGNATURE) > MAX_ENTRIES:
             raise InvalidArchive(self._filename, f"has more than {MAX_ENTRIES} entries")
         return data
 
