@@ -1,4 +1,4 @@
-"""Upstreams: remote indexes spoken to over HTTP. The only place that opens connections."""
+"""Upstreams: remote indexes spoken to over HTTP. Nowhere else does the server connect to others."""
 
 import sys
 from typing import Any, cast

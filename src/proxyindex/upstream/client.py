@@ -36,17 +36,13 @@ class OffOrigin(Exception):
     """A redirect left the upstream's host where only its origin itself may answer."""
 
 
-def _nothing() -> None:
-    return None
-
-
 class Reply:
     """An open answer: status, headers with lower-case names, final URL, body as a stream."""
 
     def __init__(self, upstream: str, url: str, response: Response) -> None:
         self._upstream = upstream
         self._response = response
-        self.when_heard: Callable[[], object] = _nothing  # at each piece of the body
+        self.when_heard: Callable[[], object] = lambda: None  # at each piece of the body
         self.status = response.status_code
         self.url = url
         # what is not short ASCII tells nothing here, and could not be sent back as a validator

@@ -1,4 +1,4 @@
-"""Connections that go only where they may: httpcore's network seam with an address check.
+"""Connections that go only where they may: each address is judged before it is connected to.
 
 The name is resolved once, every address is judged, and the connection is made to an address that
 was judged, so that a second answer of the name server cannot slip in (DNS rebinding).
@@ -7,8 +7,7 @@ was judged, so that a second answer of the name server cannot slip in (DNS rebin
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import anyio
 import httpcore
@@ -27,20 +26,15 @@ class ClosedNetwork(httpcore.UnsupportedProtocol):
     httpx knows this family of errors as a fault of the URL."""
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
+class GuardedBackend:
     """Resolves and judges before it connects; `is_trusted(host)` skips the judgement."""
 
     def __init__(self, is_trusted: Callable[[str], bool]) -> None:
-        self._inner: httpcore.AsyncNetworkBackend = WireBackend()
+        self._inner = WireBackend()
         self._is_trusted = is_trusted
 
     async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        self, host: str, port: int, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """A connection to `host`; raises `ClosedNetwork` where it may not go.
 
@@ -56,9 +50,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             if timeout is not None:
                 share = max(0.0, timeout - (time.monotonic() - begun)) / left
             try:
-                return await self._inner.connect_tcp(
-                    targets[-left], port, share, local_address, socket_options
-                )
+                return await self._inner.connect_tcp(targets[-left], port, share)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if left == 1:
                     raise

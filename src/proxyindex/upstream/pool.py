@@ -1,5 +1,5 @@
-"""The connections to one upstream, for plain GETs over HTTP/1.1: httpcore's seams and h11's parser,
-without the book-keeping of httpcore's own pool, and without httpx around it.
+"""The connections to one upstream, for plain GETs over HTTP/1.1: httpcore's streams and h11's
+parser, without the book-keeping of httpcore's own pool, and without httpx around it.
 
 httpcore asks the kernel about each idle connection at each request, takes three locks for it, and
 looks in vain for an optional module each time; httpx takes URLs and headers apart and together
@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -27,6 +27,14 @@ _MOST_CHUNKS = 256
 _MAX_HEAD = 100 * 1024  # bytes of an answer's head, or of any line between its chunks
 
 Headers = list[tuple[bytes, bytes]]
+
+
+class Network(Protocol):
+    """Makes connections; raises `httpcore.ConnectError` and `httpcore.ConnectTimeout`."""
+
+    async def connect_tcp(
+        self, host: str, port: int, timeout: float
+    ) -> httpcore.AsyncNetworkStream: ...
 
 
 class NotHttp(httpcore.RemoteProtocolError):
@@ -46,7 +54,7 @@ class Pool:
         keepalive_expiry: float,
         connect_timeout: float,
         read_timeout: float,
-        network_backend: httpcore.AsyncNetworkBackend,
+        network_backend: Network,
     ) -> None:
         ssl_context.set_alpn_protocols(["http/1.1"])
         self._tls = ssl_context

@@ -9,8 +9,8 @@ from typing import Any
 import httpcore
 
 from proxyindex.upstream.deadline import in_time
+from proxyindex.upstream.wire import LARGEST_READ
 
-_LARGEST_READ = 256 * 1024  # bytes of encrypted records
 # bytes in one record, at most (RFC 8446, 5.1). Python makes room for all that a read may give, and
 # for 256 KiB that took longer than decrypting (measured: 0.8 ms for a MB, and 0.3 with 16 KiB)
 _RECORD = 16 * 1024
@@ -97,7 +97,7 @@ class SecureStream(httpcore.AsyncNetworkStream):
     async def _exchange(self) -> None:
         """Send what is to be sent, and take what arrives."""
         await self._send()
-        if data := await self._stream.read(_LARGEST_READ):
+        if data := await self._stream.read(LARGEST_READ):
             self._incoming.write(data)
         else:
             self._incoming.write_eof()

@@ -7,7 +7,7 @@ read takes what it asks for, and the rest waits in the kernel, which then slows 
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -78,20 +78,15 @@ class Wire(httpcore.AsyncNetworkStream):
         return True
 
 
-class WireBackend(httpcore.AsyncNetworkBackend):
-    """Makes wires for httpcore; a host with several addresses is tried at the next one when one
+class WireBackend:
+    """Makes wires; a host with several addresses is tried at the next one when one
     does not answer at once (RFC 8305)."""
 
     def __init__(self) -> None:
         self._names = Hostnames()
 
     async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        self, host: str, port: int, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """Raises `httpcore.ConnectError` and `httpcore.ConnectTimeout`."""
         try:
