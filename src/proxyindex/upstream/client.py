@@ -174,17 +174,13 @@ class Client:
                 return url, response
             await self._drain_refusal(response)
             await response.aclose()
-            url = self._target(url, location)
+            try:
+                url = joined(url, location)
+            except ValueError as problem:  # nor is it the address of another index
+                raise UpstreamInvalid(name, "redirected to no URL") from problem
             if same_origin:
                 self._check_origin(url)
         raise UpstreamInvalid(name, f"redirected more than {MAX_REDIRECTS} times")
-
-    def _target(self, url: str, location: str) -> str:
-        """Where a redirect leads. What is no URL is not the address of another index either."""
-        try:
-            return joined(url, location)
-        except ValueError as problem:
-            raise UpstreamInvalid(self._connection.name, "redirected to no URL") from problem
 
     def _check_origin(self, target: str) -> None:
         """Raises `OffOrigin` for another host, and `UpstreamInvalid` for another scheme or port of

@@ -17,12 +17,12 @@ async def in_time(
     broken: type[Exception],
 ) -> T:
     """What is waited for; raises `late` after `timeout` seconds, if that is limited, and `broken`
-    for an `OSError`."""
+    for an `OSError`, and for a name that no name server can hold (`UnicodeError`)."""
     try:
         # anyio's, as those around it: of two kinds that end together one might be left over
         with nullcontext() if timeout is None else anyio.fail_after(timeout):
             return await waiting
     except TimeoutError as problem:
         raise late from problem
-    except OSError as problem:
+    except (OSError, UnicodeError) as problem:
         raise broken(str(problem)) from problem

@@ -9,11 +9,11 @@ import logging
 import time
 from collections.abc import Callable
 
-import anyio
 import httpcore
 
 from proxyindex.upstream import hostnames
 from proxyindex.upstream.border import is_closed
+from proxyindex.upstream.deadline import in_time
 from proxyindex.upstream.wire import WireBackend
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,8 @@ class GuardedBackend:
         raise AssertionError("no address was tried")
 
     async def _checked_addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
-        try:
-            with anyio.fail_after(timeout):
-                found = await hostnames.ask(host, port)
-        except TimeoutError as problem:
-            raise httpcore.ConnectTimeout(f"no address for {host} in time") from problem
-        except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold
-            raise httpcore.ConnectError(f"no address for {host}") from problem
+        asking = hostnames.ask(host, port)
+        found = await in_time(asking, timeout, httpcore.ConnectTimeout, httpcore.ConnectError)
         addresses = [ipaddress.ip_address(entry[4][0].split("%")[0]) for entry in found]
         if not addresses:
             raise httpcore.ConnectError(f"no address for {host}")

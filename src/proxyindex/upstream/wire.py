@@ -79,8 +79,8 @@ class Wire(httpcore.AsyncNetworkStream):
 
 
 class WireBackend:
-    """Makes wires; a host with several addresses is tried at the next one when one
-    does not answer at once (RFC 8305)."""
+    """Makes wires; a host with several addresses is tried at the next one when one does not answer
+    at once (RFC 8305)."""
 
     def __init__(self) -> None:
         self._names = Hostnames()
@@ -89,28 +89,23 @@ class WireBackend:
         self, host: str, port: int, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         """Raises `httpcore.ConnectError` and `httpcore.ConnectTimeout`."""
-        try:
-            with anyio.fail_after(timeout):
-                return await self._first(host, port)
-        except TimeoutError as problem:
-            raise httpcore.ConnectTimeout(f"no connection to {host} in time") from problem
-        except (OSError, UnicodeError) as problem:  # the latter: a name that no DNS can hold
-            raise httpcore.ConnectError(str(problem)) from problem
+        first = self._first(host, port)
+        return await in_time(first, timeout, httpcore.ConnectTimeout, httpcore.ConnectError)
 
     async def _first(self, host: str, port: int) -> Wire:
         """A wire to the address of `host` that answers first. Raises the `OSError` of the last."""
         found = await self._names.addresses(host, port)
         try:
-            return await _fastest(found, OSError(f"no address for {host}"))
+            return await _fastest(found)
         except BaseException:
             self._names.forget(host, port)
             raise
 
 
-async def _fastest(found: Sequence[Entry], nobody: OSError) -> Wire:
-    """A wire to the address that answers first. Raises the `OSError` of the last, or `nobody`."""
+async def _fastest(found: Sequence[Entry]) -> Wire:
+    """A wire to the address that answers first. Raises the `OSError` of the last."""
     made: list[Wire] = []
-    problems = [nobody]
+    problems = [OSError("no address")]
 
     async def attempt(entry: Any, failed: anyio.Event) -> None:
         try:
