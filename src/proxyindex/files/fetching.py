@@ -41,6 +41,7 @@ class Fetching:
         self._is_told = False
         self._failures = 0
         self._reached = 0  # bytes that there were when the failures began to be counted
+        self._doubted = -1  # bytes that there were when an end was not believed
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The new bytes, each already with `writing`; an empty piece when a head has arrived.
@@ -139,11 +140,29 @@ class Fetching:
                 raise UpstreamInvalid(self._upstream.name, "sent more bytes than announced")
             if new:
                 yield new
-        is_cut = size is not None and writing.written < size
+        await self._check_end(reply)
+
+    async def _check_end(self, reply: Reply) -> None:
+        """Raises `UpstreamUnavailable` where the file goes on behind what came."""
+        writing = self.writing
+        is_cut = writing.size is not None and writing.written < writing.size
         if writing.is_behind and not is_cut:
             self._check_kept()
         if writing.is_behind or is_cut:
             raise UpstreamUnavailable(self._upstream.name, "cut the file short")
+        if writing.size is None and not reply.tells_end:
+            await self._doubt_end()
+
+    async def _doubt_end(self) -> None:
+        """Believe an end that nothing told where digest or format prove it, or else the second
+        time: what is cut is mostly cut somewhere else then."""
+        proof = await self._shop.provers.run(self.writing.proof)
+        is_first = self._doubted != self.writing.written
+        self._doubted = self.writing.written
+        if not proof and is_first:
+            raise UpstreamUnavailable(self._upstream.name, "may have cut the file short")
+        if proof is False and self._file.best_digest is None:  # of digests others judge
+            raise UpstreamInvalid(self._upstream.name, "sent an archive that is not whole")
 
 
 def _is_page(reply: Reply) -> bool:

@@ -22,6 +22,7 @@ from proxyindex.errors import (
     StoreError,
     UpstreamBusy,
     UpstreamError,
+    UpstreamUnavailable,
 )
 from proxyindex.files.coding import scratch, small, write
 from proxyindex.files.cold import probe_size, read_range
@@ -143,6 +144,8 @@ class MetadataFinder:
         filename = wheel.filename + METADATA_SUFFIX
         sidecar = File(filename, wheel.origin, hashes=wheel.core_metadata or {})
         async with upstream.download(url, filename=filename) as reply:
+            if not reply.tells_end and sidecar.best_digest is None:
+                raise UpstreamUnavailable(upstream.name, "does not tell where it ends")
             name, spool = upstream.name, self._shop.spool
             return await small(reply, sidecar, upstream=name, spool=spool, limit=MAX_METADATA)
 

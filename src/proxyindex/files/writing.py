@@ -8,11 +8,14 @@ equal the ones we have.
 import hashlib
 from typing import Protocol
 
+from proxyindex.errors import StoreError
 from proxyindex.files.coding import is_encoded
 from proxyindex.model import File, best_hash
+from proxyindex.sdist import check_whole
 from proxyindex.store.partials import Partial
 from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Reply
+from proxyindex.wheel import InvalidArchive
 
 
 class _Hash(Protocol):
@@ -140,6 +143,21 @@ class Writing:
         else:
             return None
         return None if expected == actual else (expected, actual)
+
+    def proof(self) -> bool | None:
+        """Whether what has come is a whole file, by its digest or else by its format; `None` if
+        neither tells. Reads it all, for a thread."""
+        if self._file.best_digest is not None:
+            return self.mismatch() is None
+        if self._partial is None:
+            return None
+        try:
+            with open(self._partial.fd, "rb", closefd=False) as archive:
+                return check_whole(archive, self._file.filename) or None
+        except InvalidArchive:
+            return False
+        except OSError as problem:
+            raise StoreError("keep a file", problem) from problem
 
     def _is_other_version(self, reply: Reply) -> bool:
         now = _strong_validator(reply) or reply.headers.get("last-modified")

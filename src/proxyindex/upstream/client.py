@@ -52,6 +52,12 @@ class Reply:
             if len(value) <= _MAX_VALUE and value.isascii()
         }
 
+    @property
+    def tells_end(self) -> bool:
+        """Whether a body cut short can be told from a whole one: by its length or its last chunk,
+        and not by nothing but the end of the connection (RFC 9112, 6.3)."""
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
+
     async def raw(self) -> AsyncIterator[bytes]:
         """The body as it came over the wire, undecoded.
 
