@@ -239,6 +239,7 @@ def _workshop(
     return Workshop(
         blobs=cache.blobs,
         partials=cache.partials,
+        pages=cache.pages,
         facts=cache.facts,
         locks=cache.locks,
         worker=cache.worker,

@@ -19,7 +19,7 @@ from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
 from tests.support.outages import alarms, configured, filenames, lines, page
 from tests.support.pages import JSON_TYPE, FileSpec, sdist_spec, wheel_spec
-from tests.support.reply import sha256_of
+from tests.support.reply import Reply, sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream, json_reply
 
@@ -150,6 +150,29 @@ def test_there_is_nothing_to_accept_where_nothing_changed(
 def revalidate(running: ProxyIndex, upstream: FakeUpstream) -> None:
     asked = partial(page, running, "demo", Cache_Control="no-cache")
     wait_until(lambda: asked() and upstream.count("/simple/demo/") > 1, "the page is revalidated")
+
+
+def test_a_page_renewed_amid_a_download_tells_what_was_stored(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream, Told(), FIRST)
+    upstream.script(FIRST.path, Reply(body=FIRST.body, hold_at=9_000))
+    running = server(upstream=upstream)
+    with running.connect() as loading, running.connect() as looking:  # kept: by the express way
+
+        def shown(**headers: str) -> str:
+            told = looking.request("/simple/demo/", JSON | headers).json()["files"]
+            return next(f["hashes"]["sha256"] for f in told if f["url"].endswith(".whl"))
+
+        answer = loading.request(TARGET)
+        upstream.wait_held()
+        upstream.script("/simple/demo/", json_reply("demo", SECOND))
+        renewed = partial(shown, **{"Cache-Control": "no-cache"})
+        wait_until(lambda: renewed() == sha256_of(SECOND.body), "the page is renewed")
+        assert shown() == sha256_of(SECOND.body)
+        upstream.release()
+        assert answer.read() == FIRST.body
+        assert shown() == sha256_of(FIRST.body)
 
 
 def test_offline_a_changed_file_that_is_gone_takes_no_other_from_the_page(

@@ -48,6 +48,7 @@ class Transfer(Arrival):
         self.file = file
         self._upstream = upstream
         self._shop = workshop
+        self._listed = workshop.page_state(file)
         self._fetching = Fetching(file, upstream, workshop)
         self._writing = self._fetching.writing
 
@@ -213,6 +214,9 @@ class Transfer(Arrival):
         told = None if self.file.sha256 else self.file.best_digest
         fact = Fact(sha256=sha256, size=size, told=told)
         self._shop.learn(self.file, fact, may_wait=is_told)
+        # renewed since, it may tell another by now, and would be remembered as it is
+        if is_told and self._shop.page_state(self.file) != self._listed:
+            self._shop.outdate_page(self.file)
 
     def _stop(self) -> None:
         """Leave what the digest can prove to those who follow: they take over, as after a kill."""

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import anyio
 
+from proxyindex.disk import Signature
 from proxyindex.errors import StoreError
 from proxyindex.events import Events
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.store.blobs import Blob, BlobStore
 from proxyindex.store.facts import Fact, Facts
 from proxyindex.store.locks import Locks
+from proxyindex.store.pages import PageStore
 from proxyindex.store.partials import Partials
 from proxyindex.store.trouble import Trouble
 from proxyindex.store.worker import Worker
@@ -44,6 +46,7 @@ class Workshop:
 
     blobs: BlobStore
     partials: Partials
+    pages: PageStore
     facts: Facts
     locks: Locks
     worker: Worker
@@ -73,6 +76,16 @@ class Workshop:
             )
         except StoreError as problem:
             self.trouble.refused(problem)
+
+    def page_state(self, file: File) -> Signature | None:
+        """Changes when the page that lists the file is renewed; one `stat`."""
+        origin = _origin(file)
+        return self.pages.signature(origin.upstream, origin.project)
+
+    def outdate_page(self, file: File) -> None:
+        """Have the page that lists the file made anew."""
+        origin = _origin(file)
+        self.pages.outdate(origin.upstream, origin.project)
 
     def stored(self, file: File) -> Blob | None:
         """A file of an upstream, by the digest that its page tells, or else the one we learned."""
