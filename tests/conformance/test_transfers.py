@@ -395,6 +395,14 @@ def test_a_page_is_not_taken_for_a_file_of_which_nothing_is_known(cargo: Cargo) 
     assert cargo.attempt() == cargo.body
 
 
+def test_a_range_of_a_size_that_is_belied_is_refused(cargo: Cargo) -> None:
+    cargo.offer(size=None)
+    probed = Reply(status=206, body=cargo.body[:1], headers={"Content-Range": "bytes 0-0/1000"})
+    cargo.serve(probed, cargo.whole)
+    answer = cargo.server.get(cargo.target, {"Range": "bytes=0-"})
+    assert (answer.status, answer.header("content-range")) == (502, None)
+
+
 def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
     cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
     assert cargo.attempt() is None

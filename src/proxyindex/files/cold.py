@@ -12,6 +12,7 @@ from proxyindex.errors import (
     RangesIgnored,
     StoreError,
     UpstreamError,
+    UpstreamInvalid,
     UpstreamUnavailable,
 )
 from proxyindex.files.coding import is_encoded
@@ -79,10 +80,17 @@ class Cold:
         stream = Rescued(reader, rest, start=start, upstream=self._upstream.name)
         try:
             await stream.started(transfer, self._upstream, self._inquiry.remaining())
+            self._check(transfer.size)
         except BaseException:
             await stream.aclose()
             raise
         return stream
+
+    def _check(self, size: int | None) -> None:
+        """The answer tells the size that was measured: a whole file of that size might be less."""
+        if self.size is not None and size not in (None, self.size):
+            problem = f"tells of {self.size} bytes, and of {size}"
+            raise UpstreamInvalid(self._upstream.name, problem)
 
     def at_hand(self, limit: int) -> bytes | None:
         return None
