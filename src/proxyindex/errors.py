@@ -22,6 +22,7 @@
     │  │  ├─ ConnectionBroken    the connection ended before the answer did
     │  │  └─ ServerOffline       only it could tell, and this server asks nobody
     │  ├─ UpstreamInvalid        502; unparsable, untrusted, or older than what we have
+    │  │  ├─ UpstreamRefused     says so by a status: 401, 403, or one that no GET can do with
     │  │  ├─ RangesIgnored       a part of a file was asked for, and something else came
     │  │  └─ LoopDetected        508; the upstream chain leads back to this server
     │  └─ DigestMismatch         502 before the body; an aborted connection after
@@ -198,6 +199,10 @@ class ServerOffline(UpstreamUnavailable):
 
 class UpstreamInvalid(UpstreamError):
     """An answer that cannot be used: malformed, of a foreign origin, or older than what we have."""
+
+
+class UpstreamRefused(UpstreamInvalid):
+    """It answered by its status that it does not give what it was asked for."""
 
 
 class RangesIgnored(UpstreamInvalid):

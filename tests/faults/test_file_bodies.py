@@ -44,7 +44,7 @@ SMALL = make_sdist("px-small", pkg_info=False)
 WELL = Reply(body=BODY)
 CUT = WELL.with_(cut_after=HALF)
 ANEW = WELL.with_(chunked=True, etag=None, ranges="none")  # nothing of it could be resumed
-REFUSED = Reply(status=403, etag=None)  # not asked again: the fault before it is all there was
+REFUSED = Reply(status=403, etag=None)  # to the end: the fault before it is all there was
 BUSY = Reply(status=503, etag=None)
 
 Installer = Callable[..., Done]
@@ -80,7 +80,7 @@ def mended(*replies: Reply, **more: Any) -> Fault:
 
 
 def fatal(*replies: Reply, **more: Any) -> Fault:
-    """Faults that nothing can mend; nobody is asked again in the same request."""
+    """Faults that nothing can mend; who is asked again in the same request refuses."""
     return Fault(replies=(*replies, REFUSED), gets=FAILED, **more)
 
 
@@ -108,6 +108,8 @@ FAULTS = {
     "cut, too late, too early, then fine": mended(
         CUT, *(Reply(status=status, etag=None) for status in (408, 425)), WELL
     ),
+    "cut, denied once, then fine": mended(CUT, NOT_FOUND, WELL),
+    "cut, refused twice, then fine": mended(CUT, REFUSED, REFUSED, WELL),
     # wrong bytes
     "wrong bytes": fatal(Reply(body=WRONG)),
     "wrong bytes, size unknown": fatal(Reply(body=WRONG), page=UNSIZED),

@@ -6,7 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import anyio
 import anyio.to_thread
 
-from proxyindex.errors import FileGone, StoreError, UpstreamInvalid, UpstreamUnavailable
+from proxyindex.errors import (
+    FileGone,
+    StoreError,
+    UpstreamInvalid,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 from proxyindex.files.coding import identity
 from proxyindex.files.workshop import Workshop
 from proxyindex.files.writing import KeptTooMuch, OtherFile, Writing
@@ -21,7 +27,7 @@ MAX_RESUMES = 10  # in a row, which together did not bring a megabyte
 _PROGRESS = 1024**2
 _LONGEST_PAUSE = 10  # seconds, once bytes have come; pip gives up after 15 without any
 _MOST_CODED = 64 * 1024  # bytes by which a body that is coded unasked may be longer than the file
-_GONE_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
+_DENIED_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
 
 
 class Fetching:
@@ -39,6 +45,7 @@ class Fetching:
         self._upstream = upstream
         self._shop = shop
         self._is_told = False
+        self._denials = 0
         self._failures = 0
         self._reached = 0  # bytes that there were when the failures began to be counted
         self._doubted = -1  # bytes that there were when an end was not believed
@@ -49,7 +56,6 @@ class Fetching:
         Raises `FileGone`, `UpstreamUnavailable` when resuming was in vain, `UpstreamInvalid`,
         `StoreError`. To be closed (`contextlib.aclosing`).
         """
-        gone = 0
         while not self.writing.is_complete:
             try:
                 async with self._upstream.download(
@@ -58,13 +64,19 @@ class Fetching:
                     async for piece in self._body(reply):
                         yield piece
                 return
-            except FileGone:
-                if gone == len(_GONE_PAUSES) or self.writing.written:
-                    raise
-                await anyio.sleep(_GONE_PAUSES[gone])
-                gone += 1
+            except (FileGone, UpstreamRefused) as problem:
+                await self._bear(problem)
             except UpstreamUnavailable as problem:
                 await self._pause(problem)
+
+    async def _bear(self, problem: FileGone | UpstreamRefused) -> None:
+        """Wait before upstream is asked again for what it denies, or raise the problem."""
+        # some servers of a crowd lack what others have begun to send
+        is_moody = isinstance(problem, FileGone) or self.writing.written > 0
+        if not is_moody or self._denials == len(_DENIED_PAUSES):
+            raise problem
+        await anyio.sleep(_DENIED_PAUSES[self._denials])
+        self._denials += 1
 
     async def _pause(self, problem: UpstreamUnavailable) -> None:
         """Wait before upstream is asked again, or raise the problem: enough was tried."""

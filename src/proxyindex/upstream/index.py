@@ -12,7 +12,7 @@ from proxyindex.errors import (
     FileGone,
     UpstreamBusy,
     UpstreamError,
-    UpstreamInvalid,
+    UpstreamRefused,
     UpstreamUnavailable,
 )
 from proxyindex.freshness import upstream_lifetime
@@ -221,8 +221,8 @@ class Upstream:
 
     def _refusal(self, reply: Reply) -> UpstreamError:
         if reply.status in (401, 403, 407):
-            return UpstreamInvalid(self.name, f"refused us with status {reply.status}")
+            return UpstreamRefused(self.name, f"refused us with status {reply.status}")
         if reply.status in _BUSY or reply.status >= 500:
             kind = UpstreamBusy if reply.status in _BUSY else UpstreamUnavailable
             return kind(self.name, f"answered {reply.status}", asked_pause=reply.asked_pause())
-        return UpstreamInvalid(self.name, f"answered {reply.status}")
+        return UpstreamRefused(self.name, f"answered {reply.status}")
