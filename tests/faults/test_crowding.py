@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from tests.support import http
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
+from tests.support.outages import configured
 from tests.support.pages import FileSpec, wheel_spec
-from tests.support.reply import Generated
+from tests.support.reply import Generated, Reply
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
 
@@ -120,3 +122,19 @@ def test_an_answer_without_a_descriptor_left_for_it_has_its_line(
     wait_until(lambda: running.logs.count(f"GET {FILE} ") >= 17, "their lines")
     assert running.logs.count(f"GET {FILE} ") == 17
     assert running.logs.count(" 0B ") >= len(ended)
+
+
+def test_a_file_that_hangs_takes_no_place_from_those_that_do_not(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    hanging, other = (wheel_spec(name, payload=100_000) for name in ("hanging", "other"))
+    for name, file in (("hanging", hanging), ("other", other)):
+        upstream.project(name, file)
+    body = Reply(body=hanging.body)
+    upstream.script(hanging.path, body.with_(hang_after=50_000), body.with_(hang_after=0))
+    config = configured(tmp_path, upstream.simple_url, 'read-timeout = "1s"')
+    running = server("--config", config, "--max-transfers", "1", is_started=False)
+    running.args.remove("--no-upstream")
+    with running.start().connect() as connection:
+        connection.request(f"/simple/hanging/{hanging.filename}").read(1000)
+        assert running.get(f"/simple/other/{other.filename}").body == other.body

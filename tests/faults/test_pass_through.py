@@ -142,6 +142,21 @@ def test_nobody_waits_for_ever_for_those_who_do_not_read(
         assert wait_until(lambda: running.get(target).body == other.body, "the place is free")
 
 
+def test_nobody_waits_for_ever_in_mid_file(server: ServerFactory, upstream: FakeUpstream) -> None:
+    big = replace(CARGO, body=Generated(80_000_000))
+    upstream.project("cargo", big)
+    upstream.script(CARGO.path, Reply(body=big.body, hold_at=500_000), Reply(body=big.body))
+    running = server("--max-transfers", "1", upstream=upstream)
+    with limited(running), running.connect() as idle, running.connect() as waiting:
+        answers = [one.request(TARGET) for one in (idle, waiting)]
+        for answer in answers:
+            answer.read(1000)
+        upstream.release()
+        with pytest.raises(http.ShortBodyError):
+            answers[1].read()
+    wait_until(lambda: "is busy with other files" in running.logs, "the log tells why")
+
+
 def test_two_versions_are_not_stitched_when_the_disk_refuses_in_mid_file(
     server: ServerFactory, upstream: FakeUpstream
 ) -> None:

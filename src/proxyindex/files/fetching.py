@@ -1,6 +1,7 @@
 """Upstream's bytes of one file as a stream that goes on when upstream breaks."""
 
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
@@ -27,6 +28,7 @@ MAX_RESUMES = 10  # in a row, which together did not bring a megabyte
 _PROGRESS = 1024**2
 _LONGEST_PAUSE = 10  # seconds, once bytes have come; pip gives up after 15 without any
 _MOST_CODED = 64 * 1024  # bytes by which a body that is coded unasked may be longer than the file
+_HUNG_SECONDS = 1.0  # without a byte
 _DENIED_PAUSES = (0.5, 1.5)  # some indexes list a file a second or two before it can be had
 
 
@@ -37,13 +39,17 @@ class Fetching:
     lets nobody have the end before.
     """
 
-    def __init__(self, file: File, upstream: Upstream, shop: Workshop) -> None:
+    def __init__(
+        self, file: File, upstream: Upstream, shop: Workshop, *, patience: float | None = None
+    ) -> None:
+        """`patience`: seconds for which a place among the downloads is waited for."""
         assert isinstance(file.origin, UpstreamOrigin)
         self.writing = Writing(file)
         self._file = file
         self._url = file.origin.url
         self._upstream = upstream
         self._shop = shop
+        self._place = shop.slots.place(upstream, patience)
         self._is_told = False
         self._denials = 0
         self._failures = 0
@@ -56,18 +62,25 @@ class Fetching:
         Raises `FileGone`, `UpstreamUnavailable` when resuming was in vain, `UpstreamInvalid`,
         `StoreError`. To be closed (`contextlib.aclosing`).
         """
-        while not self.writing.is_complete:
-            try:
-                async with self._upstream.download(
-                    self._url, filename=self._file.filename, headers=self.writing.headers()
-                ) as reply:
-                    async for piece in self._body(reply):
-                        yield piece
-                return
-            except (FileGone, UpstreamRefused) as problem:
-                await self._bear(problem)
-            except UpstreamUnavailable as problem:
-                await self._pause(problem)
+        try:
+            while not self.writing.is_complete:
+                await self._place.take()
+                written, since = self.writing.written, time.monotonic()
+                try:
+                    async with self._upstream.download(
+                        self._url, filename=self._file.filename, headers=self.writing.headers()
+                    ) as reply:
+                        async for piece in self._body(reply):
+                            yield piece
+                    return
+                except (FileGone, UpstreamRefused) as problem:
+                    await self._bear(problem)
+                except UpstreamUnavailable as problem:
+                    if self.writing.written == written and time.monotonic() - since > _HUNG_SECONDS:
+                        self._place.leave()  # who hangs takes his next turn behind all others
+                    await self._pause(problem)
+        finally:
+            self._place.leave()
 
     async def _bear(self, problem: FileGone | UpstreamRefused) -> None:
         """Wait before upstream is asked again for what it denies, or raise the problem."""

@@ -22,6 +22,9 @@ from proxyindex.upstream.index import Upstream
 
 log = logging.getLogger(__name__)
 
+# clients that do not read may have all places; pip gives up after 15 without a byte
+_PLACE_SECONDS = 10.0
+
 
 async def pass_through(
     file: File, upstream: Upstream, shop: Workshop, start: int, stop: int | None
@@ -31,10 +34,10 @@ async def pass_through(
 
     Raises what `Fetching.pieces` raises, and `DigestMismatch` instead of the last piece.
     """
-    fetching = Fetching(file, upstream, shop)
+    fetching = Fetching(file, upstream, shop, patience=_PLACE_SECONDS)
     fetching.check_size(file.size)
     held, position = b"", 0
-    async with shop.slots.of(upstream), aclosing(fetching.pieces()) as pieces:
+    async with aclosing(fetching.pieces()) as pieces:
         async for piece in pieces:
             wanted = piece[max(0, start - position) : None if stop is None else stop - position]
             position += len(piece)
@@ -92,7 +95,7 @@ class Rescued:
         except StoreError:
             assert isinstance(self._stream, ArrivalStream)
             try:
-                with anyio.fail_after(seconds):  # clients that do not read may have all places
+                with anyio.fail_after(seconds):
                     await self._switch(self._stream)
             except TimeoutError:
                 raise UpstreamUnavailable(upstream.name, "did not answer in time") from None

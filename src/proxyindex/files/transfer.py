@@ -125,8 +125,7 @@ class Transfer(Arrival):
             self._attach(await in_thread(self._begun))
         elif not self._may_continue():
             raise _Lost("continue a file", "the process that fetched it is gone")
-        async with self._shop.slots.of(self._upstream):
-            await self._fetch()
+        await self._fetch()
 
     def _begun(self) -> Partial:
         partial = self._shop.partials.create(self.file.key)

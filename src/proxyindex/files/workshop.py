@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 
 from proxyindex.disk import Signature
-from proxyindex.errors import StoreError
+from proxyindex.errors import StoreError, UpstreamUnavailable
 from proxyindex.events import Events
 from proxyindex.model import File, UpstreamOrigin
 from proxyindex.store.blobs import Blob, BlobStore
@@ -32,6 +32,40 @@ class PerUpstream:
         if upstream.name not in self._limiters:
             self._limiters[upstream.name] = anyio.CapacityLimiter(self._most)
         return self._limiters[upstream.name]
+
+    def place(self, upstream: Upstream, patience: float | None) -> "Place":
+        """One that is still to be taken."""
+        return Place(self.of(upstream), upstream.name, patience)
+
+
+class Place:
+    """A place among those who ask an upstream at a time; waited for `patience` seconds at most."""
+
+    def __init__(
+        self, limiter: anyio.CapacityLimiter, upstream: str, patience: float | None
+    ) -> None:
+        self._limiter = limiter
+        self._upstream = upstream
+        self._patience = patience
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Wait for it, behind those who wait already, unless we have it. Raises
+        `UpstreamUnavailable` when it took too long."""
+        if self._is_taken:
+            return
+        try:
+            with anyio.fail_after(self._patience):
+                await self._limiter.acquire_on_behalf_of(self)
+        except TimeoutError:
+            raise UpstreamUnavailable(self._upstream, "is busy with other files") from None
+        self._is_taken = True
+
+    def leave(self) -> None:
+        """Let others have it, if we have it."""
+        if self._is_taken:
+            self._is_taken = False
+            self._limiter.release_on_behalf_of(self)
 
 
 @dataclass(frozen=True, slots=True)
