@@ -226,6 +226,18 @@ def test_a_range_beside_what_was_asked_is_not_stitched_in(cargo: Cargo) -> None:
     assert cargo.get().body == cargo.body
 
 
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_a_version_is_not_vouched_for_by_the_tag_of_another(cargo: Cargo, is_behind: bool) -> None:
+    cargo.offer(hashes={})
+    other = Reply(body=cargo.body[:400_000] + noise(cargo.size - 400_000, seed="another version"))
+    if is_behind:  # the second is cut before it has come to where the first one was
+        cut = other.with_(etag=None, cut_after=500_000), cargo.whole.with_(cut_after=100_000)
+    else:  # it goes on from there, with bytes of its own
+        cut = cargo.whole.with_(cut_after=400_000), other.with_(cut_after=700_000)
+    cargo.serve(*cut, cargo.whole)
+    assert cargo.attempt() in (None, cargo.body, other.body)
+
+
 @pytest.mark.parametrize(
     "validators",
     [{}, {"etag": None}, {"etag": 'W/"weak"'}, {"etag": 'W/"weak"', "last_modified": OLD}],

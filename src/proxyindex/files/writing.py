@@ -46,7 +46,8 @@ class Writing:
         self._partial: Partial | None = None
         self._skip = 0
         self._skipped = hashlib.sha256()
-        self._validator: str | None = None
+        self._validator: str | None = None  # of the answer that brought the newest bytes
+        self._offered: str | None = None  # of the one that is being read
         self._ranges_fail = False
         self._digest = hashlib.sha256()
         best = best_hash(file.hashes)
@@ -99,6 +100,7 @@ class Writing:
                 self._ranges_fail = True
                 raise ValueError("answered another range or version than asked")
             self._skip = 0
+            self._offered = self._validator or _strong_validator(reply)
         elif reply.status == 416:
             self._ranges_fail = True
             raise ValueError("refused to continue the file")
@@ -109,7 +111,7 @@ class Writing:
             if total is not None and total < self.written:
                 raise KeptTooMuch(f"announced {total} bytes after sending {self.written}")
             self._skip, self._skipped = self.written, hashlib.sha256()
-        self._validator = self._validator or _strong_validator(reply)
+            self._offered = _strong_validator(reply)
         self.size = total if self.size is None else self.size
         return self.size
 
@@ -125,6 +127,7 @@ class Writing:
             if self._skip == 0 and self._skipped.digest() != self._digest.digest():
                 raise ValueError("changed the file while it was being fetched")
         if chunk:
+            self._validator = self._offered  # not before: what we have may be of another version
             if self._partial is not None:
                 self._partial.write(chunk, self.written)
             self._hash(chunk)
