@@ -415,6 +415,17 @@ def test_a_range_of_a_size_that_is_belied_is_refused(cargo: Cargo) -> None:
     assert (answer.status, answer.header("content-range")) == (502, None)
 
 
+def test_a_range_that_the_file_does_not_reach_is_broken_off(cargo: Cargo) -> None:
+    cargo.offer(size=None)
+    told = {"Content-Range": f"bytes 0-0/{cargo.size + 1}"}
+    probed = Reply(status=206, body=cargo.body[:1], headers=told)
+    cargo.serve(probed, cargo.whole.with_(chunked=True))
+    with pytest.raises(http.ShortBodyError):
+        cargo.server.get(cargo.target, {"Range": "bytes=0-"})
+    wait_until(lambda: "fewer bytes than it told of" in cargo.server.logs, "the log tells why")
+    assert "Traceback" not in cargo.server.logs
+
+
 def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
     cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
     assert cargo.attempt() is None

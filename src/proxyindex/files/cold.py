@@ -77,7 +77,7 @@ class Cold:
         shop = self._downloads.workshop
         rest = partial(pass_through, self._file, self._upstream, shop, start, stop)
         reader = transfer.reader(start, stop)
-        stream = Rescued(reader, rest, start=start, upstream=self._upstream.name)
+        stream = Rescued(reader, rest, start=start, stop=stop, upstream=self._upstream.name)
         try:
             await stream.started(transfer, self._upstream, self._inquiry.remaining())
             self._check(transfer.size)

@@ -80,11 +80,13 @@ class Rescued:
         rest: Callable[[], AsyncGenerator[bytes, None]],
         *,
         start: int,
+        stop: int | None,
         upstream: str,
     ) -> None:
         self._stream: ArrivalStream | AsyncGenerator[bytes, None] = arriving
         self._rest = rest
         self._start = self._position = start
+        self._stop = stop
         self._upstream = upstream
         self._first = b""
 
@@ -111,6 +113,10 @@ class Rescued:
                 raise
             await self._switch(self._stream)
             return await anext(self)
+        except StopAsyncIteration:
+            if self._stop is not None and self._position < self._stop:
+                raise UpstreamInvalid(self._upstream, "sent fewer bytes than it told of") from None
+            raise
         self._first = b""
         self._position += len(chunk)
         return chunk
