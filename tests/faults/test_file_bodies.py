@@ -8,6 +8,7 @@ requests to upstream, see `tests/conformance/test_transfers.py`.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import subprocess
 import sys
@@ -39,6 +40,7 @@ HALF = SIZE // 2
 WRONG = BODY[:-1] + bytes([BODY[-1] ^ 1])
 OTHER = noise(SIZE, seed="another version")
 NOTICE = b"<!DOCTYPE html><title>Please sign in</title>"
+CODED = gzip.compress(BODY, mtime=0)
 SMALL = make_sdist("px-small", pkg_info=False)
 
 WELL = Reply(body=BODY)
@@ -163,6 +165,19 @@ FAULTS = {
         ),
         WELL.with_(etag='"v"'),
         page=UNKNOWN,
+    ),
+    "resumed with a part of a coded body": mended(
+        CUT,
+        Reply(
+            status=206,
+            body=CODED[HALF:],
+            etag=None,
+            headers={
+                "Content-Range": f"bytes {HALF}-{len(CODED) - 1}/*",
+                "Content-Encoding": "gzip",
+            },
+        ),
+        WELL,
     ),
     "not resumed": mended(CUT, Reply(status=416, etag=None), WELL),
     "a part that was not asked for": fatal(resumed(HALF, BODY[HALF:])),

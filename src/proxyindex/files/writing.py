@@ -96,7 +96,8 @@ class Writing:
             # a part of nobody knows how much may end anywhere
             known = total if self.size is None else self.size
             fits = start == self.written and known is not None and total in (None, known)
-            if not fits or self._is_other_version(reply):
+            # of a coded body it is a part of the code (RFC 9110, 14.2), which is none of ours
+            if not fits or is_encoded(reply) or self._is_other_version(reply):
                 self._ranges_fail = True
                 raise ValueError("answered another range or version than asked")
             self._skip = 0
