@@ -426,6 +426,15 @@ def test_a_range_that_the_file_does_not_reach_is_broken_off(cargo: Cargo) -> Non
     assert "Traceback" not in cargo.server.logs
 
 
+def test_a_range_to_an_end_that_is_none_is_not_given_whole(cargo: Cargo) -> None:
+    cargo.offer(size=None)
+    told = {"Content-Range": "bytes 0-0/400000"}
+    probed = Reply(status=206, body=cargo.body[:1], headers=told)
+    cargo.serve(probed, cargo.whole.with_(chunked=True))
+    with pytest.raises(http.ShortBodyError):
+        cargo.server.get(cargo.target, {"Range": "bytes=0-"})
+
+
 def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
     cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
     assert cargo.attempt() is None

@@ -75,9 +75,10 @@ class Cold:
         if self._inquiry.outcome is None:
             self._inquiry.outcome = Outcome.FETCHED if led else Outcome.JOINED
         shop = self._downloads.workshop
-        rest = partial(pass_through, self._file, self._upstream, shop, start, stop)
-        reader = transfer.reader(start, stop)
-        stream = Rescued(reader, rest, start=start, stop=stop, upstream=self._upstream.name)
+        until = None if (is_end := stop == self.size) else stop
+        rest = partial(pass_through, self._file, self._upstream, shop, start, until)
+        reader, name = transfer.reader(start, until), self._upstream.name
+        stream = Rescued(reader, rest, start=start, stop=stop, is_end=is_end, upstream=name)
         try:
             await stream.started(transfer, self._upstream, self._inquiry.remaining())
             self._check(transfer.size)

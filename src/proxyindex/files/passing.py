@@ -71,7 +71,8 @@ def _check(fetching: Fetching, file: File, upstream: Upstream, shop: Workshop) -
 class Rescued:
     """The stream of an arriving file that goes on from upstream when the disk fails under it.
 
-    `rest()` gives the same bytes from upstream, from the first one on.
+    `rest()` gives the same bytes from upstream, from the first one on. Where `stop` is the end of
+    the file both are to be open-ended, for that may be elsewhere than upstream has told.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class Rescued:
         *,
         start: int,
         stop: int | None,
+        is_end: bool,
         upstream: str,
     ) -> None:
         self._stream: ArrivalStream | AsyncGenerator[bytes, None] = arriving
         self._rest = rest
         self._start = self._position = start
         self._stop = stop
+        self._is_end = is_end
         self._upstream = upstream
         self._first = b""
 
@@ -119,7 +122,18 @@ class Rescued:
             raise
         self._first = b""
         self._position += len(chunk)
+        if self._is_end and self._stop is not None and self._position >= self._stop:
+            await self._check_end(self._position - self._stop)
         return chunk
+
+    async def _check_end(self, excess: int) -> None:
+        """Before the last bytes are given, which would make the file whole for its reader."""
+        if not excess:
+            try:
+                await anext(self._stream)
+            except StopAsyncIteration:
+                return
+        raise UpstreamInvalid(self._upstream, "sent more bytes than it told of")
 
     async def aclose(self) -> None:
         await self._stream.aclose()
