@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 
 from proxyindex import units
 from proxyindex.names import pattern_fault
@@ -21,6 +22,8 @@ from proxyindex.policy.rules import RULE
 from proxyindex.settings import Route, Secret
 from proxyindex.texts import is_host, with_ascii_host
 from proxyindex.upstream.default import DEFAULT_NAME, default_index_url
+
+T = TypeVar("T")
 
 # A comma or blank separates, unless it stands inside a version specifier (`torch >= 2, <3`).
 _SEPARATOR = re.compile(r"(?<![<>=!~,;\s])[\s,;]+(?![<>=!~\s,;])")
@@ -46,6 +49,29 @@ class Unfit(ValueError):
     """A value cannot be read; `str()` is what was expected instead."""
 
 
+def expecting(
+    expected: str,
+) -> Callable[[Callable[[object], T | None]], Callable[[object], T]]:
+    """Makes a reader of a function that gives `None` or raises `ValueError` for what is not
+    expected. An `Unfit` that it raises itself says what is to be said besides."""
+
+    def reader(read: Callable[[object], T | None]) -> Callable[[object], T]:
+        def checked(value: object) -> T:
+            more = ""
+            try:
+                if (found := read(value)) is not None:
+                    return found
+            except Unfit as unfit:
+                more = str(unfit)
+            except ValueError:
+                pass
+            raise Unfit(expected + more)
+
+        return checked
+
+    return reader
+
+
 def _same(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
@@ -62,15 +88,16 @@ class Kind:
     is_secret: bool = False
 
 
-def _text(value: object, expected: str) -> str:
+def text_of(value: object) -> str:
+    """A printable text, without blanks around it. Raises `ValueError` for anything else."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise Unfit(expected)
+        raise ValueError
     return value.strip()
 
 
-def _number(value: object, expected: str) -> str:
+def _number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise Unfit(expected)
+        raise ValueError
     return f"{value:f}" if isinstance(value, float) else str(value)
 
 
@@ -90,232 +117,179 @@ def _paths(text: str) -> list[str]:
     return [part.strip() for part in re.split(f"[,{os.pathsep}]", text) if part.strip()]
 
 
-def plain(expected: str, metavar: str = "TEXT") -> Kind:
+def plain(expected: str) -> Kind:
     """Any printable text."""
-    return Kind(metavar, lambda value: _text(value, expected))
+    return Kind("TEXT", expecting(expected)(text_of))
 
 
 def choice(*words: str) -> Kind:
     """One of a few words."""
-    expected = "one of " + ", ".join(words)
 
-    def read(value: object) -> str:
-        if (word := _text(value, expected).lower()) not in words:
-            raise Unfit(expected)
-        return word
+    @expecting("one of " + ", ".join(words))
+    def read(value: object) -> str | None:
+        return word if (word := text_of(value).lower()) in words else None
 
     return Kind("|".join(words), read)
 
 
 def count(least: int, most: int) -> Kind:
     """A whole number within bounds."""
-    expected = f"a whole number from {least} to {most}"
 
-    def read(value: object) -> int:
-        text = str(value).strip()
-        if isinstance(value, bool | float) or not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-            raise Unfit(expected)
-        if not least <= int(text) <= most:
-            raise Unfit(expected)
-        return int(text)
+    @expecting(f"a whole number from {least} to {most}")
+    def read(value: object) -> int | None:
+        text = _number(value).strip()
+        is_whole = re.fullmatch(r"[0-9]{1,9}", text, re.ASCII)
+        return int(text) if is_whole and least <= int(text) <= most else None
 
     return Kind("N", read)
 
 
-def _read_size(value: object) -> int:
-    expected = "a size of at least 1 byte such as 50GB, 512MiB or a number of bytes"
-    try:
-        if size := units.parse_size(_number(value, expected)):
-            return size
-    except ValueError:
-        pass
-    raise Unfit(expected)
+@expecting("a size of at least 1 byte such as 50GB, 512MiB or a number of bytes")
+def _read_size(value: object) -> int | None:
+    return units.parse_size(_number(value)) or None
 
 
 def duration(least: str = "0s") -> Kind:
     """A time span not shorter than `least`, in seconds."""
     floor = units.parse_duration(least)
     bound = f" of at least {least}" if floor else ""
-    expected = f"a duration{bound} such as 10m, 1h30m, 7d or a number of seconds"
 
-    def read(value: object) -> float:
-        try:
-            seconds = units.parse_duration(_number(value, expected))
-        except ValueError:
-            raise Unfit(expected) from None
-        if seconds < floor:
-            raise Unfit(expected)
-        return seconds
+    @expecting(f"a duration{bound} such as 10m, 1h30m, 7d or a number of seconds")
+    def read(value: object) -> float | None:
+        seconds = units.parse_duration(_number(value))
+        return seconds if seconds >= floor else None
 
     return Kind("DURATION", read, show=lambda value: units.format_duration(float(str(value))))
 
 
-def _read_switch(value: object) -> bool:
+@expecting("true or false")
+def _read_switch(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and (word := value.strip().lower()) in _TRUE | _FALSE:
-        return word in _TRUE
-    raise Unfit("true or false")
+    word = text_of(value).lower()
+    return word in _TRUE if word in _TRUE | _FALSE else None
 
 
+@expecting("a path")
 def _read_path(value: object) -> Path:
+    path = value if isinstance(value, Path) else Path(text_of(value))
     try:
-        text = str(value) if isinstance(value, Path) else _text(value, "a path")
-        return Path(text).expanduser()
+        return path.expanduser()
     except RuntimeError:
-        raise Unfit("a path whose home folder (~) exists") from None
+        raise Unfit(" whose home folder (~) exists") from None
 
 
-def _read_host(value: object) -> str:
-    expected = "an address or host name to listen on, such as 127.0.0.1, 0.0.0.0 or ::1"
-    host = _text(value, expected).removeprefix("[").removesuffix("]")
+@expecting("an address or host name to listen on, such as 127.0.0.1, 0.0.0.0 or ::1")
+def _read_host(value: object) -> str | None:
+    host = text_of(value).removeprefix("[").removesuffix("]")
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        if is_host(host):
-            return host
-    raise Unfit(expected)
+        return host if is_host(host) else None
 
 
+@expecting("an IP address or network such as 10.0.0.0/8")
 def _read_network(value: object) -> str:
-    expected = "an IP address or network such as 10.0.0.0/8"
-    try:
-        network = ipaddress.ip_network(_text(value, expected))
-    except ValueError:
-        raise Unfit(expected) from None
+    network = ipaddress.ip_network(text_of(value))
     return str(network if network.num_addresses > 1 else network.network_address)
 
 
-def _read_file_host(value: object) -> str:
-    expected = "a host or host:port without scheme or path, such as files.example"
-    try:
-        text = with_ascii_host(f"//{_text(value, expected).lower()}").removeprefix("//")
-        if (match := _HOST_AND_PORT.fullmatch(text)) and 0 < int(match[1] or 1) < 65536:
-            return match[0]
-    except ValueError:
-        pass
-    raise Unfit(expected)
+@expecting("a host or host:port without scheme or path, such as files.example")
+def _read_file_host(value: object) -> str | None:
+    host = with_ascii_host(f"//{text_of(value).lower()}").removeprefix("//")
+    match = _HOST_AND_PORT.fullmatch(host)
+    return host if match and 0 < int(match[1] or 1) < 65536 else None
 
 
-def _read_base_path(value: object) -> str:
-    expected = "a path such as /pypi (letters, digits and ._~- between slashes)"
-    if not isinstance(value, str) or not _BASE_PATH.fullmatch(path := value.strip().rstrip("/")):
-        raise Unfit(expected)
-    if any(part in {".", ".."} for part in path.split("/")):
-        raise Unfit(expected)
-    return path
+@expecting("a path such as /pypi (letters, digits and ._~- between slashes)")
+def _read_base_path(value: object) -> str | None:
+    path = value.strip().rstrip("/") if isinstance(value, str) else "?"
+    is_plain = _BASE_PATH.fullmatch(path) and {".", ".."}.isdisjoint(path.split("/"))
+    return path if is_plain else None
 
 
-def split_url(value: object, expected: str) -> SplitResult:
+def _url(value: object) -> SplitResult:
     """An http(s) URL with an ASCII host and nothing after its path; userinfo is left to the
-    caller. Raises `Unfit`."""
-    try:
-        text = with_ascii_host(_text(value, expected))
-        parts = urlsplit(text)
-        has_host = is_host(parts.hostname or "") and parts.port != 0
-    except ValueError:
-        raise Unfit(expected) from None
-    if parts.scheme not in {"http", "https"} or not has_host or re.search(r"\s|\\", text):
-        raise Unfit(expected)
-    if "?" in text or "#" in text:
-        raise Unfit(expected + ", without query or fragment")
+    caller. Raises `ValueError`."""
+    url = with_ascii_host(text_of(value))
+    parts = urlsplit(url)
+    has_host = is_host(parts.hostname or "") and parts.port != 0
+    if parts.scheme not in {"http", "https"} or not has_host or re.search(r"\s|\\", url):
+        raise ValueError
+    if "?" in url or "#" in url:
+        raise Unfit(", without query or fragment")
     return parts
 
 
+@expecting("the http(s) address clients use, such as https://packages.example")
 def _read_public_url(value: object) -> str:
-    expected = "the http(s) address clients use, such as https://packages.example"
-    parts = split_url(value, expected)
+    parts = _url(value)
     if "@" in parts.netloc:
-        raise Unfit(expected + ", without user name or password")
+        raise Unfit(", without user name or password")
     return parts.geturl().rstrip("/")
 
 
+@expecting("pypi, or an http(s) address of an index such as https://index.example/simple")
 def _read_upstream_url(value: object) -> str:
-    expected = "pypi, or an http(s) address of an index such as https://index.example/simple"
-    if _text(value, expected).lower() == DEFAULT_NAME:
+    if text_of(value).lower() == DEFAULT_NAME:
         return default_index_url()
-    return split_url(value, expected).geturl().rstrip("/")
+    return _url(value).geturl().rstrip("/")
 
 
+@expecting("an http(s) proxy such as http://proxy.example:3128")
 def _read_proxy(value: object) -> Secret:
-    return Secret(split_url(value, "an http(s) proxy such as http://proxy.example:3128").geturl())
+    return Secret(_url(value).geturl())
 
 
-def _read_upstream_name(value: object) -> str:
-    expected = "a short name of lower-case letters and digits, joined by - . or _"
-    if not _UPSTREAM_NAME.fullmatch(name := _text(value, expected)) or len(name) > 64:
-        raise Unfit(expected)
-    return name
+def _upstream_name(value: object) -> str | None:
+    name = text_of(value)
+    return name if _UPSTREAM_NAME.fullmatch(name) and len(name) <= 64 else None
 
 
-def _read_name(value: object) -> str:
-    expected = "the name of an index or upstream"
-    name = _text(value, expected)
-    if len(name) > 64 or not (_UPSTREAM_NAME.fullmatch(name) or _INDEX_NAME.fullmatch(name)):
-        raise Unfit(expected)
-    return name
+def _any_name(value: object) -> str | None:
+    name = text_of(value)
+    return name if _INDEX_NAME.fullmatch(name) else _upstream_name(name)
 
 
-def _read_index_name(value: object) -> str:
-    expected = "a short name of lower-case letters, digits and -"
-    if not _INDEX_NAME.fullmatch(name := _text(value, expected)):
-        raise Unfit(expected)
-    if name in _TAKEN:
-        raise Unfit(f"{expected}, and none of {', '.join(sorted(_TAKEN))}")
-    return name
+@expecting("a short name of lower-case letters, digits and -")
+def _read_index_name(value: object) -> str | None:
+    if (name := text_of(value)) in _TAKEN:
+        raise Unfit(f", and none of {', '.join(sorted(_TAKEN))}")
+    return name if _INDEX_NAME.fullmatch(name) else None
 
 
+@expecting("tables [index.NAME]")
 def _read_tables(value: object) -> object:
-    if not isinstance(value, dict):
-        raise Unfit("tables [index.NAME]")
-    return value
+    return value if isinstance(value, dict) else None
 
 
-def _read_route(value: object) -> Route:
-    expected = 'a table such as {match = "torch*", to = "pytorch"}, or \'torch*=pytorch\''
-    if isinstance(value, dict):
-        if value.keys() != {"match", "to"}:
-            raise Unfit(expected)
+@expecting('a table such as {match = "torch*", to = "pytorch"}, or \'torch*=pytorch\'')
+def _read_route(value: object) -> Route | None:
+    if isinstance(value, dict) and value.keys() == {"match", "to"}:
         match, to = value["match"], value["to"]
     else:
-        match, _, to = _text(value, expected).rpartition("=")
-    try:
-        route = Route(_glob(match, expected), _read_name(to))
-    except Unfit:
-        raise Unfit(expected) from None
-    _check_glob(route.match, expected)
-    return route
+        match, _, to = text_of(value).rpartition("=")
+    name, pattern = _any_name(to), _pattern(match)
+    return Route(pattern, name) if pattern and name else None
 
 
-def _read_pattern(value: object) -> str:
-    expected = "a project name or glob such as acme-* (without a version)"
-    glob = _glob(value, expected)
-    _check_glob(glob, expected)
+def _pattern(value: object) -> str | None:
+    match = RULE.match(text_of(value))
+    return _covering(match[1]) if match and not match[2] else None
+
+
+def _covering(glob: str) -> str:
+    if fault := pattern_fault(glob):
+        raise Unfit(f"; this covers no project, because {fault}")
     return glob
 
 
-def _glob(value: object, expected: str) -> str:
-    match = RULE.match(_text(value, expected))
-    if not match or match[2]:
-        raise Unfit(expected)
-    return match[1]
-
-
-def _check_glob(glob: str, expected: str) -> None:
-    if fault := pattern_fault(glob):
-        raise Unfit(f"{expected}; this covers no project, because {fault}")
-
-
-def _read_rule(value: object) -> str:
-    expected = "a project pattern with an optional version specifier, such as evil-* or torch<2.1"
-    if not (match := RULE.match(_text(value, expected))):
-        raise Unfit(expected)
-    try:
-        SpecifierSet(match[2])
-    except InvalidSpecifier:
-        raise Unfit(expected) from None
-    _check_glob(match[1], expected)
-    return f"{match[1]} {match[2]}".strip()
+@expecting("a project pattern with an optional version specifier, such as evil-* or torch<2.1")
+def _read_rule(value: object) -> str | None:
+    if not (match := RULE.match(text_of(value))):
+        return None
+    SpecifierSet(match[2])  # raises a `ValueError`
+    return f"{_covering(match[1])} {match[2]}".strip()
 
 
 SIZE = Kind("SIZE", _read_size, show=lambda value: units.format_size(int(str(value))))
@@ -331,12 +305,25 @@ PUBLIC_URL = Kind("URL", _read_public_url)
 UPSTREAM_URL = Kind("URL", _read_upstream_url)
 # not read here: an entry may be a URL or a table (upstreams.py)
 UPSTREAMS = Kind("URL", lambda value: value, split=_urls, items="URLs or [[upstream]] tables")
-UPSTREAM_NAME = Kind("NAME", _read_upstream_name)
+UPSTREAM_NAME = Kind(
+    "NAME",
+    expecting("a short name of lower-case letters and digits, joined by - . or _")(_upstream_name),
+)
 PROXY = Kind("URL", _read_proxy, is_secret=True)
-SECRET = Kind("TEXT", lambda value: Secret(_text(value, "a text")), is_secret=True)
-PATTERNS = Kind("PATTERN", _read_pattern, split=_words, items="name patterns")
+SECRET = Kind("TEXT", expecting("a text")(lambda value: Secret(text_of(value))), is_secret=True)
+PATTERNS = Kind(
+    "PATTERN",
+    expecting("a project name or glob such as acme-* (without a version)")(_pattern),
+    split=_words,
+    items="name patterns",
+)
 RULES = Kind("RULE", _read_rule, split=_words, items="rules")
-NAMES = Kind("NAME", _read_name, split=_words, items="names of indexes and upstreams")
+NAMES = Kind(
+    "NAME",
+    expecting("the name of an index or upstream")(_any_name),
+    split=_words,
+    items="names of indexes and upstreams",
+)
 INDEX_NAME = Kind("NAME", _read_index_name)
 # not read here: each table is read by the table of its own options (indexes.py)
 INDEXES = Kind("TABLE", _read_tables)

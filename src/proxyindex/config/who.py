@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from proxyindex.access import LOGGED_IN, UNIX_PEER, Grant, InvalidGrant, is_user_name
+from proxyindex.access import LOGGED_IN, UNIX_PEER, Grant, is_user_name
 from proxyindex.config import kinds
-from proxyindex.config.kinds import Kind, Unfit
+from proxyindex.config.kinds import Kind, Unfit, expecting, text_of
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 
@@ -15,13 +15,13 @@ def _grants(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+@expecting("WHO or WHO PROJECT-GLOB…, such as '@release' or 'ci acme-*'")
+def _grant(value: object) -> Grant:
+    return Grant.parse(text_of(value))
+
+
 def _read_grant(value: object) -> str:
-    expected = "WHO or WHO PROJECT-GLOB…, such as '@release' or 'ci acme-*'"
-    text = str(kinds.plain(expected).read(value))
-    try:
-        grant = Grant.parse(text)
-    except InvalidGrant:
-        raise Unfit(expected) from None
+    grant = _grant(value)
     for glob in grant.projects:
         try:
             kinds.PATTERNS.read(glob)
@@ -30,24 +30,22 @@ def _read_grant(value: object) -> str:
     return str(grant)
 
 
-def _read_groups(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    expected = 'a table of lists of user names, such as release = ["alice", "bob"]'
+@expecting('a table of lists of user names, such as release = ["alice", "bob"]')
+def _read_groups(value: object) -> tuple[tuple[str, tuple[str, ...]], ...] | None:
     if not isinstance(value, dict):
-        raise Unfit(expected)
+        return None
     for name, users in value.items():
         if not is_user_name(name) or f"@{name}" == LOGGED_IN or not isinstance(users, list):
-            raise Unfit(f"{expected}; none may be called {LOGGED_IN[1:]}")
+            raise Unfit(f"; none may be called {LOGGED_IN[1:]}")
         if not all(isinstance(user, str) and is_user_name(user) for user in users):
-            raise Unfit(expected)
+            return None
     return tuple((name, tuple(users)) for name, users in value.items())
 
 
-def _read_header(value: object) -> str:
-    expected = "the name of a header field other than Authorization, such as Remote-User"
-    name = str(kinds.plain(expected).read(value))
-    if not _HEADER.fullmatch(name) or name.lower() == "authorization":
-        raise Unfit(expected)
-    return name
+@expecting("the name of a header field other than Authorization, such as Remote-User")
+def _read_header(value: object) -> str | None:
+    name = text_of(value)
+    return name if _HEADER.fullmatch(name) and name.lower() != "authorization" else None
 
 
 def _read_peer(value: object) -> object:
