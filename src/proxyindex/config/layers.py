@@ -39,6 +39,9 @@ class Values:
     def given(self, key: str) -> Given | None:
         return self._found.get(key)
 
+    def items(self) -> Iterable[tuple[str, Given]]:
+        return self._found.items()
+
     def place(self, key: str) -> Place:
         return self._found[key].place if key in self._found else DEFAULT
 

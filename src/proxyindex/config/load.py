@@ -15,8 +15,8 @@ from typing import Any
 from proxyindex.config import accounts, homes, indexes, layers, upstreams
 from proxyindex.config.layers import Layer, Values
 from proxyindex.config.mistakes import Given, Mistakes
-from proxyindex.config.options import INDEX_OPTIONS, OPTIONS
-from proxyindex.settings import Settings
+from proxyindex.config.options import OPTIONS
+from proxyindex.settings import IndexSettings, Settings
 
 # not settings, but settings are made of them
 _BUILT = frozenset({"upstream", "no_upstream", "index"})
@@ -58,14 +58,13 @@ def load(
     values = Values(_winners(given, mistakes))
     entries = _upstream_entries(values, mistakes)
     built = upstreams.build(entries, environ, mistakes) if entries else upstreams.Upstreams()
-    names = [upstream.name for upstream in built.settings]
-    tables = indexes.Indexes()
-    if values["index"]:
-        tables = _index_tables(values, names, mistakes)
-    else:
-        indexes.check_only(values.given("routes"), values.given("default_index"), names, mistakes)
-    accounts.check_indexes(tables.settings, values, mistakes)
-    for check in (_check_tls, _check_socket, _check_folders, _check_cache, accounts.check):
+    tables = indexes.read(values, [one.name for one in built.settings], mistakes)
+    for index in (values, *tables.values()):
+        accounts.check_groups(index, values, mistakes)
+    for index in tables.values() or ([values] if is_ready else ()):
+        accounts.check_folders(index, mistakes)
+    accounts.check_files(values, mistakes)
+    for check in (_check_pairs, _check_tls, _check_socket, _check_folders, _check_cache):
         check(values, mistakes)
     if not values["index"] and is_ready:
         _check_purpose(values, entries, mistakes)
@@ -74,7 +73,8 @@ def load(
     if entries is None:
         sources["upstream"] = values.place("no_upstream").source
     sources |= {f"upstream.{key}": source for key, source in built.sources.items()}
-    sources |= {f"index.{key}": source for key, source in tables.sources.items()}
+    for name, index in tables.items():
+        sources |= {f"index.{name}.{key}": given.place.source for key, given in index.items()}
     settings = _settings(values, built, tables)
     _check_apart(settings, values, mistakes)
     return Loaded(settings, sources)
@@ -97,41 +97,29 @@ def _upstream_entries(values: Values, mistakes: Mistakes) -> Given | None:
     return upstreams.default() if asked is None else Given(asked, values.place("upstream"))
 
 
-def _index_tables(values: Values, names: list[str], mistakes: Mistakes) -> indexes.Indexes:
-    given = values.given("index")
-    assert given is not None
-    built = indexes.build(given, names, mistakes)
-    for option in INDEX_OPTIONS:
-        if values.given(option.key):
-            problem = "belongs into a table [index.NAME], since there are some"
-            mistakes.say(values.place(option.key), problem)
-    known = [one.name for one in built.settings]
-    if (default := values["default_index"]) and default not in known:
-        problem = f"there is no index {default!r}; there are {', '.join(known)}"
-        mistakes.say(values.place("default_index"), problem)
-    # what a front has stripped of the base path would read like it
-    if (first := (values["base_path"] or "").strip("/").partition("/")[0]) in known:
-        mistakes.say(values.place("base_path"), f"begins with {first!r}, which is an index")
-    return built
-
-
-def _settings(values: Values, built: upstreams.Upstreams, tables: indexes.Indexes) -> Settings:
+def _settings(values: Values, built: upstreams.Upstreams, tables: indexes.Tables) -> Settings:
     given = ((one.attribute, values[one.key]) for one in OPTIONS if one.key not in _BUILT)
     fields = layers.fields((key, value) for key, value in given if value is not None)
     fields["cache_dir"] = _cache_dir(values) or Path()
     fields["tokens"] = values["tokens"] or homes.tokens()
-    return Settings(**fields, upstreams=built.settings, index_tables=tables.settings)
+    index_tables = (
+        IndexSettings(name, **layers.fields((key, given.value) for key, given in index.items()))
+        for name, index in tables.items()
+    )
+    return Settings(**fields, upstreams=built.settings, index_tables=tuple(index_tables))
+
+
+def _check_pairs(values: Values, mistakes: Mistakes) -> None:
+    for pair in (("tls_cert", "tls_key"), ("remote_user_header", "remote_user_from")):
+        for one, other in (pair, reversed(pair)):
+            if values[one] and not values[other]:
+                mistakes.say(values.place(one), f"needs {other.replace('_', '-')} beside it")
 
 
 def _check_tls(values: Values, mistakes: Mistakes) -> None:
-    cert, key = values["tls_cert"], values["tls_key"]
-    if cert and not key:
-        mistakes.say(values.place("tls_cert"), "needs tls-key beside it")
-    if key and not cert:
-        mistakes.say(values.place("tls_key"), "needs tls-cert beside it")
-    for name, path in (("tls_cert", cert), ("tls_key", key)):
-        if path and not os.path.isfile(path):
-            mistakes.absent(values.place(name), path, "a file")
+    for name in ("tls_cert", "tls_key"):
+        if values[name]:
+            mistakes.need_file(values.place(name), values[name])
 
 
 def _check_socket(values: Values, mistakes: Mistakes) -> None:
@@ -147,8 +135,7 @@ def _check_socket(values: Values, mistakes: Mistakes) -> None:
 
 def _check_folders(values: Values, mistakes: Mistakes) -> None:
     for folder in values["folders"] or ():
-        if not os.path.isdir(folder):  # `is_dir` raises where a folder above is closed
-            mistakes.absent_folder(values.place("folders"), folder)
+        mistakes.need_folder(values.place("folders"), folder)
 
 
 def _check_apart(settings: Settings, values: Values, mistakes: Mistakes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -121,9 +122,15 @@ class Mistakes:
             problem = f"cannot be reached ({(refusal.strerror or 'refused').lower()})"
         self.missing.append(f"{place} = {_shown(str(path), secret=False)}: this path {problem}.")
 
-    def absent_folder(self, place: Place, folder: Path) -> None:
+    def need_file(self, place: Place, path: Path, remedy: str = "") -> None:
+        """A file the configuration names has to be there."""
+        if not os.path.isfile(path):  # `is_file` raises where a folder above is closed
+            self.absent(place, path, "a file", remedy)
+
+    def need_folder(self, place: Place, folder: Path) -> None:
         """The same of a folder of own packages."""
-        self.absent(place, folder, "a folder", f"make it first: mkdir {folder}")
+        if not os.path.isdir(folder):
+            self.absent(place, folder, "a folder", f"make it first: mkdir {folder}")
 
     def raise_if_any(self) -> None:
         """Raises `ConfigError`, or `NotReady` when only paths are missing, if they are needed."""

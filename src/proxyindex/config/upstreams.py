@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -183,9 +182,8 @@ def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistake
 
 def _check_paths(values: Values, mistakes: Mistakes) -> None:
     for key in _PATHS:
-        given = values.get(key)
-        if given and not os.path.isfile(path := Path(str(given.value))):
-            mistakes.absent(given.place, path, "a file")
+        if given := values.get(key):
+            mistakes.need_file(given.place, Path(str(given.value)))
     if "client_key" in values and "client_cert" not in values:
         mistakes.say(values["client_key"].place, "needs a client-cert beside it")
 
