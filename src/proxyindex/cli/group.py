@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from proxyindex.config import OPTIONS, Loaded, NotReady, Option, load
-from proxyindex.config.kinds import SWITCH
+from proxyindex.config.kinds import SWITCH, Kind, Unfit
 from proxyindex.config.show import shown_default
 from proxyindex.errors import ConfigError, ProxyindexError
 from proxyindex.names import InvalidName, normalize
@@ -27,6 +27,20 @@ def not_empty(
     if value == "" or (isinstance(value, tuple) and "" in value):
         raise click.BadParameter("is empty.", ctx, param)
     return value
+
+
+def read_as(kind: Kind) -> Callable[..., Any]:
+    """Has a parameter read as the configuration reads values of this kind."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(map(kind.read, value))
+            return None if value is None else kind.read(value)
+        except Unfit as unfit:
+            raise click.BadParameter(f"expected {unfit}.", ctx, param) from None
+
+    return read
 
 
 def normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -16,13 +16,13 @@ from packaging.utils import NormalizedName
 from proxyindex.access import Action, Scope
 from proxyindex.banner import client_hints
 from proxyindex.cli import audited
-from proxyindex.cli.group import loaded, not_empty, options
+from proxyindex.cli.group import loaded, not_empty, options, read_as
 from proxyindex.cli.printing import print_json, print_table
-from proxyindex.config.kinds import PATTERNS, Unfit
+from proxyindex.config.kinds import PATTERNS, duration
 from proxyindex.errors import ProxyindexError
 from proxyindex.names import matches_pattern
 from proxyindex.settings import Settings
-from proxyindex.units import format_minute, parse_duration
+from proxyindex.units import format_minute
 from proxyindex.users.tokens import PREFIX, Token, TokenFile
 from proxyindex.web.clients import ClientHints, token_snippets
 
@@ -30,28 +30,6 @@ file_options = options("tokens", "config")
 audit_option = options("audit_log")
 address_options = options("host", "port", "base_path", "public_url")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = parse_duration(value)
-    except ValueError:
-        seconds = 0.0
-    if not seconds:
-        raise click.BadParameter("expected a duration such as 12h or 90d.", ctx, param)
-    return seconds
-
-
-def _patterns(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...]:
-    """As the configuration reads them: what no name can match would be a token for nothing."""
-    try:
-        return tuple(str(PATTERNS.read(value)) for value in values)
-    except Unfit as unfit:
-        raise click.BadParameter(f"expected {unfit}.", ctx, param) from None
 
 
 @click.group(short_help="Make, list and revoke API tokens.")
@@ -71,15 +49,15 @@ def token() -> None:
     multiple=True,
     callback=not_empty,
     metavar="GLOB",
-    help="Only these indexes.",
+    help="Only these indexes; repeatable.",
 )
 @click.option(
     "--project",
     "projects",
     multiple=True,
-    callback=_patterns,
+    callback=read_as(PATTERNS),  # what no name matches would be a token for nothing
     metavar="GLOB",
-    help="Only these projects.",
+    help="Only these projects; repeatable.",
 )
 @click.option(
     "--action",
@@ -88,7 +66,12 @@ def token() -> None:
     type=click.Choice([action.value for action in Action]),
     help="Only this; read includes fetch; repeatable.  [default: all]",
 )
-@click.option("--expires", callback=_seconds, metavar="DURATION", help="Ends after, e.g. 90d.")
+@click.option(
+    "--expires",
+    callback=read_as(duration("1ms")),
+    metavar="DURATION",
+    help="Ends after, e.g. 90d.",
+)
 @file_options
 @audit_option
 @address_options

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
 from proxyindex.access import TOKEN_USER, is_user_name
 from proxyindex.cli import audited
-from proxyindex.cli.group import loaded, options
-from proxyindex.config.kinds import PATH, Unfit
+from proxyindex.cli.group import loaded, options, read_as
+from proxyindex.config.kinds import PATH
 from proxyindex.settings import Settings
 from proxyindex.users import htpasswd
 from proxyindex.users.hashes import PasswordHashes
@@ -20,19 +20,11 @@ from proxyindex.users.tokens import PREFIX, is_token
 _LONGEST = 1000
 
 
-def _path(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """As the configuration reads it, with `~`."""
-    try:
-        return None if value is None else cast(Path, PATH.read(value))
-    except Unfit as unfit:
-        raise click.BadParameter(f"expected {unfit}.", ctx, param) from None
-
-
 file_option = click.option(
     "--htpasswd",
     "path",
     metavar="FILE",
-    callback=_path,
+    callback=read_as(PATH),
     help="The file.  [default: the first one of the configuration]",
 )
 config_option = options("config")

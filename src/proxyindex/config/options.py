@@ -31,7 +31,7 @@ class Option:
 
     @property
     def attribute(self) -> str:
-        """The field of `Settings`, dotted as `key`; empty for a mere switch."""
+        """The field of the settings, dotted as `key`."""
         return self.field or self.key
 
     @property
