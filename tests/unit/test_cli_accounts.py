@@ -448,6 +448,22 @@ def test_a_password_of_several_lines_is_none(users: Path) -> None:
     assert not users.exists()
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as locales have Python read
+def test_a_password_that_is_no_text_is_refused(users: Path, errors: str) -> None:
+    command = ["-m", "proxyindex", "user", "add", "a", "--password-stdin", "--htpasswd"]
+    done = subprocess.run(
+        [sys.executable, *command, str(users)],
+        env={"PYTHONIOENCODING": f"utf-8:{errors}"},
+        input=b"p\xff\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(b"\nError: expected a password in UTF-8.\n")
+    assert not users.exists()
+
+
 def test_a_password_that_would_be_taken_for_a_token_is_refused(users: Path) -> None:
     word = f"{PREFIX}secret"
     done = run("user", "add", "alice", "--htpasswd", users, "--password-stdin", stdin=word)

@@ -65,10 +65,14 @@ def add(*, name: str, password_stdin: bool, path: Path | None, **parameters: Any
       pass show index/ci | proxyindex user add ci --config proxyindex.toml --password-stdin
     """
     settings, path = _files(path, parameters)
-    if password_stdin:
-        password = sys.stdin.read(_LONGEST).rstrip("\r\n")
-    else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        if password_stdin:
+            password = sys.stdin.read(_LONGEST).rstrip("\r\n")
+        else:
+            password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        password.encode()  # bytes that are no text may have come as surrogates
+    except UnicodeError as problem:
+        raise click.UsageError("expected a password in UTF-8.") from problem
     if "\n" in password:
         raise click.UsageError("expected one line; `… | head -n 1` gives the first.")
     if not password:
