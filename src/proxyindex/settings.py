@@ -238,19 +238,15 @@ class Settings(IndexKeys):
         return tuple(ways_out(index, None, by_name, known))
 
     def routes_of(self, index: IndexSettings) -> tuple[Route, ...]:
-        """The routes of the index and of what it inherits from."""
-        return tuple(route for one in self._asking(index) for route in one.routes)
+        """The routes of the index and of what it inherits from, as far as they ask anything."""
+        line = self.lineage(index) if index.fallback != "none" else ()
+        return tuple(route for one in line if one.fallback != "none" for route in one.routes)
 
     def reaches(self, index: IndexSettings) -> tuple[str, ...]:
         """Names of the upstreams an index may ask, by routes as well, each once."""
         known = {upstream.name for upstream in self.upstreams}
         targets = (route.to for route in self.routes_of(index) if route.to in known)
         return tuple(dict.fromkeys((*self.asks(index), *targets)))
-
-    def _asking(self, index: IndexSettings) -> tuple[IndexSettings, ...]:
-        """Those of the lineage that ask anything at all."""
-        line = self.lineage(index) if index.fallback != "none" else ()
-        return tuple(one for one in line if one.fallback != "none")
 
     def followed(self) -> frozenset[str]:
         """Names of the upstreams behind which, in some index, another may be asked."""

@@ -98,6 +98,11 @@ url = "https://rest.example/simple"
             "[index.two]\nupstreams = ['rest']",
             True,
         ),
+        (
+            _WHEELS + _REST + "[index.one]\nbases = ['two']\nupstreams = ['rest']\n"
+            "[index.two]\nupstreams = ['wheels']",
+            True,
+        ),
     ],
 )
 def test_check_warns_of_an_allow_list_that_shuts_other_upstreams_off(

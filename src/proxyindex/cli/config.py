@@ -82,12 +82,8 @@ def _seldom_meant(settings: Settings) -> Iterator[str]:
         )
 
 
-def _gates(settings: Settings) -> list[str]:
+def _gates(settings: Settings) -> Iterator[str]:
     """Names of upstreams that let through only what they allow, before others are asked."""
-    strict = {one.name for one in settings.upstreams if one.policy.allow}
-    found: dict[str, None] = {}
-    for index in settings.indexes:
-        if index.fallback != "none" and not any(one.routes for one in settings.lineage(index)):
-            asked = (*index.bases, *index.upstreams)
-            found.update(dict.fromkeys(name for name in asked[:-1] if name in strict))
-    return list(found)
+    unrouted = [index for index in settings.indexes if not settings.routes_of(index)]
+    before = {name for index in unrouted for name in settings.asks(index)[:-1]}
+    return (one.name for one in settings.upstreams if one.policy.allow and one.name in before)
