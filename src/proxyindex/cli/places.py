@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _REFRESH_SECONDS = 60.0
-_HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +169,7 @@ class Server:
     def __init__(self, url: str, ca_file: Path | None) -> None:
         self._asked_for = server.address(url, None).upload  # as publishing asks for credentials
         parts = urlsplit(url)
-        path = parts.path.rstrip("/")
-        for last in ("/simple", "/legacy"):
-            path = path.removesuffix(last)
+        path = (server.base_of(parts.path) or parts.path).rstrip("/")
         self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
         self._ca_file = ca_file
 
@@ -223,7 +220,7 @@ class Server:
             except Unreachable as problem:
                 again = "See whether it runs, and at this address; then say the same again."
                 raise ProxyindexError(f"{problem} {again}") from problem
-        if answer.status != _HTTP_OK:
+        if answer.status != 200:
             if 300 <= answer.status < 400:
                 # a front's redirect has no such header: it means the address of the server
                 if answer.headers.get(OUTCOME_HEADER) == "redirected":

@@ -81,7 +81,11 @@ class Folder:
             for each in wanted:
                 there = files[each.project].get(each.filename)
                 # it may lie there broken, and on no page
-                digest = there.sha256 if there else sha256_at(self._usual(each))
+                digest = (
+                    there.sha256
+                    if there
+                    else sha256_at(self._shelf.home(each.project) / each.filename)
+                )
                 if digest is not None:
                     found[each.filename] = digest
                     continue
@@ -141,9 +145,6 @@ class Folder:
         alone = self._portal.wrap_async_context_manager(self._shelf.writing_pages())
         with _said(self._folder), alone, self._shelf.staged() as stage:
             yield stage
-
-    def _usual(self, each: Distribution) -> Path:
-        return self._shelf.home(each.project) / each.filename
 
     def _publisher(self, *, overwrite: bool) -> Publisher:
         """Who may write into the folder may give names to what is in it."""

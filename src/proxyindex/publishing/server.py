@@ -46,7 +46,7 @@ def address(url: str, check: str | None) -> Address:
     """
     parts = _checked(url)
     path = parts.path or "/"
-    base = _base(path)
+    base = base_of(path)
     if path.rstrip("/").endswith("/simple"):
         path = f"{base}legacy/"
     upload = urlunsplit(parts._replace(path=path, fragment=""))
@@ -59,7 +59,7 @@ def address(url: str, check: str | None) -> Address:
     return Address(upload, urlunsplit(parts._replace(path=f"{base}simple/", query="", fragment="")))
 
 
-def _base(path: str) -> str | None:
+def base_of(path: str) -> str | None:
     """The folder in which an index has `simple/` and `legacy/`, as far as the path tells."""
     folder = path.rstrip("/")
     for last in ("simple", "legacy"):
@@ -166,7 +166,7 @@ class Server:
         if not self._where.is_checked:
             return
         for pause in (*_PAUSES, None):
-            found = self._listed(each)
+            found = _digest(self._page(each.project)[0], each.filename)
             if found == each.sha256:
                 return
             if found is not None:
@@ -188,10 +188,6 @@ class Server:
             return False
         page, is_own = self._page(each.project)
         return is_own and _digest(page, each.filename) == each.sha256
-
-    def _listed(self, each: Distribution) -> str | None:
-        page, _ = self._page(each.project)
-        return _digest(page, each.filename)
 
     def _page(self, name: NormalizedName) -> tuple[ProjectPage | None, bool]:
         """The project's page now, `None` where there is none, and whether it tells what the index

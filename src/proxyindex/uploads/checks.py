@@ -11,7 +11,6 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from packaging.utils import (
     NormalizedName,
@@ -183,9 +182,10 @@ def read_filename(filename: str) -> tuple[NormalizedName, Version]:
 
 def check_archive(upload: Upload, path: Path) -> Inside:
     """The file is whole, harmless, and holds the metadata of the very same. Blocks."""
+    check = check_wheel if upload.is_wheel else check_sdist
     with open(path, "rb") as source:
         try:
-            metadata = _metadata(source, upload.filename)
+            metadata = check(source, upload.filename)
         except InvalidArchive as problem:
             raise bad(str(problem)) from None
     fields = parse_headers(metadata)
@@ -198,14 +198,6 @@ def check_archive(upload: Upload, path: Path) -> Inside:
         raise bad(f"The {where} in {upload.filename!r} is of version {fields.version!r}.")
     digest = hashlib.sha256(metadata).hexdigest() if upload.is_wheel else None
     return Inside(metadata, fields.requires_python, digest)
-
-
-def _metadata(source: BinaryIO, filename: str) -> bytes:
-    return (
-        check_wheel(source, filename)
-        if filename.endswith(".whl")
-        else check_sdist(source, filename)
-    )
 
 
 def _is_version(text: str, version: Version) -> bool:

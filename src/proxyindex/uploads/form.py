@@ -23,22 +23,21 @@ MAX_FIELD = 8 * 1024**2  # bytes of one text: descriptions are long
 MAX_TEXTS = 64 * 1024**2  # bytes of all that is not the file
 MAX_SIGNATURE = 64 * 1024
 MAX_ATTESTED = 1024**2
-_MAX_KEPT = {"attestations": MAX_ATTESTED}  # bytes of a text that we keep; of all others:
-_MAX_WORD = 4096
 _CONTENT, _SIGNATURE = "content", "gpg_signature"
-_KEPT = frozenset(
-    {
-        ":action",
-        "protocol_version",
-        "filetype",
-        "name",
-        "version",
-        "sha256_digest",
-        "blake2_256_digest",
-        "md5_digest",
-        "attestations",
-    }
-)
+_MAX_WORD = 4096
+# bytes of what is kept
+_KEPT = {
+    ":action": _MAX_WORD,
+    "protocol_version": _MAX_WORD,
+    "filetype": _MAX_WORD,
+    "name": _MAX_WORD,
+    "version": _MAX_WORD,
+    "sha256_digest": _MAX_WORD,
+    "blake2_256_digest": _MAX_WORD,
+    "md5_digest": _MAX_WORD,
+    "attestations": MAX_ATTESTED,
+    _SIGNATURE: MAX_SIGNATURE,
+}
 # it would write what an uploader sends into our log
 _SILENT = logging.Logger("multipart")
 _SILENT.disabled = True
@@ -55,15 +54,13 @@ class Form:
 
 @dataclass(slots=True)
 class _Part:
-    """One part while it arrives. `limit` is of its bytes."""
+    """One part while it arrives."""
 
     header: bytearray = field(default_factory=bytearray)
     value: bytearray = field(default_factory=bytearray)
     name: str = ""
     data: bytearray = field(default_factory=bytearray)
     size: int = 0
-    limit: int = MAX_FIELD
-    is_kept: bool = False
 
 
 def boundary_of(content_type: str) -> bytes | None:
@@ -80,9 +77,8 @@ class FormReader:
 
     def __init__(self, boundary: bytes, write: Callable[[memoryview], None]) -> None:
         self._write = write
-        self._texts: dict[str, bytes] = {}
+        self._kept: dict[str, bytes] = {}
         self._filename: str | None = None
-        self._signature: bytes | None = None
         self._part = _Part()
         self._count = 0
         self._size = 0
@@ -121,8 +117,9 @@ class FormReader:
         """The form, which has arrived."""
         if not self._is_whole:
             raise bad("The body ends before the form does.")
-        texts = {name: _text(name, data) for name, data in self._texts.items()}
-        return Form(texts, self._filename, self._signature)
+        signature = self._kept.pop(_SIGNATURE, b"")
+        texts = {name: _text(name, data) for name, data in self._kept.items()}
+        return Form(texts, self._filename, signature or None)
 
     def _check_start(self, data: bytes) -> None:
         """Refuse what comes before the first boundary: no client sends any, and the parser reads it
@@ -152,14 +149,8 @@ class FormReader:
 
     def _on_disposition(self, value: bytes) -> None:
         _, options = parse_options_header(value)
-        part = self._part
-        part.name = options.get(b"name", b"").decode("utf-8", "replace")
-        part.is_kept = part.name in _KEPT
-        if part.is_kept:
-            part.limit = _MAX_KEPT.get(part.name, _MAX_WORD)
-        if part.name == _SIGNATURE:
-            part.is_kept, part.limit = True, MAX_SIGNATURE
-        if part.name == _CONTENT:
+        self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
+        if self._part.name == _CONTENT:
             if self._filename is not None:
                 raise bad("The form has more than one field 'content'.")
             try:
@@ -178,20 +169,17 @@ class FormReader:
             return
         part.size += end - start
         self._size += end - start
-        if part.size > part.limit:
-            name = part.name[:80]
-            raise UploadRejected(413, f"The form's field {name!r} is over {part.limit} bytes.")
+        limit = _KEPT.get(part.name, MAX_FIELD)
+        if part.size > limit:
+            raise UploadRejected(413, f"The form's field {part.name[:80]!r} is over {limit} bytes.")
         if self._size > MAX_TEXTS:
             raise UploadRejected(413, f"The form's texts are over {MAX_TEXTS} bytes.")
-        if part.is_kept:
+        if part.name in _KEPT:
             part.data += data[start:end]
 
     def _on_part_end(self) -> None:
-        part = self._part
-        if part.name == _SIGNATURE:
-            self._signature = bytes(part.data) or None
-        elif part.is_kept:
-            self._texts[part.name] = bytes(part.data)
+        if self._part.name in _KEPT:
+            self._kept[self._part.name] = bytes(self._part.data)
 
     def _on_end(self) -> None:
         self._is_whole = True
