@@ -19,6 +19,8 @@ from proxyindex.settings import IndexSettings, Route, Secret, Settings, Upstream
 _DERIVED = frozenset({"upstream", "no_upstream", "config", "index", "groups"})
 _UNNAMED = UpstreamSettings(name="", url="")
 _TABLE_OPTIONS = (*INHERITANCE_OPTIONS, *INDEX_OPTIONS)
+# without what has become the password
+_UPSTREAM_OPTIONS = [o for o in UPSTREAM_OPTIONS if o.key not in {"password_env", "password_file"}]
 
 
 def shown_default(option: Option) -> str:
@@ -40,16 +42,17 @@ def as_toml(loaded: Loaded) -> str:
     """A TOML file of every value, each with its source as comment."""
     settings = loaded.settings
     lines = [f"# configuration file: {settings.config_file or 'none'}"]
-    plain = [option for option in OPTIONS if option.key not in _derived(settings)]
     if not settings.upstreams:  # else a file without upstreams would ask PyPI
         lines.append(f"no-upstream = true  # {loaded.sources['upstream']}")
-    lines += _section(settings, plain, loaded, "")
+    lines += _section(settings, _plain_options(settings), loaded, "")
     if settings.groups:
         lines += ["", "[groups]"]
-        lines += _group_lines(settings, loaded.sources["groups"])
+        for name, users in settings.groups:
+            value = _word(users, toml=True)
+            lines.append(f"{_word(name, toml=True)} = {value}  # {loaded.sources['groups']}")
     for upstream in settings.upstreams:
         lines += ["", "[[upstream]]"]
-        lines += _section(upstream, _upstream_options(), loaded, f"upstream.{upstream.name}.")
+        lines += _section(upstream, _UPSTREAM_OPTIONS, loaded, f"upstream.{upstream.name}.")
     for index in settings.index_tables:
         lines += ["", f"[index.{index.name}]"]
         lines += _section(index, _TABLE_OPTIONS, loaded, f"index.{index.name}.")
@@ -59,19 +62,10 @@ def as_toml(loaded: Loaded) -> str:
 def count_given(loaded: Loaded) -> int:
     """How many of the values that are shown are no defaults."""
     settings, sources = loaded.settings, loaded.sources
-    keys = [option.key for option in OPTIONS if option.key not in _derived(settings)]
-    keys += ["groups"] * len(settings.groups)
-    keys += [] if settings.upstreams else ["upstream"]  # shown as `no-upstream`
-    for upstream in settings.upstreams:
-        keys += [f"upstream.{upstream.name}.{option.key}" for option in _upstream_options()]
-    for index in settings.index_tables:
-        keys += [f"index.{index.name}.{option.key}" for option in _TABLE_OPTIONS]
-    return sum(sources.get(key, "default") != "default" for key in keys)
-
-
-def _group_lines(settings: Settings, source: str) -> Iterator[str]:
-    for name, users in settings.groups:
-        yield f"{_word(name, toml=True)} = {_word(users, toml=True)}  # {source}"
+    shown = [source for key, source in sources.items() if key not in _DERIVED]
+    shown += [sources["groups"]] * len(settings.groups)
+    shown += [] if settings.upstreams else [sources["upstream"]]  # as `no-upstream`
+    return sum(source != "default" for source in shown)
 
 
 def as_json(loaded: Loaded) -> str:
@@ -81,17 +75,11 @@ def as_json(loaded: Loaded) -> str:
     `indexes`: the settings describe the one there is.
     """
     settings = loaded.settings
+    config = [option for option in OPTIONS if option.key == "config"]
     document = {
-        "settings": {
-            option.key: {
-                "value": _plain(_value(settings, option)),
-                "source": loaded.sources[option.key],
-            }
-            for option in OPTIONS
-            if option.key == "config" or option.key not in _derived(settings)
-        },
+        "settings": _table_json(settings, _plain_options(settings) + config, loaded, ""),
         "upstreams": [
-            _table_json(upstream, _upstream_options(), loaded, f"upstream.{upstream.name}.")
+            _table_json(upstream, _UPSTREAM_OPTIONS, loaded, f"upstream.{upstream.name}.")
             for upstream in settings.upstreams
         ],
         "indexes": [
@@ -115,15 +103,10 @@ def _table_json(
     }
 
 
-def _derived(settings: Settings) -> frozenset[str]:
-    """Keys that are shown as tables, or not at all."""
-    in_tables = (option.key for option in INDEX_OPTIONS if settings.index_tables)
-    return _DERIVED.union(in_tables)
-
-
-def _upstream_options() -> list[Option]:
-    # these two have become the password
-    return [o for o in UPSTREAM_OPTIONS if o.key not in {"password_env", "password_file"}]
+def _plain_options(settings: Settings) -> list[Option]:
+    """What is shown neither as a table nor in one."""
+    in_tables = INDEX_OPTIONS if settings.index_tables else ()
+    return [o for o in OPTIONS if o.key not in _DERIVED and o not in in_tables]
 
 
 def _section(
