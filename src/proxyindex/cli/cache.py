@@ -12,10 +12,8 @@ import click
 from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
-from proxyindex.cli import group
-from proxyindex.cli.group import names_argument, normalized, not_empty, options
+from proxyindex.cli.group import loaded, names_argument, normalized, not_empty, options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
-from proxyindex.config import Loaded
 from proxyindex.repository import acceptance
 from proxyindex.settings import Settings
 from proxyindex.store import holdings, upkeep
@@ -33,10 +31,10 @@ _ORDERS: dict[str, Any] = {
 }
 
 
-def loaded(parameters: dict[str, Any]) -> Loaded:
+def _settings(parameters: dict[str, Any]) -> Settings:
     """The configuration, of which only the cache counts: no secret or folder of a server's."""
-    found = group.loaded(parameters, is_ready=False)
-    if found.settings.cache_dir == Path():
+    found = loaded(parameters, is_ready=False).settings
+    if found.cache_dir == Path():
         raise click.UsageError(
             "this user has no home to keep a cache in: say where it is, with --cache-dir."
         )
@@ -70,7 +68,7 @@ def ls(
     """
     if project is not None and (sort or reverse):
         raise click.UsageError("--sort and --reverse mean nothing with NAME.")
-    with _opened(loaded(parameters).settings) as opened:
+    with _opened(_settings(parameters)) as opened:
         if project is not None:
             _show_files(opened, project, as_json=as_json)
             return
@@ -92,7 +90,7 @@ def du(*, as_json: bool, **parameters: Any) -> None:
     Example:
       proxyindex cache du --cache-size 20GB
     """
-    settings = loaded(parameters).settings
+    settings = _settings(parameters)
     with _opened(settings) as opened:
         parts = holdings.usage(
             opened, file_limit=settings.cache_size, page_limit=settings.page_cache_size
@@ -129,10 +127,9 @@ def clean(
       proxyindex cache clean --cache-size 20GB
       proxyindex cache clean --all --yes
     """
-    settings = loaded(parameters).settings
-    with _opened(settings, to_change=True) as opened:
+    with _opened(_settings(parameters), to_change=True) as opened:
         if everything:
-            _empty(opened, settings, yes=yes, as_json=as_json)
+            _empty(opened, yes=yes, as_json=as_json)
             return
         with waiting("Cleaning"):
             done = upkeep.clean(opened)
@@ -141,12 +138,12 @@ def clean(
         click.echo(f"{held} because the disk refuses.", err=True)
     if as_json:
         print_json(asdict(done))
-        ctx.exit(1 if done.excess else 0)
-    click.echo(
-        f"Evicted {decimal(done.file_bytes)} of files and {decimal(done.page_bytes)} of pages; "
-        f"removed {done.orphans} orphaned files ({decimal(done.orphan_bytes)}) and "
-        f"{done.leftovers} leftovers."
-    )
+    else:
+        click.echo(
+            f"Evicted {decimal(done.file_bytes)} of files and {decimal(done.page_bytes)} of pages; "
+            f"removed {done.orphans} orphaned files ({decimal(done.orphan_bytes)}) and "
+            f"{done.leftovers} leftovers."
+        )
     ctx.exit(1 if done.excess else 0)
 
 
@@ -165,7 +162,7 @@ def verify(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **parameters:
       proxyindex cache verify
       proxyindex cache verify --dry-run --json
     """
-    with _opened(loaded(parameters).settings, to_change=not dry_run) as opened, progress() as shown:
+    with _opened(_settings(parameters), to_change=not dry_run) as opened, progress() as shown:
         task = shown.add_task("Verifying", total=upkeep.verify_bytes(opened))
         found = list(
             upkeep.verify(opened, lambda size: shown.advance(task, size), repair=not dry_run)
@@ -199,7 +196,7 @@ def purge(
       proxyindex cache purge numpy scipy
     """
     told: list[dict[str, Any]] = []
-    with _opened(loaded(parameters).settings, to_change=True) as opened:
+    with _opened(_settings(parameters), to_change=True) as opened:
         for project in projects:
             try:
                 done = upkeep.purge(opened, project)
@@ -234,7 +231,7 @@ def accept(
       proxyindex cache accept numpy
       proxyindex cache accept numpy numpy-2.0.0.tar.gz
     """
-    with _opened(loaded(parameters).settings, to_change=True) as opened:
+    with _opened(_settings(parameters), to_change=True) as opened:
         done = acceptance.accept(opened, project, filename)
     if as_json:
         print_json({"project": project, **asdict(done)})
@@ -255,7 +252,7 @@ def pin(*, projects: tuple[str, ...], **parameters: Any) -> None:
     Example:
       proxyindex cache pin numpy scipy
     """
-    with _opened(loaded(parameters).settings, to_change=True) as opened:
+    with _opened(_settings(parameters), to_change=True) as opened:
         held = {
             name for one in holdings.upstreams(opened) for name in holdings.projects(opened, one)
         }
@@ -277,7 +274,7 @@ def unpin(ctx: click.Context, /, *, projects: tuple[str, ...], **parameters: Any
       proxyindex cache unpin numpy scipy
     """
     code = 0
-    with _opened(loaded(parameters).settings, to_change=True) as opened:
+    with _opened(_settings(parameters), to_change=True) as opened:
         for project in projects:
             try:
                 upkeep.unpin(opened, project)
@@ -298,8 +295,8 @@ def _opened(settings: Settings, *, to_change: bool = False) -> AbstractContextMa
     )
 
 
-def _empty(opened: Cache, settings: Settings, *, yes: bool, as_json: bool) -> None:
-    question = f"Remove every page, file and fact of the cache in {settings.cache_dir}?"
+def _empty(opened: Cache, *, yes: bool, as_json: bool) -> None:
+    question = f"Remove every page, file and fact of the cache in {opened.root}?"
     if not yes:
         click.confirm(question, abort=True, err=True)
     with waiting("Emptying"):
