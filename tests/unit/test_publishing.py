@@ -13,6 +13,7 @@ import pytest
 
 from proxyindex.cli.calling import credentials_for
 from proxyindex.publishing import credentials, distribution, form, selection, server
+from proxyindex.publishing.client import Answer
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.publishing.distribution import Unpublishable
 from proxyindex.publishing.rsync import Remote, looks_remote
@@ -484,6 +485,14 @@ def test_keyring_is_asked_last_by_its_program(
 ) -> None:
     monkeypatch.setenv("PATH", with_keyring(tmp_path / "bin", script))
     assert credentials.find(URL, environ) == expected
+
+
+@pytest.mark.parametrize("before", [b"x" * 495, b"<p>"])  # cut within it; looked into for tags
+def test_no_part_of_a_password_is_shown_of_what_a_server_says(before: bytes) -> None:
+    known = Credentials("u", "ses<a>me")
+    answer = Answer(403, "No", before + known.password.encode(), headers={"content-type": "html"})
+    assert "se" not in answer.said(known)
+    assert "me" not in answer.said(known)
 
 
 @pytest.mark.parametrize(

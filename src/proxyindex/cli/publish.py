@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--pages", is_flag=True, help="Write pages beside the packages: an index on its own.")
 @click.option("--overwrite", is_flag=True, help="Replace files that have other bytes.")
 @click.option(
-    "--check", metavar="URL", help="The index's pages (…/simple/), compared before, after."
+    "--check", metavar="URL", help="The index's pages (…/simple/), compared before and after."
 )
 @click.option("--dry-run", is_flag=True, help="Look and tell, and change nothing.")
 @ca_file_option

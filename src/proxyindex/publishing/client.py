@@ -63,12 +63,12 @@ class Answer:
 
     def said(self, known: Credentials | None) -> str:
         """What it says to a person, on one line; else its reason phrase. Without `known`."""
-        text = self.body.decode("utf-8", "replace")
+        hidden = known.hide if known else str
+        text = hidden(self.body.decode("utf-8", "replace"))  # while the password is whole in it
         if "html" in self.headers.get("content-type", ""):
             text = _TAG.sub(" ", text)
         text = " ".join(text.split())
-        text = "".join(c for c in text if c.isprintable())[:_SHOWN] or self.reason
-        return known.hide(text) if known else text
+        return "".join(c for c in text if c.isprintable())[:_SHOWN] or hidden(self.reason)
 
     def leads(self) -> str:
         """A redirect's target as it may be shown: no user information, no query."""
