@@ -148,6 +148,17 @@ def test_credentials_are_those_of_publishing(
     assert login_of(index.uploads[0]) == login
 
 
+def test_credentials_are_looked_for_once_however_many_projects_are_named(
+    index: UploadServer, manage: Manage, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    with_keyring(tmp_path / "bin", f'echo "$*" >> {asked}; [ "$1" = get ] && echo k')
+    index.answer(says({"outcome": "fetched"}), says({"outcome": "fetched"}))
+    assert manage("refresh", "one", "two", "--server", index.url).exit_code == 0
+    assert [login_of(request) for request in index.uploads] == ["__token__:k"] * 2
+    assert len([line for line in asked.read_text().splitlines() if line.startswith("get")]) == 1
+
+
 @each_change
 @pytest.mark.parametrize("status", [302, 308])
 def test_no_redirect_is_followed_and_none_gets_credentials(

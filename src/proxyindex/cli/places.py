@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -173,6 +174,11 @@ class Server:
         self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
         self._ca_file = ca_file
 
+    @cached_property
+    def _known(self) -> Credentials | None:
+        """Looked for once, for all projects of a command: a keyring may have to be unlocked."""
+        return credentials_for(self._asked_for)
+
     def delete(self, files: Files) -> list[str]:
         path = filter(None, (files.project, files.version, files.filename))
         return self._files("DELETE", files.index, ["projects", *path], "deleted")
@@ -212,8 +218,7 @@ class Server:
         target = "".join(f"/{_quoted(part)}" for part in parts)
         url = self._base + target
         body = None if wanted is None else json.dumps(wanted).encode()
-        known = credentials_for(self._asked_for)
-        logins = {origin(url): known} if known else {}
+        logins = {origin(url): self._known} if self._known else {}
         with closing(caller(logins, self._ca_file)) as client:
             try:
                 answer = client.ask(method, url, body)
@@ -226,7 +231,7 @@ class Server:
                 if answer.headers.get(OUTCOME_HEADER) == "redirected":
                     raise _nothing_kept()
                 raise self._led_away(answer, target)
-            raise self._refusal(answer, index, known)
+            raise self._refusal(answer, index)
         try:
             told = json.loads(answer.body)
         except (ValueError, RecursionError):
@@ -243,11 +248,9 @@ class Server:
             "say that after --server, if it is meant."
         )
 
-    def _refusal(
-        self, answer: Answer, index: str | None, known: Credentials | None
-    ) -> ProxyindexError:
+    def _refusal(self, answer: Answer, index: str | None) -> ProxyindexError:
         """What the server says, if it is one of ours, and what to do about it."""
-        said = answer.said(known)
+        said = answer.said(self._known)
         # a sentence, and no page; others have words such as "Not Found"
         is_plain = answer.headers.get("content-type", "").startswith("text/plain")
         # nor where the server has nothing at all: then it is the address that is wrong
@@ -256,7 +259,9 @@ class Server:
             return self._nobody(index)
         if not is_ours:
             said = f"{urlsplit(self._base).netloc} answers {answer.status} {said}."
-        return ProxyindexError(f"{said} {login_hint(known)}" if answer.status == 401 else said)
+        return ProxyindexError(
+            f"{said} {login_hint(self._known)}" if answer.status == 401 else said
+        )
 
     def _nobody(self, index: str | None) -> ProxyindexError:
         what = f"no index {index!r}" if index else "no proxyindex"
