@@ -12,7 +12,7 @@ import click
 from packaging.utils import NormalizedName
 from rich.filesize import decimal
 
-from proxyindex.cli.group import loaded, names_argument, normalized, not_empty, options
+from proxyindex.cli.group import PROJECT, loaded, names_argument, not_empty, options
 from proxyindex.cli.printing import print_json, print_table, progress, waiting
 from proxyindex.repository import acceptance
 from proxyindex.settings import Settings
@@ -50,7 +50,7 @@ def cache() -> None:
 
 
 @cache.command()
-@click.argument("project", metavar="[NAME]", required=False, callback=normalized)
+@click.argument("project", metavar="[NAME]", required=False, type=PROJECT)
 @click.option("--sort", type=click.Choice(list(_ORDERS)), help="Order.  [default: name]")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @json_option
@@ -213,7 +213,7 @@ def purge(
 
 
 @cache.command(short_help="Believe what upstream says now of a project.")
-@click.argument("project", metavar="NAME", callback=normalized)
+@click.argument("project", metavar="NAME", type=PROJECT)
 @click.argument("filename", metavar="[FILENAME]", required=False, callback=not_empty)
 @json_option
 @cache_options

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from packaging.utils import NormalizedName
 
 from proxyindex.config import OPTIONS, Loaded, NotReady, Option, load
 from proxyindex.config.kinds import SWITCH, Kind, Unfit
@@ -43,25 +44,22 @@ def read_as(kind: Kind) -> Callable[..., Any]:
     return read
 
 
-def normalized(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A project's name as it is known inside."""
-    try:
-        return None if value is None else normalize(value)
-    except InvalidName as problem:
-        raise click.BadParameter(f"{problem}.", ctx, param) from problem
+class _ProjectName(click.ParamType[NormalizedName]):
+    name = "project"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> NormalizedName:
+        try:
+            return normalize(value)
+        except InvalidName as problem:
+            self.fail(f"{problem}.", param, ctx)
 
 
-def _all_normalized(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str | None, ...]:
-    return tuple(normalized(ctx, param, value) for value in values)
-
-
+PROJECT = _ProjectName()  # as it is known inside
 names_argument = click.argument(
-    "projects", metavar="NAME...", nargs=-1, required=True, callback=_all_normalized
+    "projects", metavar="NAME...", nargs=-1, required=True, type=PROJECT
 )
-
-
 ca_file_option = click.option(
     "--ca-file",
     metavar="FILE",

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from packaging.utils import NormalizedName
 
-from proxyindex.cli.group import Callback, ca_file_option, loaded, not_empty, options
+from proxyindex.cli.group import PROJECT, Callback, ca_file_option, loaded, not_empty, options
 from proxyindex.errors import ProxyindexError
-from proxyindex.names import InvalidName, normalize
 
 if TYPE_CHECKING:
     from proxyindex.cli.places import Files, Place
@@ -49,10 +48,7 @@ class _What(click.ParamType[Release]):
             self.fail("say NAME==VERSION.", param, ctx)
         if version and self._form == NAME:
             self.fail("say NAME, without a version.", param, ctx)
-        try:
-            return normalize(name), version or None
-        except InvalidName as problem:
-            self.fail(f"{problem}.", param, ctx)
+        return PROJECT.convert(name, param, ctx), version or None
 
 
 def _arguments(form: str, *, has_two: bool = False) -> Callable[[Callback], Callback]:

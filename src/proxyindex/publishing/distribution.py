@@ -62,18 +62,16 @@ class Distribution:
         digest, left = hashlib.sha256(), self.size
         try:
             with self.path.open("rb") as source:
-                while left and (piece := source.read(min(_PIECE, left))):
+                while left:
+                    piece = source.read(min(_PIECE, left))
                     digest.update(piece)
                     left -= len(piece)
-                    if not left and (digest.hexdigest() != self.sha256 or source.read(1)):
-                        break
+                    is_other = not left and (digest.hexdigest() != self.sha256 or source.read(1))
+                    if is_other or not piece:
+                        raise Unpublishable(self.path, "it changes while it is read")
                     yield piece
-                else:
-                    if not left:
-                        return
         except OSError as problem:
             raise Unpublishable(self.path, (problem.strerror or str(problem)).lower()) from problem
-        raise Unpublishable(self.path, "it changes while it is read")
 
 
 def read(path: Path) -> Distribution:

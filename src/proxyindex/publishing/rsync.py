@@ -68,7 +68,7 @@ class Remote:
         self._control = control / "c"
         self._ssh = [*_words(ssh), *_shared(ssh, self._control)]
         self._host = match["host"]
-        self._base = f"{match['host']}:{match['path'].rstrip('/') or '/'}"
+        self._base = f"{match['host']}:{match['path'].rstrip('/')}/"
         self._command = [
             program,
             f"--rsh={shlex.join(self._ssh)}",
@@ -85,7 +85,7 @@ class Remote:
                 "--dry-run",
                 "--recursive" if is_deep else "--dirs",
                 "--out-format=%l %M %n",
-                self._at(below) + "/",
+                f"{self._base}{below}/" if below else self._base,
                 nothing + "/",
             )
         return [entry for line in said if (entry := _entry(line))]
@@ -93,7 +93,7 @@ class Remote:
     def fetch(self, names: Iterable[str], into: Path) -> None:
         """Copy these files (paths below the folder) to the same paths below `into`, times kept."""
         self._run(
-            "--files-from=-", "--times", "--copy-links", self._at("") + "/", f"{into}/",
+            "--files-from=-", "--times", "--copy-links", self._base, f"{into}/",
             answer="\n".join(names),
         )  # fmt: skip
 
@@ -102,7 +102,7 @@ class Remote:
         return set(
             self._run(
                 "--dry-run", "--recursive", "--copy-links", "--checksum", "--existing",
-                "--out-format=%n", f"{stage}/", self._at("") + "/",
+                "--out-format=%n", f"{stage}/", self._base,
             )
         )  # fmt: skip
 
@@ -118,7 +118,7 @@ class Remote:
             "--no-perms", "--chmod=ugo=rwX",  # new files as the umask over there has it
             "--info=progress2", "--outbuf=N",
             *(() if overwrite else ("--ignore-existing",)),
-            f"{stage}/", self._at("") + "/",
+            f"{stage}/", self._base,
             told=told,
         )  # fmt: skip
 
@@ -128,7 +128,7 @@ class Remote:
             for name in names:  # their folders must be here: those that are not would go as well
                 Path(nothing, name).parent.mkdir(parents=True, exist_ok=True)
             self._run(
-                "--files-from=-", "--delete-missing-args", f"{nothing}/", self._at("") + "/",
+                "--files-from=-", "--delete-missing-args", f"{nothing}/", self._base,
                 answer="\n".join(names),
             )  # fmt: skip
 
@@ -142,9 +142,6 @@ class Remote:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-
-    def _at(self, below: str) -> str:
-        return f"{self._base.rstrip('/')}/{below}".rstrip("/") if below else self._base.rstrip("/")
 
     def _run(
         self,
