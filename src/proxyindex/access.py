@@ -34,6 +34,7 @@ class Action(StrEnum):
     ADMIN = "admin"
 
 
+CHANGING = (Action.UPLOAD, Action.DELETE, Action.YANK)  # what is in the folder of an index
 # what a token must be good for to be good for an action
 _INCLUDING = {action: {action, Action.ADMIN} for action in Action}
 _INCLUDING[Action.FETCH].add(Action.READ)

@@ -13,6 +13,7 @@ from typing import Literal
 
 from packaging.utils import NormalizedName
 
+from proxyindex.access import CHANGING, Action
 from proxyindex.names import first_match
 
 MEBIBYTE = 1024**2
@@ -208,10 +209,11 @@ class Settings(IndexKeys):
     @property
     def changed_folders(self) -> tuple[Path, ...]:
         """The folders in which the configuration lets somebody change something, each once."""
+        changing = [action.value for action in (*CHANGING, Action.ADMIN)]
         changed = (
             one.folders[0]
             for one in self.indexes
-            if one.folders and (one.upload or one.delete or one.yank or one.admin)
+            if one.folders and any(getattr(one, key) for key in changing)
         )
         return tuple(dict.fromkeys(changed))
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from proxyindex.access import LOGGED_IN, Action, Grant
+from proxyindex.access import CHANGING, LOGGED_IN, Action, Grant
 from proxyindex.config.layers import Values
 from proxyindex.config.mistakes import Mistakes, nothing_called
-
-_CHANGING = (Action.UPLOAD, Action.DELETE, Action.YANK)
 
 
 def check_files(values: Values, mistakes: Mistakes) -> None:
@@ -27,7 +25,7 @@ def check_groups(index: Values, groups: Values, mistakes: Mistakes) -> None:
 
 def check_folders(index: Values, mistakes: Mistakes) -> None:
     """An index in which something may be changed has a folder: those of bases are not its own."""
-    for action in _CHANGING:
+    for action in CHANGING:
         if index[action.value] and not index["folders"]:
             problem = "needs folders beside it: the first of them is what would be changed"
             mistakes.say(index.place(action.value), problem)

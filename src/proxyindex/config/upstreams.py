@@ -19,7 +19,7 @@ _LARGEST_PASSWORD_FILE = 64 * 1024
 _PATHS = ("ca_file", "client_cert", "client_key")
 _OPTIONS = {option.key: option for option in UPSTREAM_OPTIONS}
 
-Values = dict[str, Given]
+Entry = dict[str, Given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def default() -> Given:
     return Given((default_index_url(),), DEFAULT)
 
 
-def _values(entry: object, place: Place, mistakes: Mistakes) -> Values:
+def _values(entry: object, place: Place, mistakes: Mistakes) -> Entry:
     if isinstance(entry, dict):
         raw = dict(layers.table_keys(entry, UPSTREAM_OPTIONS, place.file, mistakes, place))
     else:
@@ -74,7 +74,7 @@ def _values(entry: object, place: Place, mistakes: Mistakes) -> Values:
 
 
 def _upstream(
-    values: Values, environ: Mapping[str, str], mistakes: Mistakes
+    values: Entry, environ: Mapping[str, str], mistakes: Mistakes
 ) -> UpstreamSettings | None:
     if "url" not in values:
         return None
@@ -95,7 +95,7 @@ def _upstream(
     return UpstreamSettings(**fields)
 
 
-def _move_credentials(values: Values, mistakes: Mistakes) -> None:
+def _move_credentials(values: Entry, mistakes: Mistakes) -> None:
     url = values["url"]
     parts = urlsplit(str(url.value))
     userinfo, at, host = parts.netloc.rpartition("@")
@@ -111,7 +111,7 @@ def _move_credentials(values: Values, mistakes: Mistakes) -> None:
         values["password"] = Given(Secret(unquote(password)), url.place)
 
 
-def _read_password(values: Values, environ: Mapping[str, str], mistakes: Mistakes) -> None:
+def _read_password(values: Entry, environ: Mapping[str, str], mistakes: Mistakes) -> None:
     ways = values.keys() & {"password", "password_env", "password_file"}
     if len(ways) > 1:
         keys = ", ".join(sorted(ways)).replace("_", "-")  # as the documentation spells them
@@ -142,7 +142,7 @@ def _prefix(name: str) -> str:
     return f"{ENV_PREFIX}UPSTREAM_{_variable(name)}_"
 
 
-def _apply_variables(values: Values, name: str, environ: Mapping[str, str]) -> None:
+def _apply_variables(values: Entry, name: str, environ: Mapping[str, str]) -> None:
     for key in ("username", "password"):
         variable = f"{_prefix(name)}{key.upper()}"
         if text := environ.get(variable):
@@ -163,7 +163,7 @@ def _check_variables(
             )
 
 
-def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistakes) -> None:
+def _look_up_netrc(values: Entry, environ: Mapping[str, str], mistakes: Mistakes) -> None:
     host = urlsplit(str(values["url"].value)).hostname or ""
     if values.keys() & {"username", "password"} or not host:
         return
@@ -180,7 +180,7 @@ def _look_up_netrc(values: Values, environ: Mapping[str, str], mistakes: Mistake
             values["password"] = Given(Secret(found.password), place)
 
 
-def _check_paths(values: Values, mistakes: Mistakes) -> None:
+def _check_paths(values: Entry, mistakes: Mistakes) -> None:
     for key in _PATHS:
         if given := values.get(key):
             mistakes.need_file(given.place, Path(str(given.value)))
