@@ -1,17 +1,10 @@
-"""Checks what the configuration says of users."""
+"""Checks what the configuration grants."""
 
 from __future__ import annotations
 
 from proxyindex.access import CHANGING, LOGGED_IN, Action, Grant
 from proxyindex.config.layers import Values
 from proxyindex.config.mistakes import Mistakes, nothing_called
-
-
-def check_files(values: Values, mistakes: Mistakes) -> None:
-    """Password files are there."""
-    for path in values["htpasswd"] or ():
-        remedy = f"make it with `proxyindex user add NAME --htpasswd {path}`"
-        mistakes.need_file(values.place("htpasswd"), path, remedy)
 
 
 def check_groups(index: Values, groups: Values, mistakes: Mistakes) -> None:

@@ -63,8 +63,7 @@ def load(
         accounts.check_groups(index, values, mistakes)
     for index in tables.values() or ([values] if is_ready else ()):
         accounts.check_folders(index, mistakes)
-    accounts.check_files(values, mistakes)
-    for check in (_check_pairs, _check_tls, _check_socket, _check_folders, _check_cache):
+    for check in (_check_pairs, _check_paths, _check_socket, _check_cache):
         check(values, mistakes)
     if not values["index"] and is_ready:
         _check_purpose(values, entries, mistakes)
@@ -116,10 +115,15 @@ def _check_pairs(values: Values, mistakes: Mistakes) -> None:
                 mistakes.say(values.place(one), f"needs {other.replace('_', '-')} beside it")
 
 
-def _check_tls(values: Values, mistakes: Mistakes) -> None:
-    for name in ("tls_cert", "tls_key"):
-        if values[name]:
-            mistakes.need_file(values.place(name), values[name])
+def _check_paths(values: Values, mistakes: Mistakes) -> None:
+    for folder in values["folders"] or ():
+        mistakes.need_folder(values.place("folders"), folder)
+    for key in ("tls_cert", "tls_key"):
+        if values[key]:
+            mistakes.need_file(values.place(key), values[key])
+    for path in values["htpasswd"] or ():
+        remedy = f"make it with `proxyindex user add NAME --htpasswd {path}`"
+        mistakes.need_file(values.place("htpasswd"), path, remedy)
 
 
 def _check_socket(values: Values, mistakes: Mistakes) -> None:
@@ -131,11 +135,6 @@ def _check_socket(values: Values, mistakes: Mistakes) -> None:
             mistakes.say(
                 values.place(key), "contradicts unix-socket: listen on a socket or on an address"
             )
-
-
-def _check_folders(values: Values, mistakes: Mistakes) -> None:
-    for folder in values["folders"] or ():
-        mistakes.need_folder(values.place("folders"), folder)
 
 
 def _check_apart(settings: Settings, values: Values, mistakes: Mistakes) -> None:
@@ -173,5 +172,4 @@ def _check_cache(values: Values, mistakes: Mistakes) -> None:
 
 
 def _cache_dir(values: Values) -> Path | None:
-    given = values["cache_dir"]
-    return given if isinstance(given, Path) else homes.cache()
+    return values["cache_dir"] or homes.cache()
