@@ -7,9 +7,9 @@ from proxyindex.config.layers import Values
 from proxyindex.config.mistakes import Mistakes, nothing_called
 
 
-def check_groups(index: Values, groups: Values, mistakes: Mistakes) -> None:
-    """Groups that grants of an index speak of are in the table of groups."""
-    known = [name for name, _ in groups["groups"] or ()]
+def check_groups(index: Values, values: Values, mistakes: Mistakes) -> None:
+    """Groups that grants of an index speak of are in the table of groups, among all `values`."""
+    known = [name for name, _ in values["groups"] or ()]
     for action in Action:
         for who in (Grant.parse(text).who for text in index[action.value] or ()):
             if who.startswith("@") and who != LOGGED_IN and who[1:] not in known:

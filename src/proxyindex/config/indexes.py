@@ -20,7 +20,7 @@ Tables = Mapping[str, Values]
 def read(values: Values, upstreams: Collection[str], mistakes: Mistakes) -> Tables:
     """The values of each table in the order of the file; `upstreams` are the names there are.
 
-    Without tables, what describes the one index there is is checked among all `values`.
+    Without tables, all `values` are those of the one index, and its routes are checked.
     """
     tables = _tables(values, mistakes) if values["index"] else {}
     if values["index"]:

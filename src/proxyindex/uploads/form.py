@@ -25,7 +25,7 @@ MAX_SIGNATURE = 64 * 1024
 MAX_ATTESTED = 1024**2
 _CONTENT, _SIGNATURE = "content", "gpg_signature"
 _MAX_WORD = 4096
-# bytes of what is kept
+# the fields that are kept, and how many bytes of each
 _KEPT = {
     ":action": _MAX_WORD,
     "protocol_version": _MAX_WORD,
