@@ -134,8 +134,9 @@ async def test_the_doubt_is_shared_and_survives_a_restart(
             assert (await ask(place, kept(place), DAY))[0] == 1
 
 
+@pytest.mark.parametrize("is_evicted", [False, True])
 async def test_a_good_answer_ends_the_doubt(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_evicted: bool
 ) -> None:
     changing = Changing()
     source = Source(changing)
@@ -143,6 +144,8 @@ async def test_a_good_answer_ends_the_doubt(
         pages = kept(place)
         await ask(place, pages)
         for body in (LESS, FULL):
+            if body is FULL and is_evicted:
+                place.cache.pages.remove("up-1", "demo")
             changing.body = body
             await ask(place, pages)
         changing.body = LESS

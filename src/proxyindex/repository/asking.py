@@ -15,7 +15,7 @@ from proxyindex.events import Events
 from proxyindex.freshness import Freshness, FreshnessRules, allowed_lifetime, freshness
 from proxyindex.repository.copies import THREAD_SIZE, Copies, Copy
 from proxyindex.repository.trust import Disbelieved, Trust
-from proxyindex.store.doubts import Doubts, instant
+from proxyindex.store.doubts import instant
 from proxyindex.store.index import Notes
 from proxyindex.store.locks import Locks
 from proxyindex.store.pages import PageHead, PageStore, absent_note
@@ -65,6 +65,15 @@ class Terms:
     clock: Callable[[], float] = time.time
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What all processes know of a document: since when (seconds since the epoch) upstream says
+    that there is none, and since when it contradicts the stored one."""
+
+    absent_since: float | None
+    doubted_since: float | None
+
+
 class Asking(Generic[T]):
     """What an upstream says of its documents becomes what is stored of them, or is refused.
 
@@ -95,7 +104,7 @@ class Asking(Generic[T]):
         self._trust = Trust(
             terms.upstream.name,
             terms.id,
-            Doubts(terms.stores.doubts),
+            terms.stores.doubts,
             terms.stores.worker,
             terms.events,
             terms.clock,
@@ -113,27 +122,31 @@ class Asking(Generic[T]):
         start = copy.head.validated_at
         return start, start + allowed_lifetime(copy.head.lifetime, self._rules)
 
-    async def absent_since(self, key: str) -> float | None:
-        """When upstream said that there is no such document (seconds since the epoch)."""
-        note = absent_note(self._id, key)
-        noted = await self._stores.worker.run(self._stores.notes.recall, note)
-        return instant(noted)
+    async def noted(self, key: str) -> Noted:
+        """What is noted of the document, by one call of the index's thread: that takes 130 µs, each
+        look-up 6."""
+        return await self._stores.worker.run(self._recall, key)
+
+    def _recall(self, key: str) -> Noted:
+        absent = self._stores.notes.recall(absent_note(self._id, key))
+        return Noted(instant(absent), self._trust.since(key))
 
     async def ask(
         self,
         key: str,
         path: str,
         copy: Copy[T] | None,
+        doubted: float | None,
         via: str,
         tell: Callable[[T], object] = lambda document: None,
     ) -> T | None:
         """What upstream says now, stored; `None` if it says that there is no such document.
 
+        `doubted`: since when it contradicts the stored one, which may have been evicted meanwhile.
         `tell` is called with a large new document before it is stored. Raises `UpstreamError`;
         `Disbelieved` if `copy` is good for another while instead.
         """
         head = copy.head if copy else None
-        doubted = await self._trust.since(key) if copy else None
         validators = Validators()
         # in doubt a 304 could speak of either page; and without a file there is no body to keep
         if copy and copy.signature and head and doubted is None:

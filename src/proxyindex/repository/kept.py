@@ -122,7 +122,7 @@ class Kept(Generic[T]):
         problem = self._reason_not_to_ask(key, copy)
         absent_since = None
         if copy is None and (forced or problem or not inquiry.may_fetch):  # else the flight looks
-            absent_since = await self._asking.absent_since(key)
+            absent_since = (await self._asking.noted(key)).absent_since
             if absent_since is not None and self._still_absent(absent_since, forced=forced):
                 raise self._absent(key, inquiry)
         if not inquiry.may_fetch:
@@ -251,14 +251,15 @@ class Kept(Generic[T]):
         """
         async with self._stores.locks.hold(f"page {self._id} {key}"):
             copy = await self._copies.get(key)
-            learned = copy.head.validated_at if copy else await self._asking.absent_since(key)
+            noted = await self._asking.noted(key)
+            learned = copy.head.validated_at if copy else noted.absent_since
             if learned is not None and learned > seen:
                 return _Landing(copy.document if copy else None, was_ours=False, copy=copy)
             landing = _Landing[T](None, was_ours=True)
             try:
-                document = await self._asking.ask(
-                    key, path, copy, via, partial(self._land, key, seen, landing)
-                )
+                land = partial(self._land, key, seen, landing)
+                doubted = noted.doubted_since
+                document = await self._asking.ask(key, path, copy, doubted, via, land)
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise

@@ -11,6 +11,7 @@ from proxyindex.errors import UpstreamInvalid
 from proxyindex.events import Events
 from proxyindex.model import ACTIVE, ProjectPage
 from proxyindex.store.doubts import DOUBT_SECONDS, Doubts
+from proxyindex.store.index import Notes
 from proxyindex.store.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -45,21 +46,22 @@ class Trust:
         self,
         upstream: str,
         upstream_id: str,
-        doubts: Doubts,
+        notes: Notes,
         worker: Worker,
         events: Events,
         clock: Callable[[], float],
     ) -> None:
         self._upstream = upstream
         self._id = upstream_id
-        self._doubts = doubts
+        self._doubts = Doubts(notes)
         self._worker = worker
         self._events = events
         self._clock = clock
 
-    async def since(self, key: str) -> float | None:
-        """When the doubt about the document began, in seconds since the epoch, if there is one."""
-        return await self._worker.run(self._doubts.since, self._id, key)
+    def since(self, key: str) -> float | None:
+        """When the doubt about the document began, in seconds since the epoch, if there is one.
+        For the store's thread."""
+        return self._doubts.since(self._id, key)
 
     async def check(self, key: str, since: float | None, suspicion: str, alarm: str) -> None:
         """Raises `Disbelieved` while the upstream has not contradicted the stored page for long.
