@@ -100,7 +100,7 @@ async def test_absent_everywhere_is_absent() -> None:
 async def test_a_removed_project_gives_way_to_one_that_exists() -> None:
     gone, alive = One(page("a", is_gone=True)), One(page("b", "2"))
     assert await ask(gone, alive) is alive.answer
-    assert await ask(gone, One(ABSENT), One(page("c", is_gone=True))) is gone.answer
+    assert await ask(gone, One(ABSENT), One(page("c", is_gone=True))) == gone.answer
 
 
 async def test_merging_joins_all_owners_in_order() -> None:
@@ -166,6 +166,20 @@ async def test_a_withdrawn_name_is_not_the_later_source_s(is_gone: bool) -> None
     assert merged.status == Status("archived" if is_gone else "active")
 
 
+@pytest.mark.parametrize("merged", [False, True])
+async def test_what_is_left_of_a_project_that_is_gone_can_be_had_from_all_sources(
+    *, merged: bool
+) -> None:
+    left = await ask(
+        One(page("a", withdrawn=(file("a", "3"),), is_gone=True)),
+        One(page("b", withdrawn=(file("b", "3"), file("b", "4")), is_gone=True)),
+        merged=merged,
+    )
+    found = [left.file(f"demo-{version}.tar.gz").origin for version in ("3", "4")]
+    assert found == [LocalOrigin("a"), LocalOrigin("b")]
+    assert left.is_gone
+
+
 async def test_what_an_earlier_source_has_withdrawn_no_later_one_denies() -> None:
     merged = await ask(
         One(page("a", "1", withdrawn=(file("a", "3"),))),
@@ -178,7 +192,7 @@ async def test_what_an_earlier_source_has_withdrawn_no_later_one_denies() -> Non
 
 async def test_merged_or_not_a_project_gone_everywhere_is_gone() -> None:
     gone = One(page("a", is_gone=True))
-    assert await ask(gone, One(page("b", is_gone=True)), merged=True) is gone.answer
+    assert await ask(gone, One(page("b", is_gone=True)), merged=True) == gone.answer
 
 
 async def test_own_sources_are_asked_once_unless_a_policy_refuses_the_name() -> None:

@@ -24,7 +24,8 @@ class Priority:
 
     An earlier source that fails never promotes a later one. `merges(name)` names the projects
     whose files are joined from all sources, by explicit setting only; then an equal file name
-    belongs to the earlier source, also once that lists it no more.
+    belongs to the earlier source, also once that lists it no more. What is left of a project that
+    is gone is served only if nobody has it any more, and then from all sources.
     """
 
     def __init__(
@@ -55,8 +56,7 @@ class Priority:
             is_there |= not page.is_gone
         if not pages:
             raise ProjectNotFound(name)
-        # one that is gone is served only if nobody has the project any more
-        return await self._joins.page(pages) if is_there else pages[0]
+        return await self._joins.page(pages)
 
 
 async def _page(
@@ -153,7 +153,7 @@ def _merge(*pages: ProjectPage) -> ProjectPage:
             if name not in files and name not in withdrawn:
                 denied.setdefault(name, denial)
     versions = {version for page in pages for version in page.versions}
-    first = next(page for page in pages if not page.is_gone)
+    first = next((page for page in pages if not page.is_gone), pages[0])
     return ProjectPage(
         name=first.name,
         files=order_files(files.values()),
@@ -161,5 +161,6 @@ def _merge(*pages: ProjectPage) -> ProjectPage:
         status=first.status,
         withdrawn=tuple(withdrawn.values()),
         denied=denied,
+        is_gone=first.is_gone,
         length=sum(page.length for page in pages),
     )
