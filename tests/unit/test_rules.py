@@ -1,5 +1,7 @@
 """Each rule as a table: name or file in, verdict out."""
 
+from collections.abc import Callable
+
 import pytest
 from packaging.utils import NormalizedName
 
@@ -171,6 +173,13 @@ def test_allowed_names(texts: list[str], expected: str) -> None:
 )
 def test_allowed_versions(texts: list[str], version: str | None, expected: str) -> None:
     assert kind(judged(rules.allow_files(patterns(*texts)), version)) == expected
+
+
+@pytest.mark.parametrize("rule", [rules.deny_files, rules.allow_files])
+def test_an_unreadable_version_is_refused_as_such(rule: Callable[..., FileRule]) -> None:
+    denial = judged(rule(patterns("demo<2")), None)
+    assert isinstance(denial, Deny)
+    assert denial.reason.startswith("an unreadable version is not ")
 
 
 @pytest.mark.parametrize("status", ["active", "archived", "deprecated", "unheard-of"])

@@ -119,8 +119,8 @@ def deny_files(patterns: Sequence[Pattern]) -> FileRule:
 
         def judge(file: File) -> Verdict:
             hit = next((p for p in covering if p.is_against(file.version)), None)
-            version = file.version or "an unreadable version"
-            return Deny(f"deny {hit.text}", f"{version} is not allowed here") if hit else ALLOW
+            reason = f"{_told(file)} is not allowed here"
+            return Deny(f"deny {hit.text}", reason) if hit else ALLOW
 
         return judge if covering else None
 
@@ -147,11 +147,15 @@ def allow_files(patterns: Sequence[Pattern]) -> FileRule:
         def judge(file: File) -> Verdict:
             if any(p.covers_version(file.version) for p in covering):
                 return ALLOW
-            return Deny("allow", f"{file.version} is not among the allowed versions")
+            return Deny("allow", f"{_told(file)} is not among the allowed versions")
 
         return judge if covering else None
 
     return rule
+
+
+def _told(file: File) -> str:
+    return file.version or "an unreadable version"
 
 
 def versions_elsewhere(deny: Sequence[Pattern], allow: Sequence[Pattern]) -> NameRule:
