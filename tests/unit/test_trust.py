@@ -153,6 +153,22 @@ async def test_a_good_answer_ends_the_doubt(
             assert (await ask(place, pages, DAY))[0] == 4, "a new doubt, a new day"
 
 
+async def test_who_wants_a_page_anew_is_told_also_at_once_that_it_is_in_doubt(
+    tmp_path: Path,
+) -> None:
+    changing = Changing()
+    source = Source(changing)
+    async with workplace(tmp_path, source) as place:
+        pages = kept(place)
+        for body, outcome in ((FULL, Outcome.HIT), (LESS, Outcome.STALE), (FULL, Outcome.HIT)):
+            changing.body = body
+            await ask(place, pages)
+            asked = source.count
+            inquiry = Inquiry(revalidate=True)
+            assert len(await pages.get("demo", inquiry, path="demo")) == 4
+            assert (inquiry.outcome, source.count) == (outcome, asked)
+
+
 async def test_a_page_in_doubt_is_asked_for_whole(tmp_path: Path) -> None:
     changing = Changing()
     source = Source(changing)

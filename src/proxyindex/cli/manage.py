@@ -26,7 +26,7 @@ _MEANINGS = {
     "joined": "somebody was asking already; served is what the upstream says now",
     "hit": "the upstream was asked a moment ago; served is what it said",
     "offline": "offline is set, and no upstream is asked; served is what is kept",
-    "stale": "the upstream gave no answer; served is what is kept",
+    "stale": "the upstream gave no answer, or one that is doubted; served is what is kept",
     "local": "your own folders have it; no upstream is asked",
     "missing": "nobody has a project of this name",
 }

@@ -117,7 +117,9 @@ class Kept(Generic[T]):
         forced = inquiry.revalidate and may_ask and self._may_force(copy)
         if copy is not None and (not may_ask or (state is Freshness.FRESH and not forced)):
             self._speak_for(key, copy, inquiry)
-            return self._served(key, copy, inquiry, Outcome.HIT)
+            is_contradicted = inquiry.revalidate and may_ask and await self._is_doubted(key)
+            outcome = Outcome.STALE if is_contradicted else Outcome.HIT
+            return self._served(key, copy, inquiry, outcome)
         known = inquiry.ground.comes_to_know()
         problem = self._reason_not_to_ask(key, copy)
         absent_since = None
@@ -175,6 +177,10 @@ class Kept(Generic[T]):
 
         landing.when_stored(speak)
         return landing.document
+
+    async def _is_doubted(self, key: str) -> bool:
+        """Whether what upstream said a moment ago was not believed, and the copy stayed."""
+        return (await self._asking.noted(key)).doubted_since is not None
 
     def _absent(self, key: str, inquiry: Inquiry) -> ProjectNotFound:
         """Upstream was not asked for this: it said so before."""
