@@ -63,6 +63,11 @@ class UpstreamOrigin(msgspec.Struct, frozen=True, gc=False):
         return f"{path}{suffix}{mark}{query}"
 
 
+class ReplacedOrigin(UpstreamOrigin, frozen=True, gc=False):
+    """A file of which upstream has other bytes by now: what it says of those goes for them alone,
+    and only the digest proves ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetadataOrigin:
     """The core metadata of a wheel: passed through, found, or extracted (PEP 658)."""

@@ -236,16 +236,36 @@ def test_metadata_of_a_wheel_that_nobody_fetched_goes_with_that_wheel(
     assert running.get(TARGET).body == NEEDY.body
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
 def test_metadata_of_other_bytes_is_not_that_of_the_first(
-    server: ServerFactory, upstream: FakeUpstream
+    server: ServerFactory, upstream: FakeUpstream, *, is_stored: bool
 ) -> None:
     offer(upstream, Told(), FIRST)
     running = server(upstream=upstream)
     assert running.get(TARGET).body == FIRST.body
     offer(upstream, Told(), NEEDY)
     revalidate(running, upstream)
-    assert shown(running)["core-metadata"] is False
-    assert running.get(METADATA).status == 404
+    assert shown(running)["core-metadata"] is True
+    if is_stored:
+        assert running.get(METADATA).body == FIRST.metadata
+        assert shown(running)["core-metadata"] == {"sha256": sha256_of(FIRST.metadata)}
+        assert running.get(TARGET).body == FIRST.body
+    else:
+        forget_bytes(running, FIRST)
+        assert running.get(METADATA).status == 502
+
+
+def test_first_bytes_that_are_gone_are_asked_for_where_they_came_from(
+    server: ServerFactory, upstream: FakeUpstream
+) -> None:
+    offer(upstream, Told(), FIRST)
+    running = server(upstream=upstream)
+    assert running.get(TARGET).body == FIRST.body
+    elsewhere = replace(NEEDY, url=f"/again/{NEEDY.filename}")
+    upstream.script("/simple/demo/", json_reply("demo", elsewhere))
+    revalidate(running, upstream)
+    forget_bytes(running, FIRST)
+    assert running.get(METADATA).body == FIRST.metadata
     assert running.get(TARGET).body == FIRST.body
 
 

@@ -83,7 +83,7 @@ def test_without_a_sha256_another_digest_of_the_same_kind_counts_as_changed() ->
     facts = {WHEEL: Fact(sha256=A, size=1, told="md5=" + "d" * 32)}
     assert changed_files(ProjectPage(DEMO, (changed,)), facts) == [changed]
     found = only(changed, facts=facts)
-    assert (found.hashes, found.core_metadata) == ({"sha256": A}, None)
+    assert (found.hashes, found.core_metadata) == ({"sha256": A}, {})
 
 
 def test_what_agrees_is_kept() -> None:
@@ -100,11 +100,19 @@ def test_first_bytes_stay_and_other_hashes_of_the_new_ones_go() -> None:
 
 
 @pytest.mark.parametrize("advertised", [{"sha256": M}, {}])
-def test_metadata_advertised_for_changed_bytes_is_not_advertised_for_the_first(
+def test_what_is_said_of_changed_bytes_is_not_said_of_the_first(
     advertised: dict[str, str],
 ) -> None:
-    changed = file(hashes={"sha256": B}, core_metadata=advertised)
-    assert only(changed, facts={WHEEL: Fact(sha256=A)}).core_metadata is None
+    changed = file(
+        hashes={"sha256": B},
+        core_metadata=advertised,
+        provenance="https://up.example/attested",
+        has_signature=True,
+    )
+    for offers, offered in ((True, {}), (False, None)):
+        found = only(changed, facts={WHEEL: Fact(sha256=A)}, offers_metadata=offers)
+        assert found.core_metadata == offered
+        assert (found.provenance, found.has_signature) == (None, False)
     known = Fact(sha256=A, metadata=M, of=f"sha256={A}")
     assert only(changed, facts={WHEEL: known}).core_metadata == {"sha256": M}
 

@@ -33,7 +33,7 @@ from proxyindex.files.ranged import read_remote
 from proxyindex.files.workshop import PerUpstream, Workshop
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Outcome
-from proxyindex.model import METADATA_SUFFIX, File, UpstreamOrigin, best_hash
+from proxyindex.model import METADATA_SUFFIX, File, ReplacedOrigin, UpstreamOrigin, best_hash
 from proxyindex.names import canonical, parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 from proxyindex.threads import in_thread
@@ -111,7 +111,10 @@ class MetadataFinder:
 
         Neither a tail nor a sidecar without a digest is proven, and each is one request. But a
         tail any server has at hand, while a sidecar that is not advertised is mostly missing, or
-        made when it is asked for (by PyPI's mirror: 2 against 130 ms)."""
+        made when it is asked for (by PyPI's mirror: 2 against 130 ms). Of a replaced wheel both
+        would be of the other bytes."""
+        if isinstance(wheel.origin, ReplacedOrigin):
+            return (self._from_whole_wheel,)
         looks = (self._from_tail, self._from_sidecar)
         return *(reversed(looks) if _promised(wheel) else looks), self._from_whole_wheel
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from proxyindex.model import File, ProjectPage, UpstreamOrigin
+from proxyindex.model import File, ProjectPage, ReplacedOrigin, UpstreamOrigin
 from proxyindex.names import parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 
@@ -16,7 +16,8 @@ def complete(
     """The page with gaps filled, first bytes pinned, and withdrawn files remembered.
 
     Only files of which there are facts are made anew: pages have thousands, and each fact learned
-    completes the page again. `offers_metadata` goes for withdrawn wheels.
+    completes the page again. `offers_metadata` goes for wheels of which upstream says nothing that
+    is of our bytes.
     """
     if not facts:
         return page
@@ -24,7 +25,7 @@ def complete(
     listed = {file.filename: place for place, file in enumerate(files)}
     for filename, fact in facts.items():
         if (place := listed.get(filename)) is not None:
-            files[place] = _complete(files[place], fact)
+            files[place] = _complete(files[place], fact, offers_metadata)
     withdrawn = _withdrawn(page.name, listed, facts, upstream, offers_metadata)
     return replace(page, files=tuple(files), withdrawn=withdrawn)
 
@@ -62,18 +63,32 @@ def _is_changed(file: File, fact: Fact) -> bool:
     return file.size is not None and fact.size is not None and file.size != fact.size
 
 
-def _complete(file: File, fact: Fact) -> File:
-    hashes, metadata = file.hashes, file.core_metadata if file.is_wheel else None
+def _complete(file: File, fact: Fact, offers_metadata: bool) -> File:
+    hashes = file.hashes
     if fact.sha256 and fact.sha256 != file.sha256:
-        # other digests may be of other bytes than ours, and then the metadata is, too
+        # other digests may be of other bytes than ours
         proven = hashes if tells_of_same(file, fact) else {}
         hashes = {**proven, "sha256": fact.sha256}
-        # nor are tails and sidecars, which no digest of the wheel proves, of the bytes that stay
-        metadata = None if _is_changed(file, fact) else metadata
+        if _is_changed(file, fact):
+            file = _first(file, fact, offers_metadata)
+    metadata = file.core_metadata if file.is_wheel else None
     if file.is_wheel and (known := fact.metadata_for(hashes)) is not None:
         metadata = None if known == NO_METADATA else {"sha256": known}
     size = file.size if fact.size is None else fact.size  # we counted; upstream only says
     return file.but(hashes=hashes, size=size, core_metadata=metadata)
+
+
+def _first(file: File, fact: Fact, offers_metadata: bool) -> File:
+    """The file whose bytes stay, without what upstream says of the others: metadata, provenance
+    and signature. Ours may still be where they came from."""
+    assert isinstance(file.origin, UpstreamOrigin)
+    origin = file.origin
+    return file.but(
+        origin=ReplacedOrigin(origin.upstream, fact.url or origin.url, origin.project),
+        core_metadata={} if offers_metadata else None,
+        provenance=None,
+        has_signature=False,
+    )
 
 
 def _withdrawn(
@@ -93,5 +108,5 @@ def _withdrawn(
             version=parse_filename(filename, project).version,
             core_metadata={} if offers_metadata and filename.endswith(".whl") else None,
         )
-        remembered.append(_complete(bare, fact))
+        remembered.append(_complete(bare, fact, offers_metadata))
     return tuple(remembered)
