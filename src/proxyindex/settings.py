@@ -6,7 +6,7 @@ How the values are found (flags, environment, TOML file) is `config/`; what they
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -267,25 +267,26 @@ def ways_out(
     indexes: Mapping[str, IndexSettings],
     upstreams: Container[str],
 ) -> dict[str, tuple[IndexSettings, ...]]:
-    """The upstreams that an index asks for a name, in order, each with the bases on the first way
-    there, the farthest last; `None`: for a name of which no route tells.
+    """The upstreams that an index asks for a name, in order, each with the bases on any way there,
+    a base before its own; `None`: for a name of which no route tells.
 
     Every index is visited once: bases may share bases.
     """
-    found: dict[str, tuple[IndexSettings, ...]] = {}
-    visited = {index.name}
+    reached: dict[str, dict[str, None]] = {}
 
-    def visit(one: IndexSettings, way: tuple[IndexSettings, ...]) -> None:
-        if one.fallback == "none":
-            return
-        routes = [(route.match, route.to) for route in one.routes]
-        to = first_match(name, routes) if name else None
-        for target in (to,) if to else (*one.bases, *one.upstreams):
-            if target in upstreams:
-                found.setdefault(target, way)
-            elif target in indexes and target not in visited:
-                visited.add(target)
-                visit(indexes[target], (*way, indexes[target]))
+    def visit(one: IndexSettings) -> Iterable[str]:
+        if one.name in reached:
+            return reached[one.name]
+        found = reached[one.name] = {}
+        if one.fallback != "none":
+            routes = [(route.match, route.to) for route in one.routes]
+            to = first_match(name, routes) if name else None
+            for target in (to,) if to else (*one.bases, *one.upstreams):
+                if target in upstreams:
+                    found[target] = None
+                elif target in indexes:
+                    found |= dict.fromkeys(visit(indexes[target]))
+        return found
 
-    visit(index, ())
-    return found
+    asked, bases = visit(index), [name for name in reached if name != index.name]
+    return {one: tuple(indexes[base] for base in bases if one in reached[base]) for one in asked}

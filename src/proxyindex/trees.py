@@ -50,7 +50,6 @@ class Trees:
         mirrors: Mapping[str, Repository],
     ) -> None:
         self._settings = settings
-        self._indexes = {index.name: index for index in settings.indexes}
         self._folders = folders
         signposts = {one.name: Signpost(one.url) for one in settings.upstreams}
         self._mirrors = Outside(settings, _judged(settings, mirrors))
@@ -63,7 +62,7 @@ class Trees:
             return any(matches_pattern(name, pattern) for pattern in index.merge)
 
         line = self._settings.lineage(index)
-        own = Joined(self._own(index, (), set()))
+        own = Joined(self._own(line))
         outside: Repository = _NOTHING
         whole: Repository = own
         if index.fallback != "none":
@@ -74,20 +73,14 @@ class Trees:
             whole = Redirected(own, whole, signs, merges)
         return Tree(Filtered(whole, policy(index.policy)), own, outside)
 
-    def _own(
-        self, index: IndexSettings, policies: tuple[Policy, ...], visited: set[str]
-    ) -> Iterator[tuple[Repository, Repository]]:
-        """The folders of the index and its bases: each as it is, and as seen from the index.
-
-        `policies` are those on the way there, the farthest last.
-        """
-        visited.add(index.name)
-        if (source := self._folders.get(index.name)) is not None:
-            yield source, Leaf(source, policies).seen()
-        for base in index.bases:
-            if base in self._indexes and base not in visited:
-                other = self._indexes[base]
-                yield from self._own(other, (*policies, policy(other.policy)), visited)
+    def _own(self, line: Sequence[IndexSettings]) -> Iterator[tuple[Repository, Repository]]:
+        """The folders of an index and its bases: each as it is, and as seen from the index, through
+        the policies of all bases on any way there."""
+        lines = [(policy(base.policy), self._settings.lineage(base)) for base in line[1:]]
+        for one in line:
+            if (source := self._folders.get(one.name)) is not None:
+                over = tuple(judging for judging, inherited in lines if one in inherited)
+                yield source, Leaf(source, over).seen()
 
     def _kept_in(self, line: Sequence[IndexSettings], outside: Repository) -> Repository:
         """Without the names that are ours alone, whichever of the index and its bases says so, and

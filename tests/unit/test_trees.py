@@ -269,6 +269,25 @@ def test_the_policy_of_each_base_on_the_way_judges_what_comes_from_it() -> None:
     assert world.answer("a", "acme-x") == ["u"]
 
 
+@pytest.mark.parametrize("bases", [("b", "c"), ("c", "b")])
+@pytest.mark.parametrize("rule", ["deny acme", "deny acme<2", "deny six<2", "allow torch"])
+def test_rules_of_a_base_hold_for_what_can_be_had_through_it_by_whatever_way(
+    bases: tuple[str, ...], rule: str
+) -> None:
+    kind, pattern = rule.split()
+    indexes = (
+        IndexSettings("a", bases=bases),
+        IndexSettings("b", bases=("d",), policy=PolicySettings(**{kind: (pattern,)})),
+        IndexSettings("c", bases=("d",)),
+        IndexSettings("d", upstreams=("u",)),
+    )
+    world = World(indexes, {"d": frozenset({"acme"})}, _remote("six"))
+    for name in ("acme", "six") if kind == "allow" else (pattern.removesuffix("<2"),):
+        with suppress(Denied):
+            assert world.answer("a", name) == [], "its versions are denied"
+        assert world.answer("c", name) in (["d"], ["u"])
+
+
 class Still(Source):
     """Gives the same page each time."""
 
