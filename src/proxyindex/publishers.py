@@ -24,4 +24,7 @@ def publisher(
         policy=policy(index.policy),
     )
     shelf = shelves.at(index.folders[0])
-    return Publisher(shelf, own, tree.inside, tree.outside, terms, index.folders[1:])
+    others = list(index.folders[1:])
+    for base in settings.lineage(index)[1:]:
+        others += () if base.overwrite else base.folders
+    return Publisher(shelf, own, tree.inside, tree.outside, terms, others)

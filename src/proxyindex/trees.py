@@ -19,6 +19,7 @@ from proxyindex.repository.base import Repository
 from proxyindex.repository.filtered import Filtered
 from proxyindex.repository.priority import Joined, Priority
 from proxyindex.repository.routed import Leaf, Redirected, Routed, Signpost
+from proxyindex.repository.volatile import Volatile
 from proxyindex.settings import FOLDERS, IndexSettings, PolicySettings, Settings, ways_out
 
 _NOTHING = Priority(())
@@ -76,11 +77,15 @@ class Trees:
     def _own(self, line: Sequence[IndexSettings]) -> Iterator[tuple[Repository, Repository]]:
         """The folders of an index and its bases: each as it is, and as seen from the index, through
         the policies of all bases on any way there."""
-        lines = [(policy(base.policy), self._settings.lineage(base)) for base in line[1:]]
-        for one in line:
+        lines = [(base, self._settings.lineage(base)) for base in line]
+        nearer: list[tuple[IndexSettings, Sequence[IndexSettings]]] = []
+        for place, one in enumerate(line):
             if (source := self._folders.get(one.name)) is not None:
-                over = tuple(judging for judging, inherited in lines if one in inherited)
-                yield source, Leaf(source, over).seen()
+                over = tuple(policy(base.policy) for base, has in lines[1:] if one in has)
+                # an upload to a nearer folder may take a name, but to an heir that looks here first
+                is_kept = all(one in has and not heir.overwrite for heir, has in nearer)
+                yield source, Leaf(source if is_kept else Volatile(source), over).seen()
+                nearer.append(lines[place])
 
     def _kept_in(self, line: Sequence[IndexSettings], outside: Repository) -> Repository:
         """Without the names that are ours alone, whichever of the index and its bases says so, and

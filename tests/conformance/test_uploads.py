@@ -811,6 +811,54 @@ def test_a_volatile_index_takes_other_bytes_and_lets_nobody_keep_them(
     assert form.post(running).status == 200, "deleted names are free again"
 
 
+HEIRS = """
+[index.heir]
+folders = ["{home}/heir"]
+bases = ["sibling", "base"]
+upload = ["*"]
+[index.volatile]
+folders = ["{home}/volatile"]
+bases = ["base"]
+overwrite = true
+upload = ["*"]
+[index.sibling]
+folders = ["{home}/sibling"]
+[index.base]
+folders = ["{home}/base"]
+upload = ["*"]
+delete = ["*"]
+"""
+
+
+def test_no_upload_to_an_heir_takes_a_name_that_clients_keep(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    for name in ("heir", "volatile", "sibling", "base"):
+        (tmp_path / name).mkdir()
+    config = tmp_path / "heirs.toml"
+    config.write_text(HEIRS.format(home=tmp_path))
+    made = server("--config", config)
+    first, other = wheel_form("px-held"), wheel_form("px-held", payload=7)
+    target = f"/simple/px-held/{wheel_name('px-held')}"
+
+    def keeps(index: str) -> bool:
+        return "immutable" in (made.get(f"/{index}{target}").header("cache-control") or "")
+
+    assert first.post(made, "/base/").status == 200
+    assert keeps("base")
+    assert not keeps("volatile"), "whose uploads may take the name"
+    assert not keeps("heir"), "nor where a base may, that does not look into the other"
+    assert other.post(made, "/volatile/").status == 200
+    assert other.post(made, "/heir/").status == 409
+    assert first.post(made, "/heir/").status == 200, "the same bytes are no other file"
+    assert keeps("heir")
+    gone = wheel_form("px-gone")
+    assert gone.post(made, "/base/").status == 200
+    assert made.get("/base/api/projects/px-gone", method="DELETE").status == 200
+    again = gone.post(made, "/heir/")
+    assert (again.status, "deleted" in again.text) == (400, True)
+
+
 def test_yanks_show_at_the_next_request_of_every_worker(running: ProxyIndex) -> None:
     for version in ("1.0", "2.0"):
         assert wheel_form("yanky", version).post(running).status == 200

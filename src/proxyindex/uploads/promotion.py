@@ -59,6 +59,8 @@ async def push(
             await target.shelf.run(_copy, file, stage)
         async with target.shelf.locked(project):
             there = await target.files(project)
+            digests = {name: file.sha256 for name, file in files.items()}
+            await target.check_inherited(project, digests, there)
             return await target.shelf.run(_publish, target, stage, project, files, there, by)
     finally:
         with anyio.CancelScope(shield=True):

@@ -98,7 +98,7 @@ def too_large(limit: int) -> UploadRejected:
 class Publisher:
     """One index as uploads see it: the folder they go to, and who else may own a name.
 
-    `others` are its folders that are only read; other indexes may delete from them. `own` shows
+    `others` are folders it has besides, from which other indexes may delete. `own` shows
     all folders of the index, `inside` those of its bases as well, and `outside` what it falls
     through to for names of none of them.
     """
@@ -162,6 +162,7 @@ class Publisher:
         async with self.shelf.locked(upload.project):
             files = await self.files(upload.project)
             named = upload.project, upload.filename
+            await self.check_inherited(upload.project, {upload.filename: upload.sha256}, files)
             place = await self.shelf.run(self.judge, *named, upload.sha256, files)
             if place is not None:
                 await self.shelf.run(_complete, receiving, upload, inside, uploader)
@@ -220,6 +221,23 @@ class Publisher:
             raise conflict(filename)
         deleted = (deleted_in(root, project) for root in (self.shelf.root, *self._others))
         check_new(filename, project, files, frozenset().union(*deleted))
+
+    async def check_inherited(
+        self, project: NormalizedName, digests: Mapping[str, str | None], files: Mapping[str, File]
+    ) -> None:
+        """Whether these files, by name, leave those of bases as they are: clients were told to keep
+        them for ever. `files` are our own. Raises `UploadRejected`."""
+        if self.terms.overwrite:
+            return
+        try:
+            page = await self._inside.project(project, Inquiry())
+        except (ProjectNotFound, Denied):
+            return
+        there = {one.filename: one.sha256 for one in page.files if one.filename not in files}
+        for filename, sha256 in digests.items():
+            if there.get(filename, sha256) != sha256:
+                raise conflict(filename)
+            check_new(filename, project, there.keys() - digests.keys(), ())
 
     async def _check_outside(self, project: NormalizedName) -> None:
         inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + _UPSTREAM_SECONDS)
