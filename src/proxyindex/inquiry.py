@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from proxyindex.errors import NotHeld, UpstreamError
+
 # Each costs the event loop 1.7 µs, again for every request: half a millisecond at most. Enough for
 # all 256 shelves of stored files, or for an index with some 250 package directories.
 MOST_WITNESSES = 300
@@ -104,6 +106,8 @@ class Inquiry:
     `insists`: even one that is just stale will not, while upstream can be asked; `met_stale` tells
     that one was served, of whichever source.
     `via`: the servers of our kind it came through, passed on so that each knows itself in a ring.
+    `unsure`: why an earlier source cannot tell now whether it has what it had not when it was asked
+    last; then others tell only of what is stored of them.
     Without `may_fetch` nothing is asked for its sake: what is stored is the answer, of any age.
     """
 
@@ -115,6 +119,7 @@ class Inquiry:
     via: str = ""
     outcome: Outcome | None = None
     met_stale: bool = False
+    unsure: UpstreamError | NotHeld | None = None
     ground: Ground = field(default_factory=Ground)
 
     def remaining(self) -> float:

@@ -15,6 +15,7 @@ import pytest
 
 from proxyindex.errors import (
     LoopDetected,
+    NotHeld,
     ProjectNotFound,
     ProxyindexError,
     StoreError,
@@ -537,6 +538,30 @@ async def test_who_does_not_believe_a_noted_absence_joins_nobody_who_does(tmp_pa
                 )
         assert results[True] == "born"
         assert place.source.count == 2
+
+
+async def test_who_cannot_be_asked_tells_whether_there_was_none_the_last_time(
+    tmp_path: Path,
+) -> None:
+    async with workplace(tmp_path, always(404)) as place:
+        pages = kept(place)
+        with pytest.raises(ProjectNotFound):
+            await ask(pages)
+
+        async def refused(**more: object) -> bool:
+            place.clock.now += 1000
+            place.source.reply = failing
+            inquiry = Inquiry(**more)  # type: ignore[arg-type]
+            with pytest.raises((UpstreamUnavailable, NotHeld)) as told:
+                await pages.get("demo", inquiry, path="demo")
+            return inquiry.unsure is told.value
+
+        assert await refused()
+        assert await refused(may_fetch=False)
+        place.source.reply = lambda request: answer(200, b"born")
+        assert await ask(kept(place)) == ("born", Outcome.FETCHED)
+        place.cache.pages.remove("up-1", "demo")
+        assert not await refused(), "there was one"
 
 
 # -- on demand, offline, the breaker ---

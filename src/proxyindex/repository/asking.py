@@ -67,11 +67,13 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What all processes know of a document: since when (seconds since the epoch) upstream says
-    that there is none, and since when it contradicts the stored one."""
+    """What all processes know of a document: when (seconds since the epoch) upstream said that
+    there is none, if that is still to be believed, and since when it contradicts the stored one.
+    `was_absent`: that there was none when upstream told last, however long ago."""
 
     absent_since: float | None
     doubted_since: float | None
+    was_absent: bool
 
 
 class Asking(Generic[T]):
@@ -128,25 +130,27 @@ class Asking(Generic[T]):
         return await self._stores.worker.run(self._recall, key)
 
     def _recall(self, key: str) -> Noted:
-        absent = self._stores.notes.recall(absent_note(self._id, key))
-        return Noted(instant(absent), self._trust.since(key))
+        told = instant(self._stores.notes.recall(absent_note(self._id, key)))
+        is_fresh = told is not None and abs(self._clock() - told) < self._rules.negative_ttl
+        return Noted(told if is_fresh else None, self._trust.since(key), told is not None)
 
     async def ask(
         self,
         key: str,
         path: str,
         copy: Copy[T] | None,
-        doubted: float | None,
+        noted: Noted,
         via: str,
         tell: Callable[[T], object] = lambda document: None,
     ) -> T | None:
         """What upstream says now, stored; `None` if it says that there is no such document.
 
-        `doubted`: since when it contradicts the stored one, which may have been evicted meanwhile.
-        `tell` is called with a large new document before it is stored. Raises `UpstreamError`;
-        `Disbelieved` if `copy` is good for another while instead.
+        `noted` is of the time before; the stored one may have been evicted since. `tell` is called
+        with a large new document before it is stored. Raises `UpstreamError`; `Disbelieved` if
+        `copy` is good for another while instead.
         """
         head = copy.head if copy else None
+        doubted = noted.doubted_since
         validators = Validators()
         # in doubt a 304 could speak of either page; and without a file there is no body to keep
         if copy and copy.signature and head and doubted is None:
@@ -155,11 +159,14 @@ class Asking(Generic[T]):
         if isinstance(answer, NotModified) and head and _contradicts(answer.etag, head.etag):
             answer = await self._upstream.page(path, Validators(), via=via)
         try:
-            return await self._accept(key, copy, answer, doubted, tell)
+            document = await self._accept(key, copy, answer, doubted, tell)
         except Disbelieved:
             assert copy is not None
             await self._renew(key, copy, None)  # asked again when another page would be
             raise
+        if document is not None and noted.was_absent:
+            await self._stores.worker.run(self._stores.notes.forget, absent_note(self._id, key))
+        return document
 
     async def _accept(
         self,
@@ -313,7 +320,7 @@ class Asking(Generic[T]):
             self._stores.notes.remember,
             absent_note(self._id, key),
             str(self._clock()).encode(),
-            self._rules.negative_ttl,
+            max(self._rules.negative_ttl, self._rules.stale_if_error),
         )
 
 

@@ -121,16 +121,16 @@ class Kept(Generic[T]):
             outcome = Outcome.STALE if is_contradicted else Outcome.HIT
             return self._served(key, copy, inquiry, outcome)
         known = inquiry.ground.comes_to_know()
-        problem = self._reason_not_to_ask(key, copy)
+        problem = self._reason_not_to_ask(key, copy) or (inquiry.unsure if copy is None else None)
         absent_since = None
         if copy is None and (forced or problem or not inquiry.may_fetch):  # else the flight looks
             absent_since = (await self._asking.noted(key)).absent_since
             if absent_since is not None and self._still_absent(absent_since, forced=forced):
                 raise self._absent(key, inquiry)
         if not inquiry.may_fetch:
-            raise NotHeld(key)
+            raise await self._refusal(key, inquiry, NotHeld(key))
         if problem:
-            return self._fallback(key, copy, state, inquiry, problem)
+            return await self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
         flight, led = self._flights.join(
             self._flight(key, seen), partial(self._refresh, key, path, seen, inquiry.via)
@@ -161,9 +161,9 @@ class Kept(Generic[T]):
                 self._breaker.failed(key)
             self._resting.rest(key)
             late = UpstreamUnavailable(self._upstream.name, "did not answer in time")
-            return self._fallback(key, copy, state, inquiry, late)
+            return await self._fallback(key, copy, state, inquiry, late)
         except UpstreamError as problem:
-            return self._fallback(key, copy, state, inquiry, problem)
+            return await self._fallback(key, copy, state, inquiry, problem)
         if landing.document is None and not landing.was_ours:
             raise self._absent(key, inquiry)
         inquiry.outcome = Outcome.FETCHED if led and landing.was_ours else Outcome.JOINED
@@ -218,21 +218,33 @@ class Kept(Generic[T]):
         if size is not None:
             self._stores.pages.used(self._id, key, size)
 
-    def _fallback(
+    async def _fallback(
         self,
         key: str,
         copy: Copy[T] | None,
         state: Freshness,
         inquiry: Inquiry,
-        problem: UpstreamError,
+        problem: UpstreamError | NotHeld,
     ) -> T:
         is_too_old = state is Freshness.MISSING and not inquiry.accepts_stale
         if copy is None or is_too_old:
             self._events.page(self._upstream.name, "failed")
-            raise problem
-        if not isinstance(problem, Disbelieved):  # told once, when the doubt began
+            raise problem if copy else await self._refusal(key, inquiry, problem)
+        if isinstance(problem, UpstreamError) and not isinstance(problem, Disbelieved):
+            # of a doubt one is told once, when it began
             log.info("serving the stored %s of %s: %s", key, self._upstream.name, problem.problem)
         return self._served(key, copy, inquiry, Outcome.STALE)
+
+    async def _refusal(
+        self, key: str, inquiry: Inquiry, problem: UpstreamError | NotHeld
+    ) -> UpstreamError | NotHeld:
+        """The problem, to be raised: nobody can tell now. The inquiry is told whether upstream had
+        no such document when it could."""
+        inquiry.ground.holds_once()
+        cannot_tell = isinstance(problem, UpstreamUnavailable | NotHeld)
+        was_absent = cannot_tell and (await self._asking.noted(key)).was_absent
+        inquiry.unsure = problem if was_absent else None
+        return problem
 
     def _may_force(self, copy: Copy[T] | None) -> bool:
         return copy is None or abs(self._clock() - copy.head.validated_at) >= _FORCE_INTERVAL
@@ -264,8 +276,7 @@ class Kept(Generic[T]):
             landing = _Landing[T](None, was_ours=True)
             try:
                 land = partial(self._land, key, seen, landing)
-                doubted = noted.doubted_since
-                document = await self._asking.ask(key, path, copy, doubted, via, land)
+                document = await self._asking.ask(key, path, copy, noted, via, land)
             except UpstreamError as problem:
                 self._failed(key, problem)
                 raise

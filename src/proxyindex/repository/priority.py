@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from packaging.utils import NormalizedName
 
-from proxyindex.errors import Denied, NotHeld, ProjectNotFound
+from proxyindex.errors import Denied, NotHeld, ProjectNotFound, UpstreamError
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectList, ProjectPage
 from proxyindex.names import version_key
@@ -22,7 +22,9 @@ _MOST_LOOKS = 8  # where folders change all the time, the last one counts
 class Priority:
     """Falls through on `ProjectNotFound` and on nothing else.
 
-    An earlier source that fails never promotes a later one. `merges(name)` names the projects
+    An earlier source that fails never promotes a later one: if it had no such project when it could
+    last tell, what is stored of a later one is still served, and nothing else (`Inquiry.unsure`).
+    `merges(name)` names the projects
     whose files are joined from all sources, by explicit setting only; then an equal file name
     belongs to the earlier source, also once that lists it no more. What is left of a project that
     is gone is served only if nobody has it any more, and then from all sources.
@@ -47,7 +49,12 @@ class Priority:
         pages: list[ProjectPage] = []
         is_there = False
         for source in self._sources:
-            page = await _page(source, name, inquiry, is_there=is_there)
+            try:
+                page = await _page(source, name, inquiry, is_there=is_there)
+            except (UpstreamError, NotHeld) as problem:
+                if problem is not inquiry.unsure:
+                    raise
+                continue
             if page is None:
                 continue
             if not page.is_gone and not self._merges(name):
@@ -55,7 +62,7 @@ class Priority:
             pages.append(page)
             is_there |= not page.is_gone
         if not pages:
-            raise ProjectNotFound(name)
+            raise inquiry.unsure or ProjectNotFound(name)
         return await self._joins.page(pages)
 
 

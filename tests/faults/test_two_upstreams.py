@@ -1,0 +1,67 @@
+"""The first of two upstreams cannot be asked: what is stored of the second goes on being served,
+and an outage decides nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import ServerFactory
+from tests.support.outages import filenames, page
+from tests.support.pages import wheel_spec
+from tests.support.reply import Reply
+from tests.support.server import ProxyIndex
+from tests.support.upstream import FakeUpstream, json_reply
+
+KNOWN, LATER = wheel_spec("px-known", "1.0"), wheel_spec("px-later", "1.0")
+BUSY = Reply(status=503, body=b"busy")
+
+
+@pytest.fixture
+def running(server: ServerFactory, upstream: FakeUpstream, tmp_path: Path) -> ProxyIndex:
+    """In front of `a`, which has nothing, and `b` with `px-known`, which was fetched; both were
+    asked for `px-later`. No absence counts for longer than a moment."""
+    tables = [f'[[upstream]]\nname = "{one}"\nurl = "{upstream.url}/{one}"\n' for one in "ab"]
+    config = tmp_path / "two.toml"
+    config.write_text('negative-ttl = "0s"\n' + "".join(tables))
+    upstream.script("/b/px-known/", json_reply("px-known", KNOWN))
+    for spec in (KNOWN, LATER):
+        upstream.file(spec)
+    made = server("--config", config, is_started=False)
+    made.args.remove("--no-upstream")
+    made.start()
+    assert made.get(f"/simple/px-known/{KNOWN.filename}").body == KNOWN.body
+    assert made.get("/simple/px-later/").status == 404
+    return made
+
+
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_what_is_stored_of_the_second_is_served(
+    running: ProxyIndex, upstream: FakeUpstream, *, is_offline: bool
+) -> None:
+    for name in ("px-known", "px-later", "px-other"):
+        upstream.script(f"/a/{name}/", BUSY)
+    for name, spec in (("px-later", LATER), ("px-other", wheel_spec("px-other", "1.0"))):
+        upstream.script(f"/b/{name}/", json_reply(name, spec))
+    if is_offline:
+        running.restart("--offline")
+    asked = upstream.count("/b/px-later/")
+    for _ in range(2):
+        assert filenames(page(running, "px-known")) == [KNOWN.filename]
+        assert running.get(f"/simple/px-known/{KNOWN.filename}").body == KNOWN.body
+        assert running.get("/simple/px-later/").status == 503, "it may be at the first by now"
+        assert running.get("/simple/px-other/").status == 503
+    assert (upstream.count("/b/px-later/"), upstream.count("/b/px-other/")) == (asked, 0)
+
+
+def test_what_the_first_has_got_since_is_not_the_second_s(
+    running: ProxyIndex, upstream: FakeUpstream
+) -> None:
+    own = wheel_spec("px-known", "0.1")
+    upstream.script("/a/px-known/", json_reply("px-known", own))
+    assert filenames(page(running, "px-known")) == [own.filename]
+    (stored,) = running.cache_dir.glob("pages/a-*/px-known")
+    stored.unlink()
+    upstream.script("/a/px-known/", BUSY)
+    assert running.get("/simple/px-known/").status == 503
