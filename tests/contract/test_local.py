@@ -335,6 +335,14 @@ async def test_an_empty_directory_keeps_its_name_reserved(tmp_path: Path) -> Non
         await page(repository, "acme-core")
 
 
+async def test_an_empty_directory_reserves_each_name_it_has(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("acme", "zeta"):
+        (tmp_path / name).symlink_to(tmp_path / "empty")
+    assert await names(local(tmp_path)) == ["acme", "empty", "zeta"]
+    assert await names(local(tmp_path / "empty", tmp_path)) == ["acme", "empty", "zeta"]
+
+
 async def test_an_empty_folder_does_not_reserve_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "requests").mkdir()
     assert await names(local(tmp_path / "requests")) == []

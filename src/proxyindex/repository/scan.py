@@ -211,15 +211,17 @@ class _Sweep:
         self.empty: set[NormalizedName] = set()
         self._listing = listing
         self._too_deep = too_deep
-        self._seen: set[tuple[int, int]] = set()
+        # whether distribution files are there; of one that is being walked there may be
+        self._seen: dict[tuple[int, int], bool] = {}
 
     def walk(self, path: str, *, depth: int) -> bool:
         """Takes in the directory and those below; whether any distribution file was there."""
         try:
             stat = os.stat(path)
-            if (stat.st_dev, stat.st_ino) in self._seen:  # a loop of links, or overlapping folders
-                return True
-            self._seen.add((stat.st_dev, stat.st_ino))
+            seen = stat.st_dev, stat.st_ino
+            if seen in self._seen:  # a loop of links, several to one, or overlapping folders
+                return self._seen[seen] or self._takes_name(project_of(path, depth))
+            self._seen[seen] = True
             # ctime as well: rsync and tar set a directory's mtime back after writing into it
             stamp = (stat.st_dev, *signature_of(stat))
             listing = self._listing(path, stamp, depth)
@@ -230,9 +232,14 @@ class _Sweep:
         self.listings[path] = listing
         below = [self._below(folder, depth + 1) for folder in listing.folders]
         has_files = bool(listing.files) or any(below)
-        if listing.name and not has_files:
-            self.empty.add(listing.name)
-        return has_files
+        self._seen[seen] = has_files
+        return has_files or self._takes_name(listing.name)
+
+    def _takes_name(self, name: NormalizedName | None) -> bool:
+        """Of an empty directory, each that it has; there are no files for that."""
+        if name:
+            self.empty.add(name)
+        return False
 
     def _below(self, path: str, depth: int) -> bool:
         if depth <= MAX_DEPTH:
