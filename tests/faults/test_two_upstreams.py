@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import wait_until
 from tests.support.outages import filenames, page
 from tests.support.pages import wheel_spec
-from tests.support.reply import Reply
+from tests.support.reply import NOT_FOUND, Reply
 from tests.support.server import ProxyIndex
+from tests.support.uploads import upload_form
 from tests.support.upstream import FakeUpstream, json_reply
 
 KNOWN, LATER = wheel_spec("px-known", "1.0"), wheel_spec("px-later", "1.0")
@@ -24,7 +26,9 @@ def running(server: ServerFactory, upstream: FakeUpstream, tmp_path: Path) -> Pr
     asked for `px-later`. No absence counts for longer than a moment."""
     tables = [f'[[upstream]]\nname = "{one}"\nurl = "{upstream.url}/{one}"\n' for one in "ab"]
     config = tmp_path / "two.toml"
-    config.write_text('negative-ttl = "0s"\n' + "".join(tables))
+    (tmp_path / "own").mkdir()
+    own = 'folders = ["own"]\nupload = ["*"]\n'
+    config.write_text('negative-ttl = "0s"\n' + own + "".join(tables))
     upstream.script("/b/px-known/", json_reply("px-known", KNOWN))
     for spec in (KNOWN, LATER):
         upstream.file(spec)
@@ -53,6 +57,22 @@ def test_what_is_stored_of_the_second_is_served(
         assert running.get("/simple/px-later/").status == 503, "it may be at the first by now"
         assert running.get("/simple/px-other/").status == 503
     assert (upstream.count("/b/px-later/"), upstream.count("/b/px-other/")) == (asked, 0)
+
+
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_what_is_left_of_a_removed_project_needs_no_upstream(
+    running: ProxyIndex, upstream: FakeUpstream, *, is_offline: bool
+) -> None:
+    upstream.script("/b/px-known/", NOT_FOUND)
+    anew = {"Cache-Control": "no-cache"}
+    wait_until(lambda: running.get("/simple/px-known/", anew).status == 404, "it is gone")
+    for one in "ab":
+        upstream.script(f"/{one}/px-known/", BUSY)
+    if is_offline:
+        running.restart("--offline")
+    assert running.get(f"/simple/px-known/{KNOWN.filename}").body == KNOWN.body
+    assert running.get("/simple/px-known/").status == 503
+    assert upload_form(KNOWN.filename, KNOWN.body).post(running).status == 503
 
 
 def test_what_the_first_has_got_since_is_not_the_second_s(

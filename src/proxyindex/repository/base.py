@@ -5,7 +5,7 @@ from typing import Protocol
 
 from packaging.utils import NormalizedName
 
-from proxyindex.errors import NotFound
+from proxyindex.errors import NotFound, ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import ProjectList, ProjectPage
 
@@ -29,6 +29,15 @@ class Repository(Protocol):
         ...
 
 
+async def there(repository: Repository, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
+    """The page of a project that is there. Raises as `project`, also for one of which nothing is
+    left but withdrawn files."""
+    page = await repository.project(name, inquiry)
+    if page.is_gone:
+        raise inquiry.unsure or ProjectNotFound(name)
+    return page
+
+
 async def refresh(
     repository: Repository, name: NormalizedName, seconds: float, *, is_offline: bool
 ) -> str | None:
@@ -36,7 +45,7 @@ async def refresh(
     where what is kept had to do: a `hit` is a page that was asked for a moment ago."""
     inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + seconds)
     try:
-        await repository.project(name, inquiry)
+        await there(repository, name, inquiry)
     except NotFound:
         return "missing"
     if is_offline and inquiry.outcome is Outcome.HIT:

@@ -10,7 +10,7 @@ from packaging.utils import NormalizedName
 
 from proxyindex import disk, simple
 from proxyindex.disk import Signature
-from proxyindex.errors import NotHeld, ProjectNotFound, StoreError
+from proxyindex.errors import NotHeld, ProjectNotFound, StoreError, UpstreamError
 from proxyindex.flight import Flights
 from proxyindex.inquiry import Ground, Inquiry
 from proxyindex.memo import Memo
@@ -99,7 +99,15 @@ class Mirror:
             parsed = await self._pages.get(name, inquiry, path=name)
         except ProjectNotFound:
             inquiry.ground.holds_once()
-            return await self._remains(name)
+            if (left := await self._remains(name)) is None:
+                raise
+            return left
+        except (UpstreamError, NotHeld) as problem:
+            # it was gone when that could be told; what we hold of it needs nobody
+            left = await self._remains(name) if problem is inquiry.unsure else None
+            if left is None:
+                raise
+            return left
         signatures = self._facts.signatures(self._id, name)
         # what the page may tell later is no reason to take back what it says
         inquiry.ground.rests_on((self._facts.where(self._id, name), signatures[0]))
@@ -161,10 +169,10 @@ class Mirror:
         except StoreError as problem:
             self._stores.trouble.refused(problem)
 
-    async def _remains(self, name: NormalizedName) -> ProjectPage:
+    async def _remains(self, name: NormalizedName) -> ProjectPage | None:
         facts = await in_thread(self._facts.read, self._id, name)
         if not facts or await in_thread(self._facts.is_quarantined, self._id, name):
-            raise ProjectNotFound(name)
+            return None
         return gone(name, facts, upstream=self._id, offers_metadata=self._offers_metadata)
 
     def _completed(

@@ -243,6 +243,8 @@ class Publisher:
         inquiry = Inquiry(revalidate=True, deadline=time.monotonic() + _UPSTREAM_SECONDS)
         try:
             page = await self._outside.project(project, inquiry)
+            if page.is_gone and inquiry.unsure:
+                raise inquiry.unsure
         except ProjectNotFound:
             return
         except Denied as problem:

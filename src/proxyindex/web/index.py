@@ -14,7 +14,7 @@ from proxyindex.files.service import FileService
 from proxyindex.inquiry import OUTCOME_HEADER, Inquiry
 from proxyindex.model import ProjectPage
 from proxyindex.names import InvalidName, normalize
-from proxyindex.repository.base import Repository
+from proxyindex.repository.base import Repository, there
 from proxyindex.uploads.service import Publisher
 from proxyindex.web.accesslog import exchange_of
 from proxyindex.web.admission import Admission
@@ -93,14 +93,11 @@ async def shown_page(
     """The project's page, for one who may read it."""
     index = index_of(request)
     try:
-        page = await index.repository.project(name, inquiry)
+        return await there(index.repository, name, inquiry)
     except NotHeld as problem:
         raise unfetched(problem, index, identity, name) from problem
     except ProjectNotFound as problem:
         raise missing(request, name) from problem
-    if page.is_gone:
-        raise missing(request, name)
-    return page
 
 
 def inquiry_of(request: Request, *, may_fetch: bool) -> Inquiry:
