@@ -24,10 +24,10 @@ class Priority:
 
     An earlier source that fails never promotes a later one: if it had no such project when it could
     last tell, what is stored of a later one is still served, and nothing else (`Inquiry.unsure`).
-    `merges(name)` names the projects
-    whose files are joined from all sources, by explicit setting only; then an equal file name
-    belongs to the earlier source, also once that lists it no more. What is left of a project that
-    is gone is served only if nobody has it any more, and then from all sources.
+    `merges(name)` names the projects whose files are joined from all sources, by explicit setting
+    only; then an equal file name belongs to the earlier source, also once that lists it no more.
+    What is left of a project that is gone is served only if nobody has it any more, and then from
+    all sources.
     """
 
     def __init__(
