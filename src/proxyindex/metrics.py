@@ -89,6 +89,10 @@ class Metrics:
         self._transferred = counter("transfer_bytes", "Bytes downloaded", "upstream")
         self._trimmed = counter("trimmed_bytes", "Bytes evicted from the cache", "store")
         self._alarms = counter("alarms", "Events an operator must look at", "kind")
+        # opens the two files that are shared, if any are: once their folder has been swept away
+        # counting would fail, and with it whatever is counted
+        self._seconds.labels("health")
+        self._bytes.labels("health")
 
     def request(self, kind: str, status: int, outcome: str, seconds: float, size: int) -> None:
         """An answer of `size` body bytes was sent `seconds` after its request arrived."""
@@ -156,16 +160,44 @@ class Metrics:
     def exposition(self) -> tuple[bytes, str]:
         """Body and content type of `/metrics`, all workers' counts added up."""
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
-        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
         self.flush()
-        registry = self._registry
-        if directory := os.environ.get(MULTIPROCESS_VARIABLE):
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
         readings = CollectorRegistry()
         readings.register(_Readings(self._readings))
-        return generate_latest(registry) + generate_latest(readings), CONTENT_TYPE
+        return self._counted() + generate_latest(readings), CONTENT_TYPE
+
+    def _counted(self) -> bytes:
+        """What all processes have counted; what this one has, where the files they share are gone
+        (its own it has open)."""
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        if directory := os.environ.get(MULTIPROCESS_VARIABLE):
+            everybody = CollectorRegistry()
+            try:
+                for path in _shared_files(directory):
+                    path.stat()
+                MultiProcessCollector(everybody, path=directory)  # type: ignore[no-untyped-call]
+                return generate_latest(everybody)
+            except (OSError, ValueError) as problem:  # ValueError: the folder, between the two
+                _part(problem)
+        return generate_latest(self._registry)
+
+
+def _shared_files(directory: str) -> list[Path]:
+    """Those that this process counts in."""
+    return [Path(directory, f"{kind}_{os.getpid()}.db") for kind in ("counter", "histogram")]
+
+
+def _part(problem: Exception) -> None:
+    """Share nothing any more."""
+    del os.environ[MULTIPROCESS_VARIABLE]
+    log.warning(
+        "the folder for temporary files (TMPDIR) takes no counters (%s): worker %d counts for "
+        "itself, and /metrics tells what the one that answers has counted",
+        getattr(problem, "strerror", None) or problem,
+        os.getpid(),
+    )
 
 
 def _reserve() -> None:
@@ -177,21 +209,15 @@ def _reserve() -> None:
     directory = os.environ.get(MULTIPROCESS_VARIABLE)
     if not directory:
         return
-    files = [Path(directory, f"{kind}_{os.getpid()}.db") for kind in ("counter", "histogram")]
+    files = _shared_files(directory)
     try:
         for path in files:
             with suppress(FileExistsError), path.open("xb") as file:  # one of that number has ended
                 file.write(bytes(_SHARED_SIZE))
     except OSError as problem:
-        del os.environ[MULTIPROCESS_VARIABLE]
         for path in files:  # half of one is none to be read
             path.unlink(missing_ok=True)
-        log.warning(
-            "the folder for temporary files (TMPDIR) takes no counters (%s): worker %d counts for "
-            "itself, and /metrics tells what the one that answers has counted",
-            problem.strerror,
-            os.getpid(),
-        )
+        _part(problem)
 
 
 class _Tally:

@@ -1,5 +1,6 @@
 """The server as processes: start, several workers, deaths, drain, stop."""
 
+import fcntl
 import http.client
 import json
 import os
@@ -451,6 +452,17 @@ def test_counts_of_all_workers_add_up(tmp_path: Path) -> None:
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             server.ask("/crash")
         assert 'proxyindex_alarms_total{kind="counted"} 20.0' in server.ask("/metrics")
+
+
+def test_those_who_sweep_by_age_find_the_folder_of_counts_held(tmp_path: Path) -> None:
+    with started(tmp_path, workers=2) as server:
+        (folder,) = tmp_path.glob("proxyindex-metrics-*")
+        look = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles looks
+            fcntl.flock(look, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(look)
+        assert server.stop() == 0
+    assert not folder.exists()
 
 
 # Sockets

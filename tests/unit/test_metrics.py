@@ -128,3 +128,31 @@ def test_processes_add_up_even_after_some_have_ended(tmp_path: Path) -> None:
     assert value(body, "proxyindex_transfers_total", upstream="pypi", result="adopted") == 4
     assert value(body, "proxyindex_request_seconds_count", kind="page") == 3
     assert value(body, "proxyindex_cache_bytes") == 42
+
+
+SWEPT = """
+import os, shutil, sys
+from proxyindex.metrics import Metrics
+metrics = Metrics()
+metrics.alarm("before")
+shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+metrics.alarm("after")
+metrics.request("page", 200, "hit", 0.01, 10)
+metrics.exposition()
+sys.stdout.buffer.write(metrics.exposition()[0])
+"""
+
+
+def test_a_process_whose_shared_files_were_swept_away_counts_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", SWEPT],
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    for kind in ("before", "after"):
+        assert value(done.stdout, "proxyindex_alarms_total", kind=kind) == 1
+    assert value(done.stdout, "proxyindex_request_seconds_count", kind="page") == 1
+    assert done.stderr.count(b"counts for itself") == 1

@@ -1,6 +1,7 @@
 """Serving: checks, sockets, one process or several, signals, drain. uvicorn run from our code."""
 
 import asyncio
+import fcntl
 import gc
 import math
 import os
@@ -140,11 +141,15 @@ def _shared_metrics() -> Iterator[None]:
             "No folder for temporary files can be written; set TMPDIR to one."
         ) from error
     with folder as path:
+        # tells systemd-tmpfiles, which sweeps by age, to leave it alone (tmpfiles.d(5))
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.environ[MULTIPROCESS_VARIABLE] = path
         try:
+            fcntl.flock(held, fcntl.LOCK_SH)
             yield
         finally:
             del os.environ[MULTIPROCESS_VARIABLE]
+            os.close(held)
 
 
 def _work(
