@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -461,6 +462,24 @@ def test_broken_netrc_matters_only_when_named(tmp_path: Path) -> None:
     assert load({}, {"HOME": str(tmp_path)}).settings.upstreams[0].username is None
     (mistake,) = mistakes_of({}, {"NETRC": str(tmp_path / ".netrc")})
     assert "NETRC" in mistake
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "large", "none"])
+def test_a_netrc_that_is_no_regular_file_of_sensible_size_is_not_read(
+    tmp_path: Path, kind: str
+) -> None:
+    path = {"endless": Path("/dev/zero"), "none": Path("/dev/null")}.get(kind, tmp_path / ".netrc")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        path.write_text("machine one.example login u password p\n" + " " * 1024**2)
+    urls = {"upstream": ("https://one.example/simple",)}
+    assert load(urls, {"HOME": str(tmp_path)}).settings.upstreams[0].username is None
+    if kind == "none":
+        assert load(urls, {"NETRC": str(path)}).settings.upstreams[0].username is None
+    else:
+        (mistake,) = mistakes_of(urls, {"NETRC": str(path)})
+        assert "a readable netrc file" in mistake
 
 
 def test_all_mistakes_are_reported_at_once_with_place_value_and_remedy(
