@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,18 @@ def run(*arguments: str, **environ: str) -> Result:
 
 def test_version_is_told() -> None:
     assert run("--version").output == f"proxyindex, version {__version__}\n"
+
+
+def test_an_interrupt_while_all_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "proxyindex", "serve"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
 
 
 @pytest.mark.parametrize("command", [("serve",), ("config", "show"), ("config", "check")])
