@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -119,6 +120,35 @@ def test_a_client_that_leaves_before_its_answer_is_logged_as_such(
     wait_until(lambda: "GET /simple/awaited/ " in running.logs or None, "the access line")
     (line,) = (line for line in running.logs.splitlines() if "GET /simple/awaited/ " in line)
     assert line.endswith(" aborted")
+
+
+SMALL_SENDER = """
+import socket
+listen = socket.socket.listen
+def small(self, *args):  # what a listening socket is told holds for those it accepts
+    self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+    listen(self, *args)
+socket.socket.listen = small
+"""
+
+
+def test_of_a_client_that_leaves_amid_the_first_bytes_it_is_logged_that_it_had_some(
+    server: ServerFactory, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    running = server(upstream=upstream, is_started=False)
+    running.hook = tmp_path / "hook.py"
+    running.hook.write_text(SMALL_SENDER)
+    running.start()
+    file = offer(upstream, "left", MIB)
+    with Reader(running.url, path_of(file)) as all_of_it:
+        all_of_it.begin().read_all()
+    plainly = f"{path_of(file)}?plainly"  # is answered by the application, not by `sendfile`
+    with Reader(running.url, plainly, buffer=SMALL_BUFFER) as leaving:
+        assert leaving.begin().read(1) == 1
+    wait_until(lambda: "aborted" in running.logs or None, "the access line")
+    (line,) = (line for line in running.logs.splitlines() if "aborted" in line)
+    (size,) = re.findall(" ([0-9]+)B ", line)
+    assert 0 < int(size) < MIB
 
 
 # Dawdling

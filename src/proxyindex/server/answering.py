@@ -83,7 +83,7 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _tell_more(self, scope: MutableMapping[str, Any], cycle: Any) -> None:
         # before a front's X-Forwarded-For takes its place
         scope[PEER_KEY] = self.client[0] if self.client else UNIX_PEER
-        scope[LEFT_KEY] = lambda: cycle.disconnected
+        scope[LEFT_KEY] = lambda: cycle.disconnected or self.transport.is_closing()
         if self._is_crowded():
             scope[CROWDED_KEY] = True
             cycle.keep_alive = False

@@ -146,11 +146,13 @@ class _Answer:
         return message
 
     async def send(self, message: Message) -> None:
+        # uvicorn drops what is sent to a client that has left, without an error
+        is_sent = not self._is_disconnected and not self._has_left()
+        if message["type"] == "http.response.body" and self._has_body and is_sent:
+            # before it may wait for room: who leaves meanwhile, which ends this, has had some of it
+            self.size += len(message.get("body", b""))
         await self._send(message)
         if message["type"] == "http.response.start":
             self.status = message["status"]
         elif message["type"] == "http.response.body":
-            # uvicorn drops what is sent to a client that has left without an error
-            is_sent = not self._is_disconnected and not self._has_left()
-            self.size += len(message.get("body", b"")) if self._has_body and is_sent else 0
             self.is_complete = not message.get("more_body", False) and is_sent
