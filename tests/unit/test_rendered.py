@@ -68,4 +68,4 @@ async def test_the_memory_of_rendered_pages_is_bounded(monkeypatch: pytest.Monke
     again = await renderer.render(pages[0], MediaType.JSON, accepts_gzip=False)
     assert again is not first
     assert again == first
-    assert len(renderer._memo.items()) == 1
+    assert len(renderer._pages._memo.items()) == 1

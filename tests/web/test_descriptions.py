@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import anyio
+import httpx
 import pytest
 
+from proxyindex.model import ProjectPage
 from proxyindex.settings import PolicySettings
+from proxyindex.simple import described
 from tests.support.builders import put_wheel
 from tests.support.pages import JSON_TYPE, FileSpec, json_page, wheel_spec
 from tests.web.conftest import House
@@ -117,3 +123,34 @@ async def test_a_project_called_json_has_its_page(house: House, path: str) -> No
     client = await house.client()
     answer = await client.get(path, headers={"accept": JSON_TYPE}, follow_redirects=True)
     assert answer.json()["name"] == "json"
+
+
+async def test_a_crowd_has_a_project_described_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str | None] = []
+
+    info = described._info
+
+    def counted(page: ProjectPage, version: str | None, *args: Any) -> dict[str, object]:
+        made.append(version)
+        return info(page, version, *args)
+
+    monkeypatch.setattr(described, "_info", counted)
+    house.project("demo", DEMO, NEWER)
+    client = await house.client()
+    answers: list[httpx.Response] = []
+
+    async def ask(path: str) -> None:
+        answers.append(await client.get(path))
+
+    async with anyio.create_task_group() as crowd:
+        for _ in range(8):
+            crowd.start_soon(ask, "/demo/json")
+    await ask("/demo/json")
+    assert ({answer.content for answer in answers}, made) == ({answers[0].content}, ["2.0"])
+    await ask("/pypi/demo/1.0/json")
+    plain = await client.get("/demo/json", headers={"accept-encoding": "identity"})
+    elsewhere = await client.get("http://10.0.0.1:8080/demo/json")
+    assert plain.json() == answers[0].json() != elsewhere.json()
+    assert made == ["2.0", "1.0", "2.0", "2.0"], "what differs is made anew"

@@ -6,11 +6,8 @@ for any index but PyPI.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-from functools import partial
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -20,12 +17,10 @@ from starlette.routing import Route
 from proxyindex.errors import ProxyindexError, ReleaseNotFound, ServedElsewhere, TooManyFiles
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectPage
-from proxyindex.simple import relative_href
-from proxyindex.simple.described import describe, files_of, known, latest
+from proxyindex.simple.described import files_of, known, latest
 from proxyindex.threads import in_thread
 from proxyindex.upstream.border import DEFAULT_PORTS
 from proxyindex.web.accesslog import exchange_of
-from proxyindex.web.gzipped import gzipped
 from proxyindex.web.index import (
     IndexService,
     accepts_gzip,
@@ -36,15 +31,13 @@ from proxyindex.web.index import (
     named,
     shown_page,
 )
+from proxyindex.web.rendered import Rendered
 from proxyindex.web.responses import REVALIDATE, make_private, short_response
-from proxyindex.wheel import MAX_METADATA, whole_metadata
-
-if TYPE_CHECKING:
-    from packaging.metadata import RawMetadata
+from proxyindex.wheel import MAX_METADATA
 
 log = logging.getLogger(__name__)
 
-# each takes 1.5 kB of an answer that is made for one client; the largest real project has 12,000
+# each takes 1.5 kB of an answer; the largest real project has 12,000
 _MOST_FILES = 20_000  # and versions
 
 
@@ -66,9 +59,13 @@ async def description(request: Request) -> Response:
     if wanted is not None and version is None:
         raise ReleaseNotFound(name, wanted)
     metadata = await _metadata(index, wheel, inquiry)
-    make = partial(describe, home=f"{_base_url(request)}/simple/{name}/", href=relative_href)
-    body = await in_thread(make, page, version, metadata)
-    response = await in_thread(_response, request, body)
+    home = f"{_base_url(request)}/simple/{name}/"
+    response = _response(
+        request,
+        await index.renderer.describe(
+            page, version, metadata, home, accepts_gzip=accepts_gzip(request)
+        ),
+    )
     finish(response, request, index, name, inquiry)
     make_private(response)  # it may hold the address that this client has reached us by
     return response
@@ -88,21 +85,21 @@ def _chosen(page: ProjectPage, wanted: str | None) -> tuple[str | None, File | N
     return version, min(wheels, key=_cost, default=None)
 
 
-async def _metadata(index: IndexService, wheel: File | None, inquiry: Inquiry) -> RawMetadata:
+async def _metadata(index: IndexService, wheel: File | None, inquiry: Inquiry) -> bytes:
     """What the wheel says; nothing where there is none, or it cannot be had now: most who ask want
     the list of files."""
     if wheel is None or (sidecar := wheel.metadata()) is None:
-        return {}
+        return b""
     outcome = inquiry.outcome
     try:
         content = await index.files.open(sidecar, inquiry, whole=True)
         await content.aclose()
     except ProxyindexError as problem:
         log.debug("described without core metadata: %s", problem)
-        return {}
+        return b""
     finally:
         inquiry.outcome = outcome  # told is that of the page
-    return await in_thread(whole_metadata, content.at_hand(MAX_METADATA) or b"")
+    return content.at_hand(MAX_METADATA) or b""
 
 
 def _cost(wheel: File) -> tuple[bool, float]:
@@ -110,15 +107,16 @@ def _cost(wheel: File) -> tuple[bool, float]:
     return not wheel.core_metadata, math.inf if wheel.size is None else wheel.size
 
 
-def _response(request: Request, body: bytes) -> Response:
-    headers = {"Cache-Control": REVALIDATE, "Vary": "Accept-Encoding"}
-    if accepts_gzip(request):
-        body = gzipped([body])
-        headers["Content-Encoding"] = "gzip"
-    headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:40]}"'
-    if (short := short_response(request, headers["ETag"], None, headers)) is not None:
+def _response(request: Request, described: Rendered) -> Response:
+    headers = {
+        "Cache-Control": REVALIDATE,
+        "Vary": "Accept-Encoding",
+        **({"Content-Encoding": "gzip"} if described.is_gzip else {}),
+        "ETag": described.etag,
+    }
+    if (short := short_response(request, described.etag, None, headers)) is not None:
         return short
-    return Response(body, media_type="application/json", headers=headers)
+    return Response(described.body, media_type="application/json", headers=headers)
 
 
 def _base_url(request: Request) -> str:
