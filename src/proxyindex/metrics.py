@@ -190,8 +190,9 @@ def _shared_files(directory: str) -> list[Path]:
 
 
 def _part(problem: Exception) -> None:
-    """Share nothing any more."""
-    del os.environ[MULTIPROCESS_VARIABLE]
+    """Share nothing any more; told once, also where two expositions find out at a time."""
+    if os.environ.pop(MULTIPROCESS_VARIABLE, None) is None:
+        return
     log.warning(
         "the folder for temporary files (TMPDIR) takes no counters (%s): worker %d counts for "
         "itself, and /metrics tells what the one that answers has counted",
