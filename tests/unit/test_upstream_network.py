@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from proxyindex.errors import UpstreamInvalid
+from proxyindex.upstream import hostnames, wire
 from proxyindex.upstream.client import Client
 from proxyindex.upstream.connection import Connection
 from proxyindex.upstream.network import ClosedNetwork, GuardedBackend
 from proxyindex.upstream.pool import Pool
 from proxyindex.upstream.ways import Straight
+from proxyindex.upstream.wire import Wire
 
 PUBLIC, OTHER_PUBLIC, PRIVATE, METADATA = "192.0.2.7", "192.0.2.8", "10.0.0.5", "169.254.169.254"
 NAMES = {
@@ -34,17 +36,19 @@ NAMES = {
 }
 
 
+connected = wire._connected
+
+
 class Network:
     """A name server whose answers are counted, and connections that are written down and made to
-    a loopback server instead."""
+    a loopback server instead: that at `port`, or one of `others` by address."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        self.port = 0
+        self.others: dict[str, tuple[str, int]] = {}
         self.resolved: list[str] = []
         self.connected: list[tuple[str, int]] = []
-        self.times: list[float | None] = []
-        self.dead: dict[str, Exception] = {}
-        self.silent: set[str] = set()
+        self.dead: dict[str, OSError] = {}
 
     async def getaddrinfo(self, host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
         self.resolved.append(host)
@@ -52,22 +56,13 @@ class Network:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in NAMES[host]]
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[object] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect(self, family: int, kind: int, protocol: int, _: str, address: Any) -> Wire:
+        host, port = address[:2]
         self.connected.append((host, port))
-        self.times.append(timeout)
         if host in self.dead:
             raise self.dead[host]
-        if host in self.silent:
-            await anyio.sleep(timeout or 60)
-            raise httpcore.ConnectTimeout
-        return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.port, timeout)
+        there = self.others.get(host, ("127.0.0.1", self.port))
+        return await connected(socket.AF_INET, kind, protocol, "", there)
 
 
 @asynccontextmanager
@@ -75,10 +70,13 @@ async def serving(answers: dict[bytes, bytes]) -> AsyncIterator[int]:
     """A server on loopback that answers by Host; its port."""
 
     async def answer(stream: SocketStream) -> None:
+        head = b""
         async with stream:
-            head = b""
             while b"\r\n\r\n" not in head:
-                head += await stream.receive()
+                try:
+                    head += await stream.receive()
+                except anyio.EndOfStream:
+                    return
             host = head.lower().split(b"\r\nhost: ")[1].split(b"\r\n")[0]
             await stream.send(answers[host])
 
@@ -101,25 +99,25 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    made = Network(0)
-    monkeypatch.setattr(anyio, "getaddrinfo", made.getaddrinfo)
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """With the machine's own resolver."""
+    made = Network()
+    monkeypatch.setattr(wire, "_connected", made.connect)
     return made
 
 
-def guarded(network: Network, *trusted: str) -> GuardedBackend:
-    backend = GuardedBackend(lambda host: host in trusted)
-    backend._inner = network  # type: ignore[assignment]
-    return backend
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch, unnamed: Network) -> Network:
+    monkeypatch.setattr(anyio, "getaddrinfo", unnamed.getaddrinfo)
+    return unnamed
 
 
-def client_of(network: Network, url: str) -> Client:
-    """A client as built for real, but for the socket below the guard."""
-    client = Client(Connection("up", url, "px"))
-    backend = pool_of(client)._network_backend
-    assert isinstance(backend, GuardedBackend)
-    backend._inner = network  # type: ignore[assignment]
-    return client
+def guarded(*trusted: str) -> GuardedBackend:
+    return GuardedBackend(lambda host: host in trusted)
+
+
+def client_of(url: str) -> Client:
+    return Client(Connection("up", url, "px"))
 
 
 def pool_of(client: Client) -> Pool:
@@ -142,7 +140,7 @@ async def test_a_closed_address_is_never_connected_and_told_once(
     network: Network, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ClosedNetwork, match="closed network"):
-        await guarded(network).connect_tcp(host, 443, timeout=1)
+        await guarded().connect_tcp(host, 443, timeout=1)
     assert network.resolved == [host]
     assert network.connected == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -151,85 +149,105 @@ async def test_a_closed_address_is_never_connected_and_told_once(
 @pytest.mark.parametrize("host", ["nothing.corp.example", "unknown.corp.example"])
 async def test_an_unknown_name_is_never_connected(network: Network, host: str) -> None:
     with pytest.raises(httpcore.ConnectError):
-        await guarded(network).connect_tcp(host, 443, timeout=1)
+        await guarded().connect_tcp(host, 443, timeout=1)
     assert network.resolved == [host]
     assert network.connected == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "169.254.169.254", "10.0.0.1"])
-async def test_a_literal_closed_address_is_refused_by_the_real_resolver(host: str) -> None:
-    network = Network(0)
+async def test_a_literal_closed_address_is_refused_by_the_real_resolver(
+    unnamed: Network, host: str
+) -> None:
     with pytest.raises(ClosedNetwork, match="closed network"):
-        await guarded(network).connect_tcp(host, 443, timeout=1)
-    assert network.connected == []
+        await guarded().connect_tcp(host, 443, timeout=1)
+    assert unnamed.connected == []
 
 
 async def test_a_name_that_no_dns_can_hold_is_no_connection() -> None:
     with pytest.raises(httpcore.ConnectError):
-        await guarded(Network(0)).connect_tcp("x\udcff", 443, timeout=1)
+        await guarded().connect_tcp("x\udcff", 443, timeout=1)
 
 
 async def test_the_address_connected_is_the_one_judged_and_resolved_once(network: Network) -> None:
     async with serving({}) as network.port:
-        stream = await guarded(network).connect_tcp("two.corp.example", 8443, timeout=1)
+        stream = await guarded().connect_tcp("two.corp.example", 8443, timeout=1)
         await stream.aclose()
     assert network.resolved == ["two.corp.example"]
     assert network.connected == [(PUBLIC, 8443)]
 
 
-@pytest.mark.parametrize("problem", [httpcore.ConnectError, httpcore.ConnectTimeout])
+@pytest.mark.parametrize("problem", [ConnectionRefusedError, TimeoutError])
 async def test_the_next_judged_address_is_tried_when_one_is_dead(
-    network: Network, problem: type[Exception]
+    network: Network, problem: type[OSError]
 ) -> None:
     network.dead[PUBLIC] = problem("dead")
     async with serving({}) as network.port:
-        stream = await guarded(network).connect_tcp("two.corp.example", 443, timeout=1)
+        stream = await guarded().connect_tcp("two.corp.example", 443, timeout=1)
         await stream.aclose()
     assert network.resolved == ["two.corp.example"]
     assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
 
 
 async def test_the_last_problem_is_told_when_all_addresses_are_dead(network: Network) -> None:
-    network.dead = {PUBLIC: httpcore.ConnectError("one"), OTHER_PUBLIC: httpcore.ConnectError("2")}
+    network.dead = {PUBLIC: OSError("one"), OTHER_PUBLIC: OSError("2")}
     with pytest.raises(httpcore.ConnectError, match="2"):
-        await guarded(network).connect_tcp("two.corp.example", 443, timeout=1)
+        await guarded().connect_tcp("two.corp.example", 443, timeout=1)
     assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
 
 
-async def test_an_address_that_is_silent_leaves_time_for_the_next(network: Network) -> None:
-    network.silent.add(PUBLIC)
+async def test_an_address_that_is_silent_has_a_head_start_and_no_more(
+    network: Network, silent: tuple[str, int]
+) -> None:
+    network.others[PUBLIC] = silent
     async with serving({}) as network.port:
-        stream = await guarded(network).connect_tcp("two.corp.example", 443, timeout=0.4)
+        with anyio.fail_after(5):
+            stream = await guarded().connect_tcp("two.corp.example", 443, timeout=60)
         await stream.aclose()
-    first, second = network.times
-    assert first is not None
-    assert second is not None
-    assert first <= 0.2
-    assert first + second <= 0.4
+    assert network.resolved == ["two.corp.example"]
+    assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
+
+
+async def test_the_time_is_for_all_addresses_together(
+    network: Network, silent: tuple[str, int]
+) -> None:
+    network.others = {PUBLIC: silent, OTHER_PUBLIC: silent}
+    with anyio.fail_after(5), pytest.raises(httpcore.ConnectTimeout):
+        await guarded().connect_tcp("two.corp.example", 443, timeout=0.3)
+    assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
 
 
 async def test_a_name_with_a_hundred_addresses_is_tried_at_four(network: Network) -> None:
-    network.dead = {a: httpcore.ConnectError(a) for a in NAMES["many.corp.example"]}
+    network.dead = {a: OSError(a) for a in NAMES["many.corp.example"]}
     with pytest.raises(httpcore.ConnectError):
-        await guarded(network).connect_tcp("many.corp.example", 443)
+        await guarded().connect_tcp("many.corp.example", 443)
     assert len(network.connected) == 4
-    assert network.times == [None] * 4
 
 
 async def test_an_address_told_twice_is_tried_once(network: Network) -> None:
-    network.dead = {PUBLIC: httpcore.ConnectError("dead")}
+    network.dead = {PUBLIC: OSError("dead")}
     with pytest.raises(httpcore.ConnectError):
-        await guarded(network).connect_tcp("same.corp.example", 443, timeout=1)
+        await guarded().connect_tcp("same.corp.example", 443, timeout=1)
     assert network.connected == [(PUBLIC, 443)]
 
 
 async def test_a_trusted_name_is_connected_as_it_is(network: Network) -> None:
     async with serving({}) as network.port:
-        backend = guarded(network, "inside.corp.example")
+        backend = guarded("inside.corp.example")
         stream = await backend.connect_tcp("inside.corp.example", 80, timeout=1)
         await stream.aclose()
-    assert network.resolved == []
-    assert network.connected == [("inside.corp.example", 80)]
+    assert network.connected == [(PRIVATE, 80)]
+
+
+async def test_trusted_names_are_remembered_whatever_others_are_asked_for(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostnames, "_MOST_HOSTS", 1)
+    judged, trusted = "files.corp.example", "inside.corp.example"
+    backend = guarded(trusted)
+    async with serving({}) as network.port:
+        for host in (trusted, judged, trusted, judged):
+            await (await backend.connect_tcp(host, 80, timeout=1)).aclose()
+    assert network.resolved == [trusted, judged, judged]
 
 
 async def test_a_name_server_that_is_silent_is_given_up(
@@ -240,7 +258,7 @@ async def test_a_name_server_that_is_silent_is_given_up(
 
     monkeypatch.setattr(anyio, "getaddrinfo", silent)
     with pytest.raises(httpcore.ConnectTimeout):
-        await guarded(network).connect_tcp("files.corp.example", 80, timeout=0.01)
+        await guarded().connect_tcp("files.corp.example", 80, timeout=0.01)
     assert network.connected == []
 
 
@@ -254,7 +272,7 @@ async def test_the_pool_of_a_client_uses_the_guard() -> None:
 
 async def test_a_family_host_is_reached_at_its_checked_address(network: Network) -> None:
     async with serving({b"files.corp.example": OK}) as network.port:
-        client = client_of(network, "http://pypi.corp.example/")
+        client = client_of("http://pypi.corp.example/")
         async with client.get("http://files.corp.example/x", {}) as reply:
             assert await reply.text(10) == b"ok"
         await client.aclose()
@@ -267,7 +285,7 @@ async def test_a_redirect_into_a_closed_network_is_not_followed(
 ) -> None:
     answers = {b"files.corp.example": redirect(f"http://{host}/x")}
     async with serving(answers) as network.port:
-        client = client_of(network, "http://pypi.corp.example/")
+        client = client_of("http://pypi.corp.example/")
         with pytest.raises(UpstreamInvalid):
             async with client.get("http://files.corp.example/x", {}):
                 pass
@@ -280,7 +298,7 @@ async def test_a_name_that_moves_between_two_answers_is_judged_again(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving({b"files.corp.example": OK}) as network.port:
-        client = client_of(network, "http://pypi.corp.example/")
+        client = client_of("http://pypi.corp.example/")
         async with client.get("http://files.corp.example/x", {}) as reply:
             await reply.text(10)
         monkeypatch.setitem(NAMES, "files.corp.example", [PRIVATE])

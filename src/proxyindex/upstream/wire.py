@@ -94,12 +94,15 @@ class WireBackend:
 
     async def _first(self, host: str, port: int) -> Wire:
         """A wire to the address of `host` that answers first. Raises the `OSError` of the last."""
-        found = await self._names.addresses(host, port)
+        found = await self._addresses(host, port)
         try:
             return await _fastest(found)
         except BaseException:
             self._names.forget(host, port)
             raise
+
+    async def _addresses(self, host: str, port: int) -> Sequence[Entry]:
+        return await self._names.addresses(host, port)
 
 
 async def _fastest(found: Sequence[Entry]) -> Wire:

@@ -4,7 +4,7 @@ Python imports a module of this name at start: put this folder on `PYTHONPATH`, 
 `TEST_NETWORK` a JSON object: `names` (a host's answers, one list of addresses per question, the
 last for ever), `port` (where every connection that is let through leads, on loopback), `dead`
 (addresses that refuse) and `log`. Each line of the log is a JSON list: "resolved" and a host, or
-"connected", a host or address, and a port. `tests/faults/test_border.py` reads it.
+"connected", an address, and a port. `tests/faults/test_border.py` reads it.
 """
 
 import json
@@ -15,12 +15,11 @@ from typing import Any
 
 def _begin(settings: dict[str, Any]) -> None:
     import anyio  # noqa: PLC0415 - not in every interpreter that finds this module
-    import httpcore  # noqa: PLC0415
 
-    from proxyindex.upstream.wire import WireBackend  # noqa: PLC0415
+    from proxyindex.upstream import wire  # noqa: PLC0415
 
     names: dict[str, list[list[str]]] = settings["names"]
-    network = httpcore.AnyIOBackend()
+    connect = wire._connected
 
     def note(*what: object) -> None:
         with open(settings["log"], "a") as log:
@@ -33,14 +32,15 @@ def _begin(settings: dict[str, Any]) -> None:
         addresses = answers.pop(0) if len(answers) > 1 else answers[0]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
 
-    async def connect_tcp(self: Any, host: str, port: int, *more: Any, **options: Any) -> Any:
+    async def connected(*entry: Any) -> wire.Wire:
+        *kind, (host, port) = entry
         note("connected", host, port)
         if host in settings["dead"]:
-            raise httpcore.ConnectError("refused")
-        return await network.connect_tcp("127.0.0.1", settings["port"], *more, **options)
+            raise ConnectionRefusedError
+        return await connect(*kind, ("127.0.0.1", settings["port"]))
 
     anyio.getaddrinfo = getaddrinfo
-    WireBackend.connect_tcp = connect_tcp  # type: ignore[method-assign]
+    wire._connected = connected
 
 
 if "TEST_NETWORK" in os.environ:
