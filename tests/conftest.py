@@ -3,7 +3,12 @@
 import logging
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# the same examples in each run, and no limit on how long one takes: no test fails by chance, or
+# because the machine is busy
+hypothesis.settings.load_profile("ci")
 
 _SET_UP = ("httpx", "httpcore", "asyncio", "uvicorn.error", "proxyindex.audit")
 

@@ -222,7 +222,7 @@ def test_accesses_wait_while_the_index_is_busy(make: Made, tmp_path: Path) -> No
 blob_names = st.sampled_from("abcdef")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.sampled_from(["put", "open", "trim"]), blob_names), max_size=20),
     st.integers(0, 60),

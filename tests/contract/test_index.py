@@ -246,7 +246,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(operations)
 def test_trimming_is_exactly_least_recently_used(steps: list[tuple[str, str, int]]) -> None:
     model: OrderedDict[str, int] = OrderedDict()

@@ -293,7 +293,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=12).map("".join), st.sampled_from([".tar.gz", ".whl", ".zip", ""]))
 def test_a_resolved_link_ends_in_a_name_that_needs_no_encoding(text: str, suffix: str) -> None:
     found = resolve("https://up.example/files/" + text + suffix, "https://up.example/simple/demo/")

@@ -13,9 +13,7 @@ from tests.support import hostile, http
 from tests.support.fixtures import Index
 from tests.support.server import ProxyIndex
 
-bounded = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+bounded = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FIELDS = (
     b"Range: bytes=0-9",
     b"If-None-Match: *",

@@ -253,7 +253,6 @@ def test_random_changes_restarts_and_kills_leave_what_a_plain_model_says() -> No
         settings=settings(
             max_examples=4,
             stateful_step_count=25,
-            deadline=None,
             phases=[Phase.generate],  # shrinking would take very long
             print_blob=True,
             suppress_health_check=list(HealthCheck),

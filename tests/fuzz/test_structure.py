@@ -25,7 +25,7 @@ METADATA = "demo_pkg-1.0.dist-info/METADATA"
 
 @pytest.mark.parametrize("name", BUILT)
 def test_a_built_input_holds_all_promises(name: str) -> None:
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
     @given(BUILT[name])
     def check(data: bytes) -> None:
         TARGETS[name].run(data)

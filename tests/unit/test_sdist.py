@@ -290,7 +290,7 @@ def test_of_two_names_the_first_counts(extensions: list[bytes]) -> None:
 TAR = make_tar([("demo-1.0/PKG-INFO", metadata()), ("z" * 200, b"long")])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0), st.integers(0, 30), st.booleans())
 def test_mutated_archives_raise_nothing_but_invalid_archive(
     seed: int, count: int, outside: bool

@@ -258,7 +258,7 @@ def test_many_small_extra_fields_take_no_time() -> None:
     assert checked(built(*(replace(entry, name=b"%d" % n) for n in range(20))))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(list(SOUND.values())),
     st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=4),

@@ -191,7 +191,7 @@ def mutations(content: bytes) -> st.SearchStrategy[bytes]:
 WHEEL = make_wheel()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(mutations(WHEEL))
 def test_mutated_wheels_raise_nothing_but_invalid_archive(content: bytes) -> None:
     with suppress(InvalidArchive):
