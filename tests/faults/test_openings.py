@@ -35,6 +35,8 @@ from tests.support.upstream import FakeUpstream
 
 CANARY = "canary-1.0.tar.gz"
 SOURCE = Path(proxyindex.__file__).parent
+# glibc counts them when threads that are busy at once first need memory of their own: any time
+PROCESSORS = Path("/sys/devices/system/cpu/online")
 LINKS = (
     "../../../../../../{canary}",
     "..%2f..%2f..%2f{canary}",
@@ -87,7 +89,7 @@ def watching(home: Path, way: str) -> Iterator[Watched]:
         upstream.project_list("foo-bar", "../../canary", "/etc/passwd")
         bounds = Bounds(
             folders=(server.cache_dir, folder),
-            libraries=(*interpreter_folders(SOURCE), Path("/proc/self/mountinfo")),
+            libraries=(*interpreter_folders(SOURCE), Path("/proc/self/mountinfo"), PROCESSORS),
             peers=frozenset({f"127.0.0.1:{upstream.port}"}),
         )
         with server:
