@@ -15,6 +15,8 @@ from proxyindex.threads import Threads
 
 T = TypeVar("T")
 
+PATIENCE = 60.0  # seconds; only used up when something is broken, however busy the machine is
+
 # what a child needs to find libraries and locales; everything else stays outside, and compiled
 # modules are kept whatever this process does: without them a start takes twice as long
 _KEPT = {"LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR"}
@@ -50,7 +52,7 @@ def with_keyring(folder: Path, script: str = "exit 1") -> str:
 
 
 def wait_until(
-    condition: Callable[[], T | None], what: str, *, timeout: float = 20.0, every: float = 0.02
+    condition: Callable[[], T | None], what: str, *, timeout: float = PATIENCE, every: float = 0.02
 ) -> T:
     """The first true value of `condition`, asked again and again; else `TimeoutError`."""
     deadline = time.monotonic() + timeout
@@ -67,7 +69,7 @@ def calls(threads: Threads) -> int:
 
 
 async def until(
-    condition: Callable[[], object], what: str, *, timeout: float = 20.0, every: float = 0.001
+    condition: Callable[[], object], what: str, *, timeout: float = PATIENCE, every: float = 0.001
 ) -> None:
     """As `wait_until`, while other tasks run; the condition may be awaited for."""
     try:

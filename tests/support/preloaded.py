@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.hermetic import environment, wait_until
+from tests.support.hermetic import PATIENCE, environment, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ class Preloaded:
             self.returncode = _parent()(poll=self.pid)
         return self.returncode
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """The exit status. Raises `subprocess.TimeoutExpired`."""
         try:
             wait_until(lambda: self.poll() is not None, "the end", timeout=timeout, every=0.005)

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support import http
-from tests.support.hermetic import environment, wait_until
+from tests.support.hermetic import PATIENCE, environment, wait_until
 from tests.support.preloaded import Preloaded
 
-START_SECONDS = 30.0  # a cold start with four workers on a busy two-core machine
-STOP_SECONDS = 20.0
 _LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\]):[1-9]\d*")
 
 
@@ -92,9 +90,7 @@ class ProxyIndex:
         self._process = self._launch()
         self._leash = _leash(self._process.pid)
         try:
-            self.url = wait_until(
-                lambda: self._serving_url(self.logs[seen:]), "serving", timeout=START_SECONDS
-            )
+            self.url = wait_until(lambda: self._serving_url(self.logs[seen:]), "serving")
         except TimeoutError as exc:
             self.kill()
             raise StartFailedError(self.logs) from exc
@@ -127,10 +123,10 @@ class ProxyIndex:
         if self.is_running:
             os.kill(self.pid, signal.SIGTERM)
         try:
-            code = self._process.wait(STOP_SECONDS)
+            code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired as exc:
             self.kill()
-            raise AssertionError(f"did not end within {STOP_SECONDS} s\n{self.logs}") from exc
+            raise AssertionError(f"did not end within {PATIENCE} s\n{self.logs}") from exc
         self._process = None
         self._unleash()
         return Stopped(code, self.logs)

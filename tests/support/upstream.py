@@ -23,11 +23,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from tests.support import privacy
 from tests.support.answer import Seen
+from tests.support.hermetic import PATIENCE
 from tests.support.pages import HTML_TYPE, JSON_TYPE, FileSpec, html_page, json_list, json_page
 from tests.support.reply import Reply
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 10.0  # seconds; generous, as it is only used up when something is broken
 
 
 def json_reply(name: str, *files: FileSpec, **behaviour: Any) -> Reply:
