@@ -18,7 +18,8 @@ from tests.support.builders import make_wheel, put, put_sdist, put_wheel
 from tests.support.clients import ClientFailedError, Done, Workbench
 from tests.support.fixtures import ServerFactory
 from tests.support.hermetic import wait_until
-from tests.support.sshd import SshServer, answers, free_port, ssh_server
+from tests.support.ports import HeldPort
+from tests.support.sshd import SshServer, answers, ssh_server
 
 INSTALLERS = ["pip", "uv"]
 
@@ -109,7 +110,8 @@ def nginx(folder: Path, home: Path) -> Iterator[str]:
     if (program := shutil.which("nginx", path="/usr/sbin:" + os.environ["PATH"])) is None:
         pytest.skip("nginx is not installed (scripts/debian does, as root)")
     home.mkdir()
-    port = free_port()
+    held = HeldPort()
+    port = held.number
     given = (Path(__file__).parents[2] / "deploy" / "nginx" / "static.conf").read_text()
     given = given.replace("listen 80;", f"listen 127.0.0.1:{port};")
     places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -126,6 +128,7 @@ def nginx(folder: Path, home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+        held.close()
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)

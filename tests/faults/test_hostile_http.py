@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tests.support.builders import put_sdist
 from tests.support.fixtures import Index, ServerFactory, start_server
 from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
+from tests.support.ports import HeldPort
 from tests.support.reply import BEFORE_HEADERS, Generated, sha256_of
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
@@ -174,22 +174,16 @@ def test_what_is_no_file_is_no_signature(index: Index) -> None:
     assert index.upstream.count() == seen
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ProxyIndex]]:
     """Three servers, each the upstream of the one before it."""
     home = tmp_path_factory.mktemp("ring")
-    ports = [free_port() for _ in range(3)]
+    ports = [HeldPort() for _ in range(3)]
     servers = [
         start_server(
             home / str(number),
-            *("--port", str(port)),
-            *("--upstream", f"http://127.0.0.1:{ports[number - 2]}/simple/"),
+            *("--port", str(port.number)),
+            *("--upstream", f"http://127.0.0.1:{ports[number - 2].number}/simple/"),
         )
         for number, port in enumerate(ports)
     ]
@@ -203,7 +197,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ProxyIndex]]
 @pytest.mark.parametrize("target", ["/simple/lost/", "/simple/gone/gone-1.0.tar.gz"])
 def test_a_ring_of_servers_is_noticed_at_once(ring: list[ProxyIndex], target: str) -> None:
     before = [server.logs.count(f"GET {target[:13]}") for server in ring]
-    answer = ring[0].get(target, timeout=3.0)
+    answer = ring[0].get(target)
     assert answer.status == 508
     after = [server.logs.count(f"GET {target[:13]}") for server in ring]
     assert sum(after) - sum(before) <= 2 * len(ring)

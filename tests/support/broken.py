@@ -24,6 +24,8 @@ from typing import Self
 
 import trustme
 
+from tests.support.ports import HeldPort
+
 Act = Callable[[socket.socket], None]
 
 _PIECE = 65_536
@@ -36,7 +38,8 @@ class Front:
     """A port on loopback, the same all its life. Changing its behaviour breaks open connections."""
 
     def __init__(self, behind: int, tls: ssl.SSLContext | None = None) -> None:
-        self.port = 0
+        self._held = HeldPort()
+        self.port = self._held.number
         self._behind = behind
         self._usual_tls = self._tls = tls
         self._act: Act = self._relay
@@ -81,6 +84,7 @@ class Front:
         deadline = time.monotonic() + _LAST_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +106,6 @@ class Front:
 
     def _listen(self) -> None:
         self._listener = _bound(self.port, 64)
-        self.port = self._listener.getsockname()[1]
         self._run(self._accept, self._listener, self._era)
 
     def _accept(self, listener: socket.socket, era: int) -> None:

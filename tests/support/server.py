@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from tests.support import http
 from tests.support.hermetic import PATIENCE, environment, wait_until
+from tests.support.ports import HeldPort
 from tests.support.preloaded import Preloaded
 
 _LOOPBACK = re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\]):[1-9]\d*")
@@ -36,7 +37,8 @@ class StartFailedError(Exception):
 class ProxyIndex:
     """`proxyindex serve ARGS…` on a free port: a context manager that always ends it.
 
-    `args` follow `serve`; `--port 0` and `--cache-dir <workdir>/cache` are added unless given.
+    `args` follow `serve`; `--port` and `--cache-dir <workdir>/cache` are added unless given. The
+    port is the same at each start.
     `env` is added to a hermetic environment. Output of all runs is gathered in one log.
     """
 
@@ -55,6 +57,7 @@ class ProxyIndex:
         }  # killed, it leaves things
         self.env = environment(workdir / "home", {**private, **(env or {})})
         self.url = ""
+        self._port = HeldPort()
         self._log = workdir / "proxyindex.log"
         self._process: subprocess.Popen[bytes] | Preloaded | None = None
         self._leash: subprocess.Popen[bytes] | None = None
@@ -175,7 +178,7 @@ class ProxyIndex:
     def _all_args(self) -> list[str]:
         args = list(self.args)
         if "--port" not in args:
-            args += ["--port", self.url.rpartition(":")[2] or "0"]
+            args += ["--port", str(self._port.number)]
         if "--cache-dir" not in args:
             args += ["--cache-dir", str(self.cache_dir)]
         return args

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hermetic import environment, wait_until
+from tests.support.ports import HeldPort
 
 _NEEDED = ("sshd", "ssh", "ssh-keygen", "rsync")
 _SEPARATION = Path("/run/sshd")  # where root's sshd wants an empty folder
@@ -38,7 +39,8 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     for key in ("host", "user"):
         made = [str(programs["ssh-keygen"]), "-q", "-t", "ed25519", "-N", "", "-f", folder / key]
         subprocess.run(made, check=True, stdin=subprocess.DEVNULL)
-    port = free_port()
+    held = HeldPort()
+    port = held.number
     config = _write_config(folder, port)
     if os.geteuid() == 0:
         _SEPARATION.mkdir(mode=0o755, exist_ok=True)
@@ -60,6 +62,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     finally:
         process.terminate()
         process.wait()
+        held.close()
 
 
 def _program(name: str) -> str | None:
@@ -83,13 +86,6 @@ def _write_config(folder: Path, port: int) -> Path:
     ]
     config.write_text("\n".join(lines) + "\n")
     return config
-
-
-def free_port() -> int:
-    """One that nobody has at this moment, for programs that cannot choose one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _runs(process: subprocess.Popen[bytes], port: int, folder: Path) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tests.support.answer import NO_BODY, Plan, Seen, head, part, plan
+from tests.support.ports import HeldPort
 from tests.support.reply import BEFORE_HEADERS, NOT_FOUND, Body, Reply
 
 PIECE = 65_536
@@ -82,7 +83,7 @@ class Upstream:
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self.tls = tls
-        self.port = 0
+        self.port = HeldPort()
         self.server: asyncio.Server | None = None
         self.numbers = itertools.count(1)
         self.peers: set[Peer] = set()
@@ -100,9 +101,8 @@ class Upstream:
     async def listen(self) -> None:
         if self.server is None:
             self.server = await asyncio.start_server(
-                self.connected, "127.0.0.1", self.port, ssl=self.tls, limit=PIECE
+                self.connected, "127.0.0.1", self.port.number, ssl=self.tls, limit=PIECE
             )
-            self.port = self.server.sockets[0].getsockname()[1]
 
     def silence(self) -> None:
         """Stop listening and break every connection: what a dead host looks like."""
@@ -274,7 +274,7 @@ async def main(cert: str | None, key: str | None) -> None:
         tls.load_cert_chain(cert, key)
     upstream = Upstream(tls)
     await upstream.listen()
-    print(json.dumps({"port": upstream.port}), flush=True)
+    print(json.dumps({"port": upstream.port.number}), flush=True)
     commands = asyncio.StreamReader(limit=LINE_LIMIT)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin

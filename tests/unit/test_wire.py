@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -13,8 +14,10 @@ import pytest
 from anyio import to_thread
 
 from proxyindex.upstream.wire import WireBackend
+from tests.support.ports import HeldPort
 
-Resolver = Callable[[list[tuple[str, int]]], None]
+Address = tuple[str, int]
+Resolver = Callable[[list[Address]], None]
 
 
 @pytest.fixture
@@ -36,10 +39,11 @@ def listener() -> Iterator[socket.socket]:
         yield made
 
 
-def unused() -> tuple[str, int]:
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        address: tuple[str, int] = made.getsockname()
-    return address
+@pytest.fixture
+def unused() -> Iterator[Callable[[], Address]]:
+    """Makes addresses that refuse."""
+    with ExitStack() as stack:
+        yield lambda: ("127.0.0.1", stack.enter_context(HeldPort()).number)
 
 
 async def peer(connection: httpcore.AsyncNetworkStream) -> tuple[str, int]:
@@ -49,7 +53,7 @@ async def peer(connection: httpcore.AsyncNetworkStream) -> tuple[str, int]:
 
 
 async def test_an_address_that_refuses_gives_way_to_the_next(
-    resolves: Resolver, listener: socket.socket
+    resolves: Resolver, listener: socket.socket, unused: Callable[[], Address]
 ) -> None:
     resolves([unused(), listener.getsockname()])
     connection = await WireBackend().connect_tcp("two.example", 443, timeout=10)
@@ -71,7 +75,9 @@ async def test_silence_of_all_is_a_time_out(resolves: Resolver, silent: tuple[st
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-async def test_where_nobody_listens_there_is_no_connection(resolves: Resolver, count: int) -> None:
+async def test_where_nobody_listens_there_is_no_connection(
+    resolves: Resolver, count: int, unused: Callable[[], Address]
+) -> None:
     resolves([unused() for _ in range(count)])
     with pytest.raises(httpcore.ConnectError):
         await WireBackend().connect_tcp("gone.example", 443, timeout=10)
@@ -113,14 +119,14 @@ async def test_a_connection_that_is_reset_is_an_error_of_the_network(
 
 
 async def test_addresses_that_do_not_answer_are_asked_for_again(
-    resolves: Resolver, listener: socket.socket
+    resolves: Resolver, listener: socket.socket, unused: Callable[[], Address]
 ) -> None:
     backend = WireBackend()
     resolves([unused()])
     with pytest.raises(httpcore.ConnectError):
-        await backend.connect_tcp("host.example", 80, timeout=1)
+        await backend.connect_tcp("host.example", 80, timeout=10)
     resolves([listener.getsockname()])
-    assert await peer(await backend.connect_tcp("host.example", 80, timeout=1))
+    assert await peer(await backend.connect_tcp("host.example", 80, timeout=10))
     # and those that did are not
     resolves([unused()])
-    assert await peer(await backend.connect_tcp("host.example", 80, timeout=1))
+    assert await peer(await backend.connect_tcp("host.example", 80, timeout=10))
