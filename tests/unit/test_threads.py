@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
+from proxyindex import threads as threads_module
 from proxyindex.store.worker import Worker
 from proxyindex.threads import Threads, in_thread
 from tests.support.hermetic import calls, until
@@ -74,7 +75,10 @@ async def test_no_more_than_the_allowed_run_at_a_time(two: Threads, gate: thread
     await until(lambda: calls(two) == 0, "their end")
 
 
-async def test_threads_are_made_when_they_are_needed(two: Threads) -> None:
+async def test_threads_are_made_when_they_are_needed(
+    two: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads_module, "_PATIENCE", 60.0)  # on a busy machine one may wake late
     for _ in range(5):
         await two.run(int)
         await until(lambda: calls(two) == 0, "its end")
