@@ -140,7 +140,7 @@ async def test_a_closed_address_is_never_connected_and_told_once(
     network: Network, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ClosedNetwork, match="closed network"):
-        await guarded().connect_tcp(host, 443, timeout=1)
+        await guarded().connect_tcp(host, 443, timeout=20)
     assert network.resolved == [host]
     assert network.connected == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -149,7 +149,7 @@ async def test_a_closed_address_is_never_connected_and_told_once(
 @pytest.mark.parametrize("host", ["nothing.corp.example", "unknown.corp.example"])
 async def test_an_unknown_name_is_never_connected(network: Network, host: str) -> None:
     with pytest.raises(httpcore.ConnectError):
-        await guarded().connect_tcp(host, 443, timeout=1)
+        await guarded().connect_tcp(host, 443, timeout=20)
     assert network.resolved == [host]
     assert network.connected == []
 
@@ -159,18 +159,18 @@ async def test_a_literal_closed_address_is_refused_by_the_real_resolver(
     unnamed: Network, host: str
 ) -> None:
     with pytest.raises(ClosedNetwork, match="closed network"):
-        await guarded().connect_tcp(host, 443, timeout=1)
+        await guarded().connect_tcp(host, 443, timeout=20)
     assert unnamed.connected == []
 
 
 async def test_a_name_that_no_dns_can_hold_is_no_connection() -> None:
     with pytest.raises(httpcore.ConnectError):
-        await guarded().connect_tcp("x\udcff", 443, timeout=1)
+        await guarded().connect_tcp("x\udcff", 443, timeout=20)
 
 
 async def test_the_address_connected_is_the_one_judged_and_resolved_once(network: Network) -> None:
     async with serving({}) as network.port:
-        stream = await guarded().connect_tcp("two.corp.example", 8443, timeout=1)
+        stream = await guarded().connect_tcp("two.corp.example", 8443, timeout=20)
         await stream.aclose()
     assert network.resolved == ["two.corp.example"]
     assert network.connected == [(PUBLIC, 8443)]
@@ -182,7 +182,7 @@ async def test_the_next_judged_address_is_tried_when_one_is_dead(
 ) -> None:
     network.dead[PUBLIC] = problem("dead")
     async with serving({}) as network.port:
-        stream = await guarded().connect_tcp("two.corp.example", 443, timeout=1)
+        stream = await guarded().connect_tcp("two.corp.example", 443, timeout=20)
         await stream.aclose()
     assert network.resolved == ["two.corp.example"]
     assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
@@ -191,7 +191,7 @@ async def test_the_next_judged_address_is_tried_when_one_is_dead(
 async def test_the_last_problem_is_told_when_all_addresses_are_dead(network: Network) -> None:
     network.dead = {PUBLIC: OSError("one"), OTHER_PUBLIC: OSError("2")}
     with pytest.raises(httpcore.ConnectError, match="2"):
-        await guarded().connect_tcp("two.corp.example", 443, timeout=1)
+        await guarded().connect_tcp("two.corp.example", 443, timeout=20)
     assert network.connected == [(PUBLIC, 443), (OTHER_PUBLIC, 443)]
 
 
@@ -226,14 +226,14 @@ async def test_a_name_with_a_hundred_addresses_is_tried_at_four(network: Network
 async def test_an_address_told_twice_is_tried_once(network: Network) -> None:
     network.dead = {PUBLIC: OSError("dead")}
     with pytest.raises(httpcore.ConnectError):
-        await guarded().connect_tcp("same.corp.example", 443, timeout=1)
+        await guarded().connect_tcp("same.corp.example", 443, timeout=20)
     assert network.connected == [(PUBLIC, 443)]
 
 
 async def test_a_trusted_name_is_connected_as_it_is(network: Network) -> None:
     async with serving({}) as network.port:
         backend = guarded("inside.corp.example")
-        stream = await backend.connect_tcp("inside.corp.example", 80, timeout=1)
+        stream = await backend.connect_tcp("inside.corp.example", 80, timeout=20)
         await stream.aclose()
     assert network.connected == [(PRIVATE, 80)]
 
@@ -246,7 +246,7 @@ async def test_trusted_names_are_remembered_whatever_others_are_asked_for(
     backend = guarded(trusted)
     async with serving({}) as network.port:
         for host in (trusted, judged, trusted, judged):
-            await (await backend.connect_tcp(host, 80, timeout=1)).aclose()
+            await (await backend.connect_tcp(host, 80, timeout=20)).aclose()
     assert network.resolved == [trusted, judged, judged]
 
 
