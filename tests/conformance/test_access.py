@@ -444,10 +444,13 @@ def test_guesses_over_the_wire_are_slowed(tmp_path: Path, upstream: FakeUpstream
     made = Place(tmp_path / "home", upstream)
     with made.server as server:
         assert made.status("/simple/mine/", ALICE) == 200
+        began = time.monotonic()
         answers = [server.get("/simple/mine/", basic("bob", f"{n}")) for n in range(40)]
-        assert [one.status for one in answers].count(401) < 25
-        assert answers[-1].status == 429
-        assert 1 <= int(answers[-1].header("retry-after") or "0") <= 5
+        allowed = 20 + (time.monotonic() - began) / 5  # one more in five seconds
+        refused = [one for one in answers if one.status == 429]
+        assert {one.status for one in answers} == {401, 429}
+        assert len(answers) - len(refused) <= allowed
+        assert 1 <= int(refused[-1].header("retry-after") or "0") <= 5
         assert made.status("/simple/mine/", ALICE) == 200
         token = basic("__token__", made.accounts.token("ci"))
         assert made.status("/simple/mine/", token) == 200
