@@ -18,6 +18,7 @@ import pytest
 
 from tests.support import http
 from tests.support.builders import put_wheel
+from tests.support.crowd import open_in
 from tests.support.hermetic import environment, wait_until
 from tests.support.pages import JSON_TYPE, FileSpec, wheel_spec
 from tests.support.reply import Generated
@@ -278,8 +279,7 @@ def test_houses_that_are_left_are_closed(site: Site, upstream: FakeUpstream) -> 
         """But for those of stores and metrics, which stay, and are opened when they are needed: a
         worker's metrics at its first request."""
         pids = {site.server.pid, *children(site.server.pid)}
-        links = [link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
-        found = [os.readlink(link) for link in links if link.is_symlink()]
+        found = [name for pid in pids for name in open_in(pid)]
         stays = re.compile(rf"{re.escape(str(site.server.cache_dir))}|.*/proxyindex-metrics-")
         return sum(not stays.match(path) for path in found)
 

@@ -203,13 +203,14 @@ def test_stop_signal_lets_answers_finish_and_refuses_new_ones(tmp_path: Path, wo
 
 
 def wait_until_refused(port: int) -> None:
-    # each attempt is a round trip to the kernel; the stop takes a few hundred of them
-    for _ in range(100_000):
+    def is_refused() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except ConnectionError:
-            return
-    pytest.fail("the port stayed open")
+            return True
+        return False
+
+    wait_until(is_refused, "the port is closed", every=0.005)
 
 
 @both
