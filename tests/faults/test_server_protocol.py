@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from proxyindex.server import protocol as protocol_module
 from proxyindex.server.heads import head_fault, reason_phrase, with_path
 from proxyindex.server.protocol import (
     HEAD_LIMIT,
@@ -140,6 +141,13 @@ def patient() -> Iterator[Running]:
 def server(patient: Running) -> Running:
     patient.app.calls.clear()
     return patient
+
+
+@pytest.fixture
+def hurried(server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """As `server`, which takes what nobody wants for less long."""
+    monkeypatch.setattr(protocol_module, "UNWANTED_SECONDS", 0.5)
+    return server
 
 
 @pytest.fixture
@@ -331,10 +339,10 @@ def test_head_over_two_limits_at_once_is_refused_once(
 
 
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"5;"], ids=["a trailer field", "an extension"])
-def test_endless_coding_of_a_body_is_refused(server: Running, start: bytes) -> None:
+def test_endless_coding_of_a_body_is_refused(hurried: Running, start: bytes) -> None:
     """The parser collects a field, or reads on, until its line ends."""
     head = b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + start
-    assert ask_endlessly(server, head, b"y" * 65536).startswith(b"HTTP/1.1 400 ")
+    assert ask_endlessly(hurried, head, b"y" * 65536).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize(
@@ -387,16 +395,16 @@ def test_unwanted_body_is_drained_and_the_connection_kept(server: Running) -> No
     assert server.app.calls == ["/post", "/last"]
 
 
-def test_endless_unwanted_body_ends_the_connection(server: Running) -> None:
+def test_endless_unwanted_body_ends_the_connection(hurried: Running) -> None:
     head = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n"
-    answer = ask_endlessly(server, head, b"z" * 1024**2)
+    answer = ask_endlessly(hurried, head, b"z" * 1024**2)
     assert answer.startswith(OK)
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_endless_awaited_body_is_refused(server: Running) -> None:
+def test_endless_awaited_body_is_refused(hurried: Running) -> None:
     head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n"
-    assert ask_endlessly(server, head, b"z" * 1024**2).startswith(b"HTTP/1.1 413 ")
+    assert ask_endlessly(hurried, head, b"z" * 1024**2).startswith(b"HTTP/1.1 413 ")
 
 
 def ask_endlessly(server: Running, head: bytes, block: bytes) -> bytes:
