@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from tests.support.answer import NO_BODY, Plan, Seen, head, part, plan
@@ -101,7 +102,11 @@ class Upstream:
     async def listen(self) -> None:
         if self.server is None:
             self.server = await asyncio.start_server(
-                self.connected, "127.0.0.1", self.port.number, ssl=self.tls, limit=PIECE
+                partial(self.connected, self.seen),
+                "127.0.0.1",
+                self.port.number,
+                ssl=self.tls,
+                limit=PIECE,
             )
 
     def silence(self) -> None:
@@ -117,7 +122,7 @@ class Upstream:
             peer.reader.feed_eof()  # wakes whoever waits in `unless_gone`
 
     async def reset(self) -> None:
-        self.drop()
+        self.silence()
         self.clear()
         await self.listen()
 
@@ -125,15 +130,23 @@ class Upstream:
         async with self.changed:
             self.changed.notify_all()
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(
+        self, record: list[Seen], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve one connection. `record` is the one of its time: what clients of an earlier test
+        sent may be read only after a reset, and is none of the present one's."""
+        if record is not self.seen:
+            writer.transport.abort()
+            return
         # so that "sent" means handed to the kernel; asyncio's TLS never resumes from a limit of 0
         writer.transport.set_write_buffer_limits(1 if writer.get_extra_info("sslcontext") else 0)
         peer = Peer(next(self.numbers), reader, writer)
         self.peers = self.peers | {peer}
         self.opened += 1
         try:
-            while (seen := await read_request(peer)) and await self.answer(peer, seen):
-                pass
+            while (seen := await read_request(peer)) and record is self.seen:
+                if not await self.answer(peer, seen):
+                    break
         except (OSError, asyncio.IncompleteReadError, CutError):
             pass
         finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -329,6 +330,20 @@ def test_reset_forgets_everything(upstream: FakeUpstream) -> None:
     upstream.reset()
     assert upstream.count() == 0
     assert get(upstream, "/x").status == 404
+
+
+def test_what_was_sent_before_a_reset_and_is_read_after_it_is_forgotten(
+    upstream: FakeUpstream,
+) -> None:
+    os.kill(upstream.pid, signal.SIGSTOP)  # a machine that is busy with something else
+    with http.Connection(upstream.url) as old, ThreadPoolExecutor(1) as pool:
+        old.start("/x")
+        resetting = pool.submit(upstream.reset)
+        wait_until(lambda: upstream._answers and not upstream._lock.locked(), "the command")
+        os.kill(upstream.pid, signal.SIGCONT)
+        resetting.result()
+        assert old.is_closed()
+    assert (upstream.count(), upstream.connections) == (0, 0)
 
 
 def test_the_process_ends_when_the_test_run_dies() -> None:
