@@ -11,6 +11,7 @@ import pytest
 from tests.support.builders import put_wheel
 from tests.support.clients import Workbench
 from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import wait_until
 from tests.support.pages import sdist_spec, wheel_spec
 from tests.support.reply import sha256_of
 from tests.support.server import ProxyIndex
@@ -81,8 +82,9 @@ def test_132_pip_fast_deps_reads_wheels_by_ranges(
     running.start()
     workbench.pip_install(running.simple_url, "px-app", args=["--use-feature=fast-deps"])
     assert workbench.installed() == {"px-app": "1.0", "px-lib": "1.0"}
-    assert f"HEAD /simple/px-lib/{lib.filename} 200" in running.logs
-    assert f"GET /simple/px-lib/{lib.filename} 206" in running.logs
+    path = f"/simple/px-lib/{lib.filename}"
+    wait_until(lambda: f"GET {path} 206" in running.logs, "the last line")
+    assert f"HEAD {path} 200" in running.logs
 
 
 def test_132_uv_installs(running: ProxyIndex, workbench: Workbench) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.support.answer import Seen
 from tests.support.clients import Workbench, tool
 from tests.support.fixtures import ServerFactory
+from tests.support.hermetic import wait_until
 from tests.support.pages import FileSpec, sdist_spec, wheel_spec
 from tests.support.server import ProxyIndex
 from tests.support.upstream import FakeUpstream
@@ -286,5 +287,5 @@ def test_pip_keeps_immutable_files_in_its_own_cache(
     for _ in range(2):
         bench.pip_download(running.simple_url, "px-lib<2", args=[*trust, "--no-deps"])
         shutil.rmtree(bench.downloads)
+    wait_until(lambda: running.logs.count("GET /simple/px-lib/ 304") == 1, "the last line")
     assert running.logs.count(f"GET /simple/px-lib/{LIB.filename} 200") == 1
-    assert running.logs.count("GET /simple/px-lib/ 304") == 1
