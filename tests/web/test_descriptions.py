@@ -11,6 +11,7 @@ import pytest
 from proxyindex.model import ProjectPage
 from proxyindex.settings import PolicySettings
 from proxyindex.simple import described
+from proxyindex.web import described as endpoint
 from tests.support.builders import put_wheel
 from tests.support.pages import JSON_TYPE, FileSpec, json_page, wheel_spec
 from tests.web.conftest import House
@@ -107,14 +108,17 @@ async def test_links_are_below_the_public_url(house: House) -> None:
 
 
 @pytest.mark.parametrize("kind", ["files", "versions"])
-async def test_no_more_is_described_than_one_client_may_cost(house: House, kind: str) -> None:
-    many = [f"1.{number}" for number in range(20_001)]
+async def test_no_more_is_described_than_one_client_may_cost(
+    house: House, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_MOST_FILES", 100)
+    many = [f"1.{number}" for number in range(101)]
     files = [FileSpec(filename=f"demo-{version}.zip", size=1) for version in many]
     page = json_page("demo", files) if kind == "files" else json_page("demo", [], versions=many)
     house.serves("/simple/demo/", page, content_type=JSON_TYPE)
     client = await house.client()
     answer = await client.get("/demo/json")
-    assert (answer.status_code, "20001 files or versions: too many" in answer.text) == (404, True)
+    assert (answer.status_code, "101 files or versions: too many" in answer.text) == (404, True)
 
 
 @pytest.mark.parametrize("path", ["/simple/json", "/simple/json/"])
