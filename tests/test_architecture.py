@@ -20,9 +20,9 @@ PACKAGE = "proxyindex"
 # Top-level modules and sub-packages by floor; imports go down only.
 FLOORS: list[set[str]] = [
     {"", "model", "names", "errors", "inquiry", "events", "units", "audit", "memo", "texts"}
-    | {"unzip", "zipends", "threads"},
-    {"simple", "policy", "freshness", "access", "disk"},
-    {"upstream", "store", "wheel", "sdist", "strictzip", "flight", "users", "records"},
+    | {"unzip", "threads"},
+    {"simple", "archives", "policy", "freshness", "access", "disk"},
+    {"upstream", "store", "flight", "users", "records"},
     {"repository", "files", "uploads"},
     {"web", "publishing"},
     {"__main__", "cli", "app", "config", "settings", "banner", "server", "metrics", "logs"}

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from packaging.utils import NormalizedName
 
+from proxyindex.archives.wheel import read_metadata
 from proxyindex.errors import ProjectNotFound
 from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import LocalOrigin, ProjectPage
@@ -29,7 +30,6 @@ from proxyindex.repository.scan import FolderUnavailable, Scanner
 from proxyindex.store.derived import DerivedNotes
 from proxyindex.store.index import Notes
 from proxyindex.store.worker import Worker
-from proxyindex.wheel import read_metadata
 from tests.support.builders import (
     make_sdist,
     make_wheel,

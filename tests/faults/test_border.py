@@ -95,9 +95,9 @@ ROWS = {
     "integrity: changed bytes raise an alarm, the first stay": (
         "tests/conformance/test_invariants.py::test_the_bytes_of_a_url_never_change"
     ),
-    "archives: a bomb": "tests/unit/test_sdist.py::test_a_bomb_is_refused",
+    "archives: a bomb": "tests/unit/archives/test_sdist.py::test_a_bomb_is_refused",
     "archives: a declared size that lies": (
-        "tests/unit/test_wheel.py::test_a_declared_size_that_lies_is_refused"
+        "tests/unit/archives/test_wheel.py::test_a_declared_size_that_lies_is_refused"
     ),
     "hosts: a forged host or forwarding header leaves no trace": (
         "tests/conformance/test_security.py::test_127_a_forged_host_leaves_no_trace"

@@ -8,11 +8,9 @@ import zlib
 from contextlib import suppress
 from typing import BinaryIO
 
-from proxyindex.model import File, ProjectPage, UpstreamOrigin
-from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.strictzip import strict_zip
-from proxyindex.unzip import PIECE, Unzip
-from proxyindex.wheel import (
+from proxyindex.archives.sdist import check_whole, read_pkg_info
+from proxyindex.archives.strictzip import strict_zip
+from proxyindex.archives.wheel import (
     MAX_DIRECTORY,
     MAX_HEADER_VALUE,
     MAX_METADATA,
@@ -21,7 +19,9 @@ from proxyindex.wheel import (
     parse_headers,
     read_metadata,
 )
-from proxyindex.zipends import with_only
+from proxyindex.archives.zipends import with_only
+from proxyindex.model import File, ProjectPage, UpstreamOrigin
+from proxyindex.unzip import PIECE, Unzip
 from tests.fuzz.pages import PROJECT, check_page
 
 WHEEL = "demo_pkg-1.0-py3-none-any.whl"

@@ -12,6 +12,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 
+from proxyindex.archives.wheel import Wanted, required_projects
 from proxyindex.errors import FileGone, ProjectNotFound
 from proxyindex.events import SILENT
 from proxyindex.files.content import ByteStream, InMemory
@@ -19,7 +20,6 @@ from proxyindex.inquiry import Inquiry, Outcome
 from proxyindex.model import File, LocalOrigin, MetadataOrigin, ProjectPage, UpstreamOrigin
 from proxyindex.web.ahead import LookAhead, Reader
 from proxyindex.web.machine import likely_wheel
-from proxyindex.wheel import Wanted, required_projects
 
 ME = ("192.0.2.1", "pip")
 REQUIRES = {"app": ["lib", "tool"], "lib": ["base"], "tool": [], "base": []}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxyindex.archives.wheel import read_metadata
 from proxyindex.files.ranged import read_remote
-from proxyindex.wheel import read_metadata
 from tests.support.builders import make_zip, metadata, noise
 
 T = TypeVar("T")

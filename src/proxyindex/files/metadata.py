@@ -15,6 +15,13 @@ from functools import partial
 
 from anyio.abc import TaskGroup
 
+from proxyindex.archives.wheel import (
+    MAX_METADATA,
+    InvalidArchive,
+    agree,
+    parse_headers,
+    read_metadata,
+)
 from proxyindex.errors import (
     FileGone,
     NotHeld,
@@ -38,7 +45,6 @@ from proxyindex.names import canonical, parse_filename
 from proxyindex.store.facts import NO_METADATA, Fact
 from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
-from proxyindex.wheel import MAX_METADATA, InvalidArchive, agree, parse_headers, read_metadata
 
 log = logging.getLogger(__name__)
 

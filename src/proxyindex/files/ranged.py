@@ -7,8 +7,8 @@ from typing import BinaryIO, TypeVar, cast
 
 import anyio
 
+from proxyindex.archives.zipends import with_only
 from proxyindex.threads import in_thread
-from proxyindex.zipends import with_only
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from proxyindex import disk
+from proxyindex.archives.wheel import MAX_METADATA, InvalidArchive, read_metadata
 from proxyindex.disk import Signature
 from proxyindex.errors import FileGone, FileReplaced, FileUnreadable, NotHeld, ServerOffline
 from proxyindex.files.coding import small
@@ -38,7 +39,6 @@ from proxyindex.store.facts import Fact
 from proxyindex.store.index import Notes
 from proxyindex.threads import in_thread
 from proxyindex.upstream.index import Upstream
-from proxyindex.wheel import MAX_METADATA, InvalidArchive, read_metadata
 
 _MAX_SIGNATURE = 64 * 1024
 _NO_SIGNATURE_SECONDS = 3600.0

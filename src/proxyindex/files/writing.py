@@ -8,14 +8,14 @@ equal the ones we have.
 import hashlib
 from typing import Protocol
 
+from proxyindex.archives.sdist import check_whole
+from proxyindex.archives.wheel import InvalidArchive
 from proxyindex.errors import StoreError
 from proxyindex.files.coding import is_encoded
 from proxyindex.model import File, best_hash
-from proxyindex.sdist import check_whole
 from proxyindex.store.partials import Partial
 from proxyindex.texts import whole_number
 from proxyindex.upstream.client import Reply
-from proxyindex.wheel import InvalidArchive
 
 
 class _Hash(Protocol):

@@ -15,11 +15,11 @@ from urllib.parse import quote
 import anyio
 from packaging.utils import NormalizedName
 
+from proxyindex.archives.wheel import InvalidArchive, read_metadata
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import METADATA_SUFFIX, File, LocalOrigin, ProjectList, ProjectPage
 from proxyindex.repository.local import Local
 from proxyindex.simple import MediaType, render_list, render_page
-from proxyindex.wheel import InvalidArchive, read_metadata
 
 HTML_NAME = "index.html"
 JSON_NAME = "index.v1_json"

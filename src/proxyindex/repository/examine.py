@@ -19,13 +19,13 @@ import anyio
 import anyio.to_thread
 
 from proxyindex import disk
+from proxyindex.archives.sdist import check_whole, read_pkg_info
+from proxyindex.archives.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 from proxyindex.disk import Signature, is_sha256
 from proxyindex.flight import Shared
 from proxyindex.memo import Memo
 from proxyindex.records import record_path
 from proxyindex.repository.scan import Found
-from proxyindex.sdist import check_whole, read_pkg_info
-from proxyindex.wheel import InvalidArchive, check_zip, parse_headers, read_metadata
 
 logger = logging.getLogger(__name__)
 

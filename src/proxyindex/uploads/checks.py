@@ -20,6 +20,9 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
+from proxyindex.archives.sdist import check_sdist
+from proxyindex.archives.strictzip import check_wheel
+from proxyindex.archives.wheel import InvalidArchive, parse_headers
 from proxyindex.model import SIDECARS
 from proxyindex.names import (
     MAX_FILENAME,
@@ -28,13 +31,10 @@ from proxyindex.names import (
     normalize,
     parse_filename,
 )
-from proxyindex.sdist import check_sdist
-from proxyindex.strictzip import check_wheel
 from proxyindex.uploads.attestations import provenance
 from proxyindex.uploads.form import Form
 from proxyindex.uploads.rejection import UploadRejected, bad
 from proxyindex.uploads.stage import Digests
-from proxyindex.wheel import InvalidArchive, parse_headers
 
 SUFFIXES = {"bdist_wheel": (".whl",), "sdist": (".tar.gz", ".zip")}  # by filetype
 _DIGESTS = {"sha256_digest": "sha256", "blake2_256_digest": "blake2_256", "md5_digest": "md5"}

@@ -18,6 +18,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from packaging.utils import NormalizedName
 
+from proxyindex.archives.wheel import ANYTHING, MAX_METADATA, Wanted, required_projects
 from proxyindex.errors import ProxyindexError
 from proxyindex.events import Events
 from proxyindex.files.service import FileService
@@ -27,7 +28,6 @@ from proxyindex.model import File, ProjectPage, UpstreamOrigin
 from proxyindex.repository.base import Repository
 from proxyindex.threads import in_thread
 from proxyindex.web.machine import Machine, likely_wheel, machine_of
-from proxyindex.wheel import ANYTHING, MAX_METADATA, Wanted, required_projects
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from proxyindex.archives.wheel import MAX_METADATA
 from proxyindex.errors import ProxyindexError, ReleaseNotFound, ServedElsewhere, TooManyFiles
 from proxyindex.inquiry import Inquiry
 from proxyindex.model import File, ProjectPage
@@ -33,7 +34,6 @@ from proxyindex.web.index import (
 )
 from proxyindex.web.rendered import Rendered
 from proxyindex.web.responses import REVALIDATE, make_private, short_response
-from proxyindex.wheel import MAX_METADATA
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from weakref import ref
 import anyio
 
 from proxyindex import simple
+from proxyindex.archives.wheel import whole_metadata
 from proxyindex.flight import Shared
 from proxyindex.memo import Memo
 from proxyindex.model import ProjectList, ProjectPage
@@ -17,7 +18,6 @@ from proxyindex.simple.described import describe
 from proxyindex.threads import in_thread
 from proxyindex.web.gzipped import gzipped
 from proxyindex.web.people import styled
-from proxyindex.wheel import whole_metadata
 
 Document = ProjectPage | ProjectList
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxyindex.access import Action, Identity, Rights
+from proxyindex.archives.wheel import MAX_METADATA
 from proxyindex.errors import (
     FileNotCached,
     FileNotOnPage,
@@ -44,7 +45,6 @@ from proxyindex.web.index import (
 from proxyindex.web.people import html_headers, is_browser
 from proxyindex.web.rendered import Document
 from proxyindex.web.responses import REVALIDATE, file_response, short_response
-from proxyindex.wheel import MAX_METADATA
 
 _REDIRECT_AGE = 86400
 _MOST_LOOKS = 4  # at a file that is replaced again and again

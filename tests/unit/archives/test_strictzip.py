@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyindex.strictzip import strict_zip
-from proxyindex.wheel import InvalidArchive
+from proxyindex.archives.strictzip import strict_zip
+from proxyindex.archives.wheel import InvalidArchive
 from tests.support.builders import make_wheel, make_zip
 
 NAME = "demo-1.0.zip"

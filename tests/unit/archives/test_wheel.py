@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyindex.names import version_key
-from proxyindex.wheel import (
+from proxyindex.archives.wheel import (
     MAX_ENTRIES,
     MAX_METADATA,
     CoreMetadata,
@@ -19,6 +18,7 @@ from proxyindex.wheel import (
     parse_headers,
     read_metadata,
 )
+from proxyindex.names import version_key
 from tests.support.builders import make_wheel, make_zip, metadata, noise, wheel_name
 
 NAME = wheel_name()

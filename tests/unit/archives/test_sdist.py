@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxyindex.sdist import check_sdist, check_whole, read_pkg_info
-from proxyindex.wheel import InvalidArchive
+from proxyindex.archives.sdist import check_sdist, check_whole, read_pkg_info
+from proxyindex.archives.wheel import InvalidArchive
 from tests.support.builders import (
     make_sdist,
     make_tar,

@@ -23,10 +23,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 
+from proxyindex.archives.zipends import END, END_SIGNATURE, ENTRY_HEAD, ENTRY_SIGNATURE
 from proxyindex.errors import ProxyindexError
 from proxyindex.names import InvalidName, is_same_version, normalize, parse_filename
 from proxyindex.texts import one_line
-from proxyindex.zipends import END, END_SIGNATURE, ENTRY_HEAD, ENTRY_SIGNATURE
 
 if TYPE_CHECKING:
     from packaging.metadata import RawMetadata

@@ -14,9 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from proxyindex.strictzip import strict_zip
-from proxyindex.unzip import PIECE, unzipped
-from proxyindex.wheel import (
+from proxyindex.archives.strictzip import strict_zip
+from proxyindex.archives.wheel import (
     MAX_ENTRIES,
     MAX_METADATA,
     MAX_RATIO,
@@ -26,6 +25,7 @@ from proxyindex.wheel import (
     open_zip,
     read_entry,
 )
+from proxyindex.unzip import PIECE, unzipped
 
 MAX_SECONDS = 120.0
 MAX_EXTENSION = 1024**2  # a long name or a pax header

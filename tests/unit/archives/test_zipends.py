@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxyindex.wheel import InvalidArchive, read_metadata
-from proxyindex.zipends import directory_start, with_only
+from proxyindex.archives.wheel import InvalidArchive, read_metadata
+from proxyindex.archives.zipends import directory_start, with_only
 from tests.support.builders import make_zip, metadata
 
 SUFFIX = b".dist-info/METADATA"

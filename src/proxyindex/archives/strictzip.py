@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import BinaryIO
 
-from proxyindex.unzip import PIECE
-from proxyindex.wheel import (
+from proxyindex.archives.wheel import (
     METADATA_ENTRY,
     METHODS,
     InvalidArchive,
@@ -27,7 +26,8 @@ from proxyindex.wheel import (
     open_zip,
     read_metadata,
 )
-from proxyindex.zipends import END, LOCATOR, LOCATOR_SIGNATURE
+from proxyindex.archives.zipends import END, LOCATOR, LOCATOR_SIGNATURE
+from proxyindex.unzip import PIECE
 
 _MAX_SECONDS = 300.0  # an honest archive of 5 GB takes 80
 _TAR_BLOCK = 512
