@@ -88,7 +88,7 @@ def test_126_a_link_elsewhere_is_never_followed(
     # nor is a forged base ignored, which would make another link of it
     assert index.upstream.count(f"/simple/{name}/{plain.filename}") == 0
     for seen in (answer, sidecar, index.get(f"/simple/{name}/", JSON)):
-        assert str(decoy.port) not in seen.text + raw_head(seen)
+        assert f":{decoy.port}" not in seen.text + raw_head(seen)
         assert "169.254" not in seen.text + raw_head(seen)
 
 

@@ -113,3 +113,18 @@ async def test_an_error_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(socket.gaierror):
         await address(names)
     assert await address(names) == "192.0.2.1"
+
+
+async def test_families_take_turns_so_that_a_dead_one_costs_one_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    six, four = socket.AF_INET6, socket.AF_INET
+    told = [(six, "2001:db8::1"), (six, "2001:db8::2"), (six, "2001:db8::1"), (six, "2001:db8::3")]
+    told += [(four, "192.0.2.1"), (four, "192.0.2.2")]
+
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
+        return [(family, socket.SOCK_STREAM, 6, "", (address, port)) for family, address in told]
+
+    monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    found = [entry[4][0] for entry in await Hostnames().addresses(*HOST)]
+    assert found == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"]

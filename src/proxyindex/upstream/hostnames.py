@@ -8,7 +8,8 @@ what others resolve to is judged anew each time, see `network`.
 
 import socket
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +55,22 @@ class Hostnames:
 
 async def ask(host: str, port: int, old: Sequence[Entry] = ()) -> Sequence[Entry]:
     """What the name server says now, asked twice if its answer may be lost, or `old` if it does not
-    say. Raises `OSError`, and `UnicodeError` for a name that no name server can hold."""
+    say: each address once, families in turn. Raises `OSError`, and `UnicodeError` for a name that
+    no name server can hold."""
     with anyio.move_on_after(_LOST_SECONDS):
         try:
-            return await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return _in_turn(await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except socket.gaierror as problem:
             if not old or problem.errno != socket.EAI_AGAIN:
                 raise
-    return old or await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return old or _in_turn(await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
+def _in_turn(found: Iterable[Entry]) -> Sequence[Entry]:
+    """Where one family is dead, the second to be tried is of the other (RFC 8305, 4)."""
+    before: Counter[int] = Counter()
+    places = {}
+    for entry in dict.fromkeys(found):
+        places[entry] = before[entry[0]]
+        before[entry[0]] += 1
+    return sorted(places, key=places.__getitem__)

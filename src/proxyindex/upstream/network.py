@@ -35,7 +35,7 @@ class GuardedBackend(WireBackend):
         """Raises `ClosedNetwork` for a host that may not be connected to."""
         if self._is_trusted(host):
             return await super()._addresses(host, port)
-        found = list(dict.fromkeys(await hostnames.ask(host, port)))
+        found = await hostnames.ask(host, port)
         if any(is_closed(ipaddress.ip_address(entry[4][0].split("%")[0])) for entry in found):
             log.warning("a link leads to %s, whose address is inside a closed network", host)
             raise ClosedNetwork(f"{host} resolves to an address inside a closed network")
