@@ -464,6 +464,11 @@ def test_broken_netrc_matters_only_when_named(tmp_path: Path) -> None:
     assert "NETRC" in mistake
 
 
+@pytest.mark.parametrize("text", ["false\r", " No\n", "\t0"])
+def test_a_switch_may_have_the_end_of_a_line_behind_it(text: str) -> None:
+    assert not load(environ={"PROXYINDEX_LOOK_AHEAD": text}).settings.look_ahead
+
+
 @pytest.mark.parametrize("kind", ["pipe", "endless", "large", "none"])
 def test_a_netrc_that_is_no_regular_file_of_sensible_size_is_not_read(
     tmp_path: Path, kind: str

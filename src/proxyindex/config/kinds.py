@@ -166,7 +166,7 @@ def duration(least: str = "0s") -> Kind:
 def _read_switch(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
-    word = text_of(value).lower()
+    word = value.strip().lower() if isinstance(value, str) else ""
     return word in _TRUE if word in _TRUE | _FALSE else None
 
 
