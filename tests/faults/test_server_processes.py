@@ -36,7 +36,7 @@ from tests.support.hermetic import wait_until
 
 # An application of few words: `/` is its process id, `/slow` ends when told to through `release`.
 PROGRAM = """
-import asyncio, json, os, sys
+import asyncio, errno, fcntl, json, os, sys
 from pathlib import Path
 from proxyindex.errors import ProxyindexError
 from proxyindex.metrics import Metrics
@@ -49,6 +49,12 @@ for name in ("cache_dir", "unix_socket", "tls_cert", "tls_key"):
         told["settings"][name] = Path(told["settings"][name])
 settings = Settings(**told["settings"])
 release = Path(told["release"])
+
+def lockless(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+if told["mode"] == "lockless":  # as folders of some file servers are
+    fcntl.flock = lockless
 
 def build(settings):
     if told["mode"] == "unbuildable":
@@ -464,6 +470,11 @@ def test_those_who_sweep_by_age_find_the_folder_of_counts_held(tmp_path: Path) -
         os.close(look)
         assert server.stop() == 0
     assert not folder.exists()
+
+
+def test_workers_serve_where_temporary_files_cannot_be_locked(tmp_path: Path) -> None:
+    with started(tmp_path, "lockless", workers=2) as server:
+        assert int(server.ask("/"))
 
 
 # Sockets

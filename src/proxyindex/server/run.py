@@ -9,7 +9,7 @@ import resource
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from socket import socket
 from typing import Any
@@ -141,11 +141,13 @@ def _shared_metrics() -> Iterator[None]:
             "No folder for temporary files can be written; set TMPDIR to one."
         ) from error
     with folder as path:
-        # tells systemd-tmpfiles, which sweeps by age, to leave it alone (tmpfiles.d(5))
         held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.environ[MULTIPROCESS_VARIABLE] = path
         try:
-            fcntl.flock(held, fcntl.LOCK_SH)
+            # tells systemd-tmpfiles, which sweeps by age, to leave it alone (tmpfiles.d(5));
+            # where there are no locks, as on some file servers, it is not kept from it
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_SH)
             yield
         finally:
             del os.environ[MULTIPROCESS_VARIABLE]
