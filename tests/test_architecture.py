@@ -20,7 +20,7 @@ PACKAGE = "proxyindex"
 # Top-level modules and sub-packages by floor; imports go down only.
 FLOORS: list[set[str]] = [
     {"", "model", "names", "errors", "inquiry", "events", "units", "audit", "memo", "texts"}
-    | {"unzip", "threads"},
+    | {"unzip", "version", "threads"},
     {"simple", "archives", "policy", "freshness", "access", "disk"},
     {"upstream", "store", "flight", "users", "records"},
     {"repository", "files", "uploads"},

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from proxyindex import __version__
 from proxyindex.access import EVERYBODY, Grant
 from proxyindex.logs import JsonFormatter
 from proxyindex.settings import FOLDERS, IndexSettings, Route, Settings
 from proxyindex.units import format_size
+from proxyindex.version import __version__
 from proxyindex.web.clients import PLACEHOLDER_HOST, ClientHints, snippets
 
 _ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised here, not bound

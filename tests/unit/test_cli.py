@@ -15,11 +15,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from proxyindex import __version__
 from proxyindex.cli import main
 from proxyindex.cli.group import Commands
 from proxyindex.config import OPTIONS
 from proxyindex.errors import StoreError
+from proxyindex.version import __version__
 from tests.support.builders import put_wheel
 from tests.support.hermetic import environment
 

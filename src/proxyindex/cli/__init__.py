@@ -2,8 +2,8 @@
 
 import click
 
-from proxyindex import __version__
 from proxyindex.cli.group import Commands
+from proxyindex.version import __version__
 
 _MODULES = {
     "serve": "serve",

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from proxyindex import __version__
 from proxyindex.errors import ProxyindexError
 from proxyindex.publishing.credentials import Credentials
 from proxyindex.upstream.tls import trusting
+from proxyindex.version import __version__
 
 Transport = httpx.BaseTransport  # what stands in for the network in tests
 MAX_PAGE = 64 * 1024**2
