@@ -267,8 +267,8 @@ def ways_out(
     indexes: Mapping[str, IndexSettings],
     upstreams: Container[str],
 ) -> dict[str, tuple[IndexSettings, ...]]:
-    """The upstreams that an index asks for a name, in order, each with the bases on any way there,
-    a base before its own; `None`: for a name of which no route tells.
+    """The upstreams that an index asks for a name, in order, each with the bases on any way there;
+    `None`: for a name of which no route tells.
 
     Every index is visited once: bases may share bases.
     """
