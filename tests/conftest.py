@@ -7,7 +7,8 @@ import hypothesis
 import pytest
 
 # the same examples in each run, and no limit on how long one takes: no test fails by chance, or
-# because the machine is busy
+# because the machine is busy; others with `--hypothesis-profile fresh`
+hypothesis.settings.register_profile("fresh", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 _SET_UP = ("httpx", "httpcore", "asyncio", "uvicorn.error", "proxyindex.audit")
