@@ -22,8 +22,6 @@ JSON = {"Accept": JSON_TYPE}
 HTML = {"Accept": "text/html"}
 bounded = settings(
     max_examples=20,
-    derandomize=True,
-    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 USER, PASSWORD = "robot", "upstream-secret"
