@@ -487,10 +487,19 @@ def test_keyring_is_asked_last_by_its_program(
     assert credentials.find(URL, environ) == expected
 
 
-@pytest.mark.parametrize("before", [b"x" * 495, b"<p>"])  # cut within it; looked into for tags
-def test_no_part_of_a_password_is_shown_of_what_a_server_says(before: bytes) -> None:
-    known = Credentials("u", "ses<a>me")
-    answer = Answer(403, "No", before + known.password.encode(), headers={"content-type": "html"})
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("plain", "x" * 495 + "ses<a> me"),  # cut within it
+        ("html", "<p>ses<a> me"),  # looked into for tags
+        ("html", "<p>ses&lt;a&gt; me"),
+        ("plain", "ses<a>\nme"),
+        ("plain", "ses\u00ad<a> me"),
+    ],
+)
+def test_no_part_of_a_password_is_shown_of_what_a_server_says(kind: str, said: str) -> None:
+    known = Credentials("u", "ses<a> me")
+    answer = Answer(403, "No", said.encode(), headers={"content-type": f"text/{kind}"})
     assert "se" not in answer.said(known)
     assert "me" not in answer.said(known)
 

@@ -6,6 +6,7 @@ one sends what a person said to where the person said, credentials included, and
 
 from __future__ import annotations
 
+import html
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -64,11 +65,12 @@ class Answer:
     def said(self, known: Credentials | None) -> str:
         """What it says to a person, on one line; else its reason phrase. Without `known`."""
         hidden = known.hide if known else str
-        text = hidden(self.body.decode("utf-8", "replace"))  # while the password is whole in it
+        text = hidden(self.body.decode("utf-8", "replace"))  # before tags are looked for in it
         if "html" in self.headers.get("content-type", ""):
-            text = _TAG.sub(" ", text)
+            text = html.unescape(_TAG.sub(" ", text))
         text = " ".join(text.split())
-        return "".join(c for c in text if c.isprintable())[:_SHOWN] or hidden(self.reason)
+        text = hidden("".join(c for c in text if c.isprintable()))  # as it would be shown
+        return text[:_SHOWN] or hidden(self.reason)
 
     def leads(self) -> str:
         """A redirect's target as it may be shown: no user information, no query."""
