@@ -68,7 +68,7 @@ def token() -> None:
 )
 @click.option(
     "--expires",
-    callback=read_as(duration("1ms")),
+    callback=read_as(duration("1s")),
     metavar="DURATION",
     help="Ends after, e.g. 90d.",
 )
