@@ -59,6 +59,27 @@ def test_what_is_stored_of_the_second_is_served(
     assert (upstream.count("/b/px-later/"), upstream.count("/b/px-other/")) == (asked, 0)
 
 
+def test_the_second_is_asked_for_nothing_new_of_what_is_stored(
+    running: ProxyIndex, upstream: FakeUpstream
+) -> None:
+    held, listed, newer = (wheel_spec("px-both", version) for version in ("1.0", "2.0", "3.0"))
+    for spec in (held, listed, newer):
+        upstream.file(spec)
+    upstream.script("/b/px-both/", json_reply("px-both", held, listed))
+    assert running.get(f"/simple/px-both/{held.filename}").body == held.body
+    upstream.script("/a/px-both/", BUSY)
+    upstream.script("/b/px-both/", json_reply("px-both", held, listed, newer))
+    running.restart("--page-ttl", "0s")
+    for _ in range(2):
+        assert filenames(page(running, "px-both")) == [held.filename, listed.filename]
+        assert running.get(f"/simple/px-both/{held.filename}").body == held.body
+        assert running.get(f"/simple/px-both/{listed.filename}").status == 503
+        assert running.get(f"/simple/px-both/{listed.filename}.metadata").status == 503
+    assert [upstream.count(path) for path in ("/b/px-both/", listed.path)] == [1, 0]
+    upstream.script("/a/px-both/", NOT_FOUND)
+    assert running.get(f"/simple/px-both/{listed.filename}").body == listed.body
+
+
 @pytest.mark.parametrize("is_offline", [False, True])
 def test_what_is_left_of_a_removed_project_needs_no_upstream(
     running: ProxyIndex, upstream: FakeUpstream, *, is_offline: bool

@@ -13,7 +13,14 @@ from anyio.abc import TaskGroup
 from proxyindex import disk
 from proxyindex.archives.wheel import MAX_METADATA, InvalidArchive, read_metadata
 from proxyindex.disk import Signature
-from proxyindex.errors import FileGone, FileReplaced, FileUnreadable, NotHeld, ServerOffline
+from proxyindex.errors import (
+    FileGone,
+    FileReplaced,
+    FileUnreadable,
+    NotHeld,
+    ServerOffline,
+    UpstreamError,
+)
 from proxyindex.files.coding import small
 from proxyindex.files.cold import Cold
 from proxyindex.files.content import Content, InMemory, Own, Stored
@@ -143,12 +150,18 @@ class FileService:
 
     def _upstream(self, file: File, inquiry: Inquiry, *, to_ask: bool = True) -> Upstream:
         assert isinstance(file.origin, UpstreamOrigin)
-        upstream = self._upstreams[file.origin.upstream]
-        if to_ask and not inquiry.may_fetch:
-            raise NotHeld(file.filename)
-        if to_ask and self.is_offline:
-            raise ServerOffline(upstream.name)
-        return upstream
+        if to_ask and (problem := self._refusal(file, inquiry)):
+            raise problem
+        return self._upstreams[file.origin.upstream]
+
+    def _refusal(self, file: File, inquiry: Inquiry) -> UpstreamError | NotHeld | None:
+        """Why its upstream is not asked for this inquiry, if that is so."""
+        assert isinstance(file.origin, UpstreamOrigin)
+        if not inquiry.may_fetch:
+            return NotHeld(file.filename)
+        if self.is_offline:
+            return ServerOffline(self._upstreams[file.origin.upstream].name)
+        return inquiry.unsure
 
     async def _open_own(self, file: File, path: str, inquiry: Inquiry) -> Stored:
         inquiry.outcome = Outcome.LOCAL
@@ -190,7 +203,7 @@ class FileService:
         # from a wheel on disk METADATA is extracted, unless it turns out to be damaged
         is_on_disk = wheel.sha256 is not None and self._blobs.has(wheel.sha256)
         upstream = self._upstream(wheel, inquiry, to_ask=not is_on_disk)
-        may_ask = inquiry.may_fetch and not self.is_offline
+        may_ask = self._refusal(wheel, inquiry) is None
         try:
             data, outcome = await self._metadata.find(
                 wheel, upstream, inquiry.remaining(), may_ask=may_ask

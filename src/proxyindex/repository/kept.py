@@ -121,14 +121,14 @@ class Kept(Generic[T]):
             outcome = Outcome.STALE if is_contradicted else Outcome.HIT
             return self._served(key, copy, inquiry, outcome)
         known = inquiry.ground.comes_to_know()
-        problem = self._reason_not_to_ask(key, copy) or (inquiry.unsure if copy is None else None)
+        problem = self._reason_not_to_ask(key, copy) or inquiry.unsure
         absent_since = None
         if copy is None and (forced or problem or not inquiry.may_fetch):  # else the flight looks
             absent_since = (await self._asking.noted(key)).absent_since
             if absent_since is not None and self._still_absent(absent_since, forced=forced):
                 raise self._absent(key, inquiry)
         if not inquiry.may_fetch:
-            raise await self._refusal(key, inquiry, NotHeld(key))
+            raise await self._refusal(key, copy, inquiry, NotHeld(key))
         if problem:
             return await self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
@@ -229,20 +229,24 @@ class Kept(Generic[T]):
         is_too_old = state is Freshness.MISSING and not inquiry.accepts_stale
         if copy is None or is_too_old:
             self._events.page(self._upstream.name, "failed")
-            raise problem if copy else await self._refusal(key, inquiry, problem)
+            raise await self._refusal(key, copy, inquiry, problem)
         if isinstance(problem, UpstreamError) and not isinstance(problem, Disbelieved):
             # of a doubt one is told once, when it began
-            log.info("serving the stored %s of %s: %s", key, self._upstream.name, problem.problem)
+            log.info("serving the stored %s of %s: %s", key, self._upstream.name, problem)
         return self._served(key, copy, inquiry, Outcome.STALE)
 
     async def _refusal(
-        self, key: str, inquiry: Inquiry, problem: UpstreamError | NotHeld
+        self,
+        key: str,
+        copy: Copy[T] | None,
+        inquiry: Inquiry,
+        problem: UpstreamError | NotHeld,
     ) -> UpstreamError | NotHeld:
         """The problem, to be raised: nobody can tell now. The inquiry is told whether upstream had
         no such document when it could."""
         inquiry.ground.holds_once()
-        cannot_tell = isinstance(problem, UpstreamUnavailable | NotHeld)
-        was_absent = cannot_tell and (await self._asking.noted(key)).was_absent
+        may_be_absent = copy is None and isinstance(problem, UpstreamUnavailable | NotHeld)
+        was_absent = may_be_absent and (await self._asking.noted(key)).was_absent
         inquiry.unsure = problem if was_absent else None
         return problem
 

@@ -154,9 +154,11 @@ async def _opened(
 async def _listed(
     index: IndexService, name: NormalizedName, filename: str, inquiry: Inquiry
 ) -> File:
-    """The file on the page. An old page will do; only if it lacks the file a new one is asked."""
+    """The file on the page. An old page will do; only if it lacks the file a new one is asked.
+    The inquiry is told what is unsure of the page: that goes for the file as well."""
     hasty = replace(inquiry, revalidate=False, accepts_stale=True)
     page: ProjectPage = await index.repository.project(name, hasty)
+    inquiry.unsure = hasty.unsure
     try:
         return page.file(filename)
     except FileNotOnPage as problem:
@@ -167,6 +169,7 @@ async def _listed(
     # nothing is asked twice for it: it joins what the first look has begun
     patient = replace(inquiry, revalidate=False, insists=True, ground=Ground())
     page = await index.repository.project(name, patient)
+    inquiry.unsure = patient.unsure
     return page.file(filename)
 
 
