@@ -564,6 +564,43 @@ async def test_who_cannot_be_asked_tells_whether_there_was_none_the_last_time(
         assert not await refused(), "there was one"
 
 
+async def test_of_what_upstream_has_sent_it_is_never_told_that_there_was_none(
+    tmp_path: Path,
+) -> None:
+    async with workplace(tmp_path, always(404)) as place:
+        pages = kept(place)
+        with pytest.raises(ProjectNotFound):
+            await ask(pages)
+        for reply, problem in ((b"!", UpstreamInvalid), (None, UpstreamUnavailable)):
+            place.clock.now += 1000
+            place.source.reply = always(200, reply).reply if reply else failing
+            inquiry = Inquiry()
+            with pytest.raises(problem):
+                await pages.get("demo", inquiry, path="demo")
+            assert inquiry.unsure is None
+
+
+async def test_where_an_earlier_source_cannot_tell_what_is_stored_is_given_as_it_is(
+    tmp_path: Path,
+) -> None:
+    async with workplace(tmp_path, always()) as place:
+        pages = kept(place, rules=FreshnessRules(stale_if_error=3600))
+        assert await ask(pages) == ("one", Outcome.FETCHED)
+        problem = UpstreamUnavailable("earlier", "is down")
+        for age, revalidate in ((700, False), (0, True), (700, True)):
+            place.clock.now += age
+            asked = await ask(pages, unsure=problem, revalidate=revalidate)
+            assert asked == ("one", Outcome.STALE)
+        place.clock.now += 7200
+        for key in ("demo", "never-asked"):
+            inquiry = Inquiry(unsure=problem)
+            with pytest.raises(UpstreamUnavailable) as told:
+                await pages.get(key, inquiry, path=key)
+            assert (told.value, inquiry.unsure) == (problem, None), "nor may others tell"
+        await settled()
+        assert place.source.count == 1
+
+
 # -- on demand, offline, the breaker ---
 
 

@@ -158,15 +158,15 @@ class Asking(Generic[T]):
         answer = await self._upstream.page(path, validators, via=via)
         if isinstance(answer, NotModified) and head and _contradicts(answer.etag, head.etag):
             answer = await self._upstream.page(path, Validators(), via=via)
+        if noted.was_absent and not isinstance(answer, Absent):
+            # before anybody sees it: killed between, we would give its name to the next upstream
+            await self._stores.worker.run(self._stores.notes.forget, absent_note(self._id, key))
         try:
-            document = await self._accept(key, copy, answer, doubted, tell)
+            return await self._accept(key, copy, answer, doubted, tell)
         except Disbelieved:
             assert copy is not None
             await self._renew(key, copy, None)  # asked again when another page would be
             raise
-        if document is not None and noted.was_absent:
-            await self._stores.worker.run(self._stores.notes.forget, absent_note(self._id, key))
-        return document
 
     async def _accept(
         self,

@@ -128,7 +128,7 @@ class Kept(Generic[T]):
             if absent_since is not None and self._still_absent(absent_since, forced=forced):
                 raise self._absent(key, inquiry)
         if not inquiry.may_fetch:
-            raise await self._refusal(key, copy, inquiry, NotHeld(key))
+            raise await self._refusal(key, inquiry, NotHeld(key))
         if problem:
             return await self._fallback(key, copy, state, inquiry, problem)
         seen = copy.head.validated_at if copy else absent_since or 0.0
@@ -229,24 +229,20 @@ class Kept(Generic[T]):
         is_too_old = state is Freshness.MISSING and not inquiry.accepts_stale
         if copy is None or is_too_old:
             self._events.page(self._upstream.name, "failed")
-            raise await self._refusal(key, copy, inquiry, problem)
+            raise await self._refusal(key, inquiry, problem)
         if isinstance(problem, UpstreamError) and not isinstance(problem, Disbelieved):
             # of a doubt one is told once, when it began
             log.info("serving the stored %s of %s: %s", key, self._upstream.name, problem)
         return self._served(key, copy, inquiry, Outcome.STALE)
 
     async def _refusal(
-        self,
-        key: str,
-        copy: Copy[T] | None,
-        inquiry: Inquiry,
-        problem: UpstreamError | NotHeld,
+        self, key: str, inquiry: Inquiry, problem: UpstreamError | NotHeld
     ) -> UpstreamError | NotHeld:
         """The problem, to be raised: nobody can tell now. The inquiry is told whether upstream had
         no such document when it could."""
         inquiry.ground.holds_once()
-        may_be_absent = copy is None and isinstance(problem, UpstreamUnavailable | NotHeld)
-        was_absent = may_be_absent and (await self._asking.noted(key)).was_absent
+        cannot_tell = isinstance(problem, UpstreamUnavailable | NotHeld)
+        was_absent = cannot_tell and (await self._asking.noted(key)).was_absent
         inquiry.unsure = problem if was_absent else None
         return problem
 
