@@ -435,6 +435,22 @@ def test_a_range_to_an_end_that_is_none_is_not_given_whole(cargo: Cargo) -> None
         cargo.server.get(cargo.target, {"Range": "bytes=0-"})
 
 
+def test_the_last_bytes_of_a_range_to_the_end_wait_for_the_end_of_the_file(cargo: Cargo) -> None:
+    cargo.offer(size=None)
+    told = {"Content-Range": "bytes 0-0/400000"}
+    probed = Reply(status=206, body=cargo.body[:1], headers=told)
+    whole = cargo.whole.with_(chunked=True)
+    # all that was told of, and one byte more, before it is known that there is more
+    broken = whole.with_(hold_at=400_000, gate=cargo.name, cut_after=400_001)
+    cargo.serve(probed, broken, whole)
+    with cargo.connect() as connection:
+        answer = connection.request(cargo.target, {"Range": "bytes=0-"})
+        assert answer.read(100_000) == cargo.body[:100_000]
+        cargo.release()
+        with pytest.raises(http.ShortBodyError):
+            answer.read()
+
+
 def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
     cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
     assert cargo.attempt() is None
