@@ -451,6 +451,12 @@ def test_the_last_bytes_of_a_range_to_the_end_wait_for_the_end_of_the_file(cargo
             answer.read()
 
 
+def test_a_refusal_before_the_first_byte_is_believed_at_once(cargo: Cargo) -> None:
+    cargo.serve(REFUSED)
+    assert cargo.get().status == 502
+    assert cargo.upstream.count(cargo.path) == 1
+
+
 def test_a_coded_body_longer_than_the_file_fills_no_disk(cargo: Cargo) -> None:
     cargo.serve(Reply(body=noise(3_000_000, seed="other"), gzip=True), REFUSED)
     assert cargo.attempt() is None
