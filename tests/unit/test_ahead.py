@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 
 from proxyindex.archives.wheel import Wanted, required_projects
-from proxyindex.errors import FileGone, ProjectNotFound
+from proxyindex.errors import FileGone, ProjectNotFound, UpstreamUnavailable
 from proxyindex.events import SILENT
 from proxyindex.files.content import ByteStream, InMemory
 from proxyindex.inquiry import Inquiry, Outcome
@@ -66,6 +66,7 @@ class World:
         self.fetchable = set(REQUIRES)
         self.outcome = Outcome.FETCHED
         self.outcomes: dict[str, Outcome] = {}
+        self.unsure: set[str] = set()
         self.reader = Reader(lambda name: name in self.fetchable, lambda: self.alone, "via", ME)
 
     async def project(self, name: NormalizedName, inquiry: Inquiry) -> ProjectPage:
@@ -75,6 +76,8 @@ class World:
         inquiry.outcome = self.outcomes.get(name, self.outcome)
         if name not in REQUIRES:
             raise ProjectNotFound(name)
+        if name in self.unsure:
+            inquiry.unsure = UpstreamUnavailable("earlier", "is down")
         return page(name)
 
     async def open(self, file: File, inquiry: Inquiry, *, whole: bool) -> Any:
@@ -287,6 +290,13 @@ async def test_extras_of_what_is_held_already_are_followed_at_once(pip_world: Wo
     # and no further, whatever requires what
     pip_world.outcomes["base"] = Outcome.HIT
     expected.remove("base metadata")
+    assert await after(pip_world, page_answered(pip_world, "app")) == expected
+
+
+async def test_what_an_earlier_source_may_have_by_now_leads_nowhere(pip_world: World) -> None:
+    pip_world.outcomes["lib"] = Outcome.STALE
+    pip_world.unsure.add("lib")
+    expected = ["app metadata", "lib", "tool", "tool metadata"]
     assert await after(pip_world, page_answered(pip_world, "app")) == expected
 
 

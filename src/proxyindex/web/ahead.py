@@ -179,6 +179,8 @@ class LookAhead:
         except ProxyindexError as problem:
             log.debug("looking ahead for %s: %s", name, problem)
             return None, False
+        if inquiry.unsure:  # what is stored is all that its client may have of it
+            return None, False
         return page, inquiry.outcome is Outcome.FETCHED
 
     async def _metadata(self, page: ProjectPage, wanted: Wanted, reader: Reader) -> bytes | None:
