@@ -580,6 +580,19 @@ async def test_of_what_upstream_has_sent_it_is_never_told_that_there_was_none(
             assert inquiry.unsure is None
 
 
+async def test_who_refuses_to_tell_is_not_taken_at_an_earlier_word(tmp_path: Path) -> None:
+    async with workplace(tmp_path, always(404)) as place:
+        pages = kept(place)
+        with pytest.raises(ProjectNotFound):
+            await ask(pages)
+        place.clock.now += 1000
+        place.source.reply = always(403).reply
+        inquiry = Inquiry()
+        with pytest.raises(UpstreamInvalid):
+            await pages.get("demo", inquiry, path="demo")
+        assert inquiry.unsure is None
+
+
 async def test_where_an_earlier_source_cannot_tell_what_is_stored_is_given_as_it_is(
     tmp_path: Path,
 ) -> None:
