@@ -859,6 +859,26 @@ def test_no_upload_to_an_heir_takes_a_name_that_clients_keep(
     assert (again.status, "deleted" in again.text) == (400, True)
 
 
+def test_neither_another_spelling_nor_a_push_takes_a_name_of_a_base(
+    server: ServerFactory, tmp_path: Path
+) -> None:
+    for name in ("heir", "volatile", "sibling", "base"):
+        (tmp_path / name).mkdir()
+    config = tmp_path / "heirs.toml"
+    config.write_text(HEIRS.format(home=tmp_path))
+    made = server("--config", config)
+    source = upload_form(sdist_name("px-held"), make_sdist("px-held"), name="px-held")
+    for form in (source, wheel_form("px-held")):
+        assert form.post(made, "/base/").status == 200
+    respelt = sdist_name("px-held").replace("1.0", "1.0.0")
+    again = upload_form(respelt, make_sdist("px-held", "1.0.0"), name="px-held", version="1.0.0")
+    assert again.post(made, "/heir/").status == 400, "one source archive per version"
+    assert wheel_form("px-held", payload=7).post(made, "/volatile/").status == 200
+    push = json.dumps({"project": "px-held", "version": "1.0", "to": "heir"}).encode()
+    assert made.get("/volatile/api/push", method="POST", body=push).status == 409
+    assert list((tmp_path / "heir").glob("**/*.whl")) == []
+
+
 def test_yanks_show_at_the_next_request_of_every_worker(running: ProxyIndex) -> None:
     for version in ("1.0", "2.0"):
         assert wheel_form("yanky", version).post(running).status == 200
