@@ -35,7 +35,8 @@ def test_version_is_told() -> None:
 def test_an_interrupt_while_all_is_imported_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     ended = subprocess.run(
-        [sys.executable, "-m", "proxyindex", "serve"],
+        # also where the tests run in the background, and Ctrl-C is ignored
+        ["env", "--default-signal=INT", sys.executable, "-m", "proxyindex", "serve"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         timeout=60,

@@ -5,11 +5,9 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import anyio
 import pytest
 from starlette.requests import Request
 
-from proxyindex import disk
 from proxyindex.metrics import Metrics
 from proxyindex.repository.local import Local
 from proxyindex.repository.looking import Looker
@@ -75,25 +73,6 @@ async def test_who_asks_all_the_time_does_not_have_all_folders_looked_through(
     for _ in range(5):
         assert (await client.get("/ready")).text == "ready\n"
     assert len(scans) == 1
-
-
-async def test_who_asks_all_the_time_has_the_disk_written_to_once_a_second(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trials: list[Path] = []
-    write = disk.try_writing
-    monkeypatch.setattr(disk, "try_writing", lambda folder: trials.append(folder) or write(folder))
-    monkeypatch.setattr(health, "_TRIED_SECONDS", 600.0)  # however slow this machine is
-    client = await house.client()
-    async with anyio.create_task_group() as tasks:
-        for _ in range(5):
-            tasks.start_soon(client.get, "/ready")
-    assert (await client.get("/ready")).text == "ready\n"
-    assert len(trials) == 1
-    (house.root / "cache").rename(house.root / "elsewhere")
-    (house.root / "cache").write_text("in the way")
-    monkeypatch.setattr(health, "_TRIED_SECONDS", 0.0)  # as if it had gone by
-    assert "The cache cannot be written" in (await client.get("/ready")).text
 
 
 async def test_requests_are_counted(house: House) -> None:

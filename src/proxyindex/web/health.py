@@ -1,10 +1,8 @@
 """Whether the process lives, whether it may serve, and what it counted."""
 
 import os
-import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +11,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from proxyindex import disk
-from proxyindex.flight import Shared
 from proxyindex.repository.local import Local
 from proxyindex.repository.looking import Looker
 from proxyindex.repository.scan import FolderSilent, FolderUnavailable
@@ -23,7 +20,6 @@ from proxyindex.web.accesslog import exchange_of
 
 # of 20,000 directories each scan takes 0.1 s, on a slow disk more, and anybody may ask at any time
 _BELIEVED_SECONDS = 60.0
-_TRIED_SECONDS = 1.0  # each trial writes a file
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -31,34 +27,6 @@ class Exposition(Protocol):
     """What `/metrics` shows (`metrics.Metrics`)."""
 
     def exposition(self) -> tuple[bytes, str]: ...
-
-
-class Trial:
-    """Whether one folder can be written: tried once a second, however many ask."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[str, float] | None = None
-        self._trying: Shared[Path, str] = Shared()
-
-    async def of(self, folder: Path) -> str:
-        """Why it cannot be, or nothing."""
-        if self._latest is not None and time.monotonic() - self._latest[1] < _TRIED_SECONDS:
-            return self._latest[0]
-        return await self._trying.get(folder, partial(self._try, folder))
-
-    async def _try(self, folder: Path) -> str:
-        began = time.monotonic()
-        problem = await in_thread(_refusal, folder)
-        self._latest = problem, began
-        return problem
-
-
-def _refusal(folder: Path) -> str:
-    try:
-        disk.try_writing(folder)
-    except OSError as problem:
-        return problem.strerror or str(problem)
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +43,6 @@ class Health:
     metrics: Exposition
     looker: Looker
     own: Collection[Local]
-    trial: Trial = field(default_factory=Trial)
 
     def of_folders(self) -> tuple[list[str], list[str]]:
         """What keeps this server from serving, and what makes it serve worse than it could; no
@@ -99,10 +66,13 @@ class Health:
         for own in self.own:
             await own.look_through(_BELIEVED_SECONDS)
 
-    async def of_cache(self) -> list[str]:
+    def of_cache(self) -> list[str]:
         """What makes it serve worse than it could."""
-        problem = await self.trial.of(self.cache)
-        return [f"The cache cannot be written: {problem}."] if problem else []
+        try:
+            disk.try_writing(self.cache)
+        except OSError as problem:
+            return [f"The cache cannot be written: {problem.strerror}."]
+        return []
 
 
 async def health(request: Request) -> Response:
@@ -125,7 +95,7 @@ async def ready(request: Request) -> Response:
         problems = ["A package folder does not answer."]
     except FolderUnavailable:
         problems = ["A folder in a package folder cannot be read; the log tells which."]
-    complaints += await state.of_cache()
+    complaints += await in_thread(state.of_cache)
     text = "\n".join([*([] if problems else ["ready"]), *problems, *complaints])
     return PlainTextResponse(text + "\n", 503 if problems else 200, _NO_STORE)
 
