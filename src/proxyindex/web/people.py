@@ -21,6 +21,8 @@ a[data-upload-time]{--time:"· " attr(data-upload-time) " "}
 a[data-requires-python]{--python:"· Python " attr(data-requires-python) " "}
 a[data-yanked]{text-decoration:line-through;--yanked:"· yanked: " attr(data-yanked) " "}
 a[data-yanked=""]{--yanked:"· yanked "}
+h1:last-child::after{content:"Nothing is listed here. What upstreams have is found by its name.";
+display:block;font:16px/1.7 system-ui,sans-serif;color:GrayText}
 """
 
 
