@@ -399,6 +399,15 @@ def test_an_upstream_that_gives_a_megabyte_at_a_time_is_resumed_to_the_end(cargo
     assert cargo.upstream.count(cargo.path) == 12
 
 
+def test_an_upstream_that_denies_the_file_once_a_megabyte_is_borne_to_the_end(cargo: Cargo) -> None:
+    whole = Reply(body=Generated(4_000_000, seed=13))
+    cargo.offer(body=whole.body)
+    cut, denied = whole.with_(cut_after=1_100_000), Reply(status=404, etag=None)
+    cargo.serve(*[cut, denied] * 3, whole)
+    assert sha256_of(cargo.attempt() or b"") == sha256_of(whole.body)
+    assert cargo.upstream.count(cargo.path) == 7
+
+
 def test_a_page_is_not_taken_for_a_file_of_which_nothing_is_known(cargo: Cargo) -> None:
     cargo.offer(size=None, hashes={})
     notice = Reply(body=b"\n<!DOCTYPE html><title>Please sign in</title>", content_type="text/html")

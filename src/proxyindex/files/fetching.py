@@ -53,7 +53,7 @@ class Fetching:
         self._is_told = False
         self._denials = 0
         self._failures = 0
-        self._reached = 0  # bytes that there were when the failures began to be counted
+        self._reached = 0  # bytes that there were when failures and denials began to be counted
         self._doubted = -1  # bytes that there were when an end was not believed
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -95,7 +95,8 @@ class Fetching:
         """Wait before upstream is asked again, or raise the problem: enough was tried."""
         written = self.writing.written
         if written - self._reached >= _PROGRESS:
-            self._failures, self._reached = 0, written
+            self._failures = self._denials = 0
+            self._reached = written
         self._failures += 1
         most = MAX_RESUMES if written else self._upstream.retries
         longest = _LONGEST_PAUSE if written else LONGEST_PAUSE
