@@ -830,52 +830,49 @@ delete = ["*"]
 """
 
 
-def test_no_upload_to_an_heir_takes_a_name_that_clients_keep(
-    server: ServerFactory, tmp_path: Path
-) -> None:
+@pytest.fixture
+def heirs(server: ServerFactory, tmp_path: Path) -> ProxyIndex:
     for name in ("heir", "volatile", "sibling", "base"):
         (tmp_path / name).mkdir()
     config = tmp_path / "heirs.toml"
     config.write_text(HEIRS.format(home=tmp_path))
-    made = server("--config", config)
+    return server("--config", config)
+
+
+def test_no_upload_to_an_heir_takes_a_name_that_clients_keep(heirs: ProxyIndex) -> None:
     first, other = wheel_form("px-held"), wheel_form("px-held", payload=7)
     target = f"/simple/px-held/{wheel_name('px-held')}"
 
     def keeps(index: str) -> bool:
-        return "immutable" in (made.get(f"/{index}{target}").header("cache-control") or "")
+        return "immutable" in (heirs.get(f"/{index}{target}").header("cache-control") or "")
 
-    assert first.post(made, "/base/").status == 200
+    assert first.post(heirs, "/base/").status == 200
     assert keeps("base")
     assert not keeps("volatile"), "whose uploads may take the name"
     assert not keeps("heir"), "nor where a base may, that does not look into the other"
-    assert other.post(made, "/volatile/").status == 200
-    assert other.post(made, "/heir/").status == 409
-    assert first.post(made, "/heir/").status == 200, "the same bytes are no other file"
+    assert other.post(heirs, "/volatile/").status == 200
+    assert other.post(heirs, "/heir/").status == 409
+    assert first.post(heirs, "/heir/").status == 200, "the same bytes are no other file"
     assert keeps("heir")
     gone = wheel_form("px-gone")
-    assert gone.post(made, "/base/").status == 200
-    assert made.get("/base/api/projects/px-gone", method="DELETE").status == 200
-    again = gone.post(made, "/heir/")
+    assert gone.post(heirs, "/base/").status == 200
+    assert heirs.get("/base/api/projects/px-gone", method="DELETE").status == 200
+    again = gone.post(heirs, "/heir/")
     assert (again.status, "deleted" in again.text) == (400, True)
 
 
 def test_neither_another_spelling_nor_a_push_takes_a_name_of_a_base(
-    server: ServerFactory, tmp_path: Path
+    heirs: ProxyIndex, tmp_path: Path
 ) -> None:
-    for name in ("heir", "volatile", "sibling", "base"):
-        (tmp_path / name).mkdir()
-    config = tmp_path / "heirs.toml"
-    config.write_text(HEIRS.format(home=tmp_path))
-    made = server("--config", config)
     source = upload_form(sdist_name("px-held"), make_sdist("px-held"), name="px-held")
     for form in (source, wheel_form("px-held")):
-        assert form.post(made, "/base/").status == 200
+        assert form.post(heirs, "/base/").status == 200
     respelt = sdist_name("px-held").replace("1.0", "1.0.0")
     again = upload_form(respelt, make_sdist("px-held", "1.0.0"), name="px-held", version="1.0.0")
-    assert again.post(made, "/heir/").status == 400, "one source archive per version"
-    assert wheel_form("px-held", payload=7).post(made, "/volatile/").status == 200
+    assert again.post(heirs, "/heir/").status == 400, "one source archive per version"
+    assert wheel_form("px-held", payload=7).post(heirs, "/volatile/").status == 200
     push = json.dumps({"project": "px-held", "version": "1.0", "to": "heir"}).encode()
-    assert made.get("/volatile/api/push", method="POST", body=push).status == 409
+    assert heirs.get("/volatile/api/push", method="POST", body=push).status == 409
     assert list((tmp_path / "heir").glob("**/*.whl")) == []
 
 

@@ -540,13 +540,18 @@ async def test_who_does_not_believe_a_noted_absence_joins_nobody_who_does(tmp_pa
         assert place.source.count == 2
 
 
+async def told_of_none(place: Workplace) -> Kept[Document]:
+    pages = kept(place)
+    with pytest.raises(ProjectNotFound):
+        await ask(pages)
+    return pages
+
+
 async def test_who_cannot_be_asked_tells_whether_there_was_none_the_last_time(
     tmp_path: Path,
 ) -> None:
     async with workplace(tmp_path, always(404)) as place:
-        pages = kept(place)
-        with pytest.raises(ProjectNotFound):
-            await ask(pages)
+        pages = await told_of_none(place)
 
         async def refused(**more: object) -> bool:
             place.clock.now += 1000
@@ -568,9 +573,7 @@ async def test_of_what_upstream_has_sent_it_is_never_told_that_there_was_none(
     tmp_path: Path,
 ) -> None:
     async with workplace(tmp_path, always(404)) as place:
-        pages = kept(place)
-        with pytest.raises(ProjectNotFound):
-            await ask(pages)
+        pages = await told_of_none(place)
         for reply, problem in ((b"!", UpstreamInvalid), (None, UpstreamUnavailable)):
             place.clock.now += 1000
             place.source.reply = always(200, reply).reply if reply else failing
@@ -582,9 +585,7 @@ async def test_of_what_upstream_has_sent_it_is_never_told_that_there_was_none(
 
 async def test_who_refuses_to_tell_is_not_taken_at_an_earlier_word(tmp_path: Path) -> None:
     async with workplace(tmp_path, always(404)) as place:
-        pages = kept(place)
-        with pytest.raises(ProjectNotFound):
-            await ask(pages)
+        pages = await told_of_none(place)
         place.clock.now += 1000
         place.source.reply = always(403).reply
         inquiry = Inquiry()
