@@ -81,13 +81,13 @@ class Cold:
         stream = Rescued(reader, rest, start=start, stop=stop, is_end=is_end, upstream=name)
         try:
             await stream.started(transfer, self._upstream, self._inquiry.remaining())
-            self._check(transfer.size)
+            self._check_size(transfer.size)
         except BaseException:
             await stream.aclose()
             raise
         return stream
 
-    def _check(self, size: int | None) -> None:
+    def _check_size(self, size: int | None) -> None:
         """The answer tells the size that was measured: a whole file of that size might be less."""
         if self.size is not None and size not in (None, self.size):
             problem = f"tells of {self.size} bytes, and of {size}"
